@@ -1,0 +1,64 @@
+"""isocenter: a medical examination, the whole way from the scanner's files to a report that a physician can check.
+
+    import isocenter
+    case = isocenter.open("study/")
+    results = isocenter.run("brain-mr", ["study/"], "out/")
+
+Every verb of the command line is a function of the same name here. Names are imported when they are first used, so that
+`import isocenter` is fast and loads neither numpy nor torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isocenter.acquire.case import open_case as open  # noqa: A004
+    from isocenter.data.case import Case
+    from isocenter.data.features import Feature, FeatureTable
+    from isocenter.data.finding import Finding
+    from isocenter.data.geometry import Geometry, Space
+    from isocenter.data.labels import Label, LabelMap
+    from isocenter.data.volume import Quantity, Volume
+    from isocenter.demonstration import demo
+    from isocenter.errors import IsocenterError
+    from isocenter.pipeline.convert import convert
+    from isocenter.pipeline.run import run
+    from isocenter.recipe import shipped as recipes
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Case": "data.case",
+    "Feature": "data.features",
+    "FeatureTable": "data.features",
+    "Finding": "data.finding",
+    "Geometry": "data.geometry",
+    "IsocenterError": "errors",
+    "Label": "data.labels",
+    "LabelMap": "data.labels",
+    "Quantity": "data.volume",
+    "Space": "data.geometry",
+    "Volume": "data.volume",
+    "convert": "pipeline.convert",
+    "demo": "demonstration",
+    "open": "acquire.case:open_case",
+    "recipes": "recipe:shipped",
+    "run": "pipeline.run",
+}
+
+__all__ = ["Case", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
+           "Quantity", "Space", "Volume", "__version__", "convert", "demo", "open", "recipes", "run"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"isocenter has no public name {name!r}; it has {sorted(_HOME)}")
+    from importlib import import_module
+
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(import_module(f"isocenter.{module}"), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,6 @@
+"""`python -m isocenter`."""
+
+from isocenter.cli.main import main
+
+if __name__ == "__main__":
+    main()

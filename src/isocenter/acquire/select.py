@@ -1,0 +1,151 @@
+"""Which of a case's series a recipe takes, and why each other was passed over."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field
+
+from isocenter.data.case import Case, Series, describe
+from isocenter.data.examination import Candidate
+from isocenter.data.message import Message
+from isocenter.data.provenance import Json
+from isocenter.data.step import Settings
+
+
+class Select(Settings):
+    """Which series is taken. Absent keys ask for nothing; what a file does not state is let through."""
+
+    modality: tuple[str, ...] | None = None
+    """DICOM modalities, any of them."""
+    image_type: tuple[str, ...] | None = None
+    """Words that ImageType must all hold, such as ORIGINAL."""
+    image_type_not: tuple[str, ...] | None = None
+    """Words that ImageType must not hold, such as LOCALIZER."""
+    sequence: tuple[str, ...] | None = None
+    """Words of which one must occur in the sequence name, protocol or description; upper and lower case alike."""
+    kernel: tuple[str, ...] | None = None
+    """Convolution kernels, any of them, as the beginning of the name."""
+    body_part: tuple[str, ...] | None = None
+    """BodyPartExamined, any of them."""
+    contrast: bool | None = None
+    """Whether a contrast agent must have been given (true) or must not (false)."""
+    thickness_mm: tuple[float, float] | None = None
+    """Smallest and largest distance between slices, in millimetres."""
+    least_slices: int | None = Field(None, ge=1)
+    """Series with fewer slices are passed over."""
+    prefer: tuple[Literal["thinnest", "thickest", "most_slices", "newest"], ...] = ()
+    """How ties break, first word first; what still ties is refused with the list."""
+
+
+_Reason = Message | None
+_RANK: dict[str, Callable[[Series], float | str]] = {
+    "thinnest": lambda s: -(s.spacing_mm[0] if s.spacing_mm else 1e9),
+    "thickest": lambda s: s.spacing_mm[0] if s.spacing_mm else -1e9,
+    "most_slices": lambda s: float(s.shape[0]),
+    "newest": lambda s: str(s.attributes.get("AcquisitionDate", "")),
+}
+
+
+def choose(case: Case, select: Select) -> tuple[tuple[Candidate, ...], Message | None]:
+    """Judge every series of a case.
+
+    Returns: a candidate for each series, one of them chosen; or none chosen, and why.
+    """
+    reasons: dict[int, Message] = {}
+    fitting: list[int] = []
+    for index, series in enumerate(case.series):
+        reason = _unfit(series, select)
+        if reason is None:
+            fitting.append(index)
+        else:
+            reasons[index] = reason
+    for word in select.prefer:
+        if len(fitting) < 2:
+            break
+        best = max(_RANK[word](case.series[i]) for i in fitting)
+        for index in [i for i in fitting if _RANK[word](case.series[i]) != best]:
+            reasons[index] = Message("passed over for a series that is preferred ({word})", {"word": word})
+        fitting = [i for i in fitting if _RANK[word](case.series[i]) == best]
+    refusal = None
+    if not fitting:
+        refusal = Message("No series fits the recipe: {why}.", {"why": "; ".join(_listed(case, reasons))})
+    elif len(fitting) > 1:
+        listed = "\n".join(describe(case.series[i]) for i in fitting)
+        refusal = Message("{n} series fit equally well; name one with --series:\n{listed}", {"n": len(fitting), "listed": listed})
+        reasons |= {i: Message("fits as well as another") for i in fitting}
+    else:
+        reasons[fitting[0]] = Message("fits the recipe")
+    chosen = fitting[0] if refusal is None else None
+    candidates = tuple(Candidate(s, i == chosen, reasons[i]) for i, s in enumerate(case.series))
+    return candidates, refusal
+
+
+def choose_named(case: Case, uid: str) -> tuple[tuple[Candidate, ...], Message | None]:
+    """Take the series `uid`, whatever the recipe would have taken."""
+    named = [s.uid == uid for s in case.series]
+    said = {True: Message("named by the user"), False: Message("another series was named by the user")}
+    candidates = tuple(Candidate(s, n, said[n]) for s, n in zip(case.series, named, strict=True))
+    listed = "\n".join(describe(s) for s in case.series)
+    missing = Message("No series has the UID {uid}; there are:\n{listed}", {"uid": uid, "listed": listed})
+    return candidates, None if any(named) else missing
+
+
+def _listed(case: Case, reasons: dict[int, Message]) -> list[str]:
+    names = [s.description or s.uid for s in case.series]
+    return [f"{names[i]}: {reason}" for i, reason in list(reasons.items())[:8]]
+
+
+def _unfit(series: Series, select: Select) -> _Reason:
+    """Why the series does not fit, or None."""
+    fatal = [str(d.message) for d in series.defects if d.fatal]
+    wanted, kernel = select.modality, _text(series.attributes.get("ConvolutionKernel"))
+    if wanted and series.modality and series.modality not in wanted:
+        return Message("{have} where {want} is wanted", {"have": series.modality, "want": " / ".join(wanted)})
+    if fatal:
+        return Message("cannot be trusted: {why}", {"why": "; ".join(fatal)})
+    if series.channels != 1 and wanted:
+        return Message("a colour image")
+    odd = _image_type(series, select)
+    if odd:
+        return odd
+    said = " ".join(_text(series.attributes.get(k)) for k in ("SequenceName", "ProtocolName")) + series.description
+    if select.sequence and said.strip() and not any(w.lower() in said.lower() for w in select.sequence):
+        return Message("its sequence is called {said}", {"said": said.strip()})
+    if select.kernel and kernel and not any(kernel.upper().startswith(k.upper()) for k in select.kernel):
+        return Message("reconstructed with kernel {kernel}", {"kernel": kernel})
+    part = _text(series.attributes.get("BodyPartExamined"))
+    if select.body_part and part and part.upper() not in {p.upper() for p in select.body_part}:
+        return Message("shows the body part {part}", {"part": part})
+    if select.contrast is not None and series.format == "dicom":
+        given = bool(_text(series.attributes.get("ContrastBolusAgent")))
+        if given != select.contrast:
+            return Message("with contrast agent" if given else "without contrast agent")
+    return _grid(series, select)
+
+
+def _image_type(series: Series, select: Select) -> _Reason:
+    kinds = _text(series.attributes.get("ImageType")).upper().split("\\")
+    if kinds == [""]:
+        return None
+    absent = [word for word in select.image_type or () if word.upper() not in kinds]
+    if absent:
+        return Message("its image type lacks {word}", {"word": absent[0]})
+    unwanted = [word for word in select.image_type_not or () if word.upper() in kinds]
+    return Message("its image type is {word}", {"word": unwanted[0]}) if unwanted else None
+
+
+def _grid(series: Series, select: Select) -> _Reason:
+    between = series.spacing_mm[0] if series.spacing_mm else None
+    if select.least_slices and max(series.shape) < select.least_slices:
+        return Message("only {n} slices", {"n": series.shape[0]})
+    if series.format == "dicom" and select.least_slices and series.shape[0] < select.least_slices:
+        return Message("only {n} slices", {"n": series.shape[0]})
+    if select.thickness_mm and between is not None:
+        low, high = select.thickness_mm
+        if not low <= between <= high:
+            return Message("slices {mm:.2f} mm apart where {low:g} to {high:g} are wanted", {"mm": between, "low": low, "high": high})
+    return None
+
+
+def _text(value: Json) -> str:
+    return "\\".join(str(v) for v in value) if isinstance(value, list) else str(value or "")

@@ -1,0 +1,69 @@
+"""What an image must be before a recipe may work on it, judged by what its header says."""
+
+from isocenter.analyse.subject import Subject
+from isocenter.data.examination import Analysis
+from isocenter.data.finding import Check, Verdict
+from isocenter.data.message import Message
+from isocenter.data.step import Settings
+
+
+class Orientation(Settings):
+    """Settings of `orientation_known`: none."""
+
+
+def orientation_known(subject: Subject, settings: Orientation) -> Analysis:
+    """Review an image whose file leaves its orientation open, or contradicts itself about it."""
+    doubts = [d.message for d in subject.series.defects if not d.fatal]
+    if not doubts:
+        said = Message("The file states how the image lies in the patient.")
+        return Analysis(checks=(Check("orientation_known", True, Verdict.ACCEPTED, said),))
+    text = Message("The image's place in the patient is in doubt: {why}.", {"why": "; ".join(map(str, doubts))})
+    return Analysis(checks=(Check("orientation_known", False, Verdict.REVIEW, text),))
+
+
+class T1Weighted(Settings):
+    """Settings of `t1_weighted`."""
+
+    longest_echo_ms: float = 30.0
+    """A longer echo is T2 weighting."""
+    longest_spin_echo_repetition_ms: float = 1000.0
+    """A spin echo without inversion that repeats more slowly is proton density or T2 weighting."""
+
+
+def t1_weighted(subject: Subject, settings: T1Weighted) -> Analysis:
+    """Refuse an image whose acquisition parameters are not those of a T1-weighted MR.
+
+    Spin echo: short repetition and short echo; gradient echo: short echo; with inversion, the fluid must not be nulled
+    (FLAIR: long inversion, long echo). A file without parameters (NIfTI) is let through: `t1_contrast` judges its
+    picture later.
+
+    Source: M. A. Bernstein et al., Handbook of MRI Pulse Sequences, 2004, sections 14.1 and 16.4.
+    """
+    series = subject.series
+    if series.modality not in ("", "MR"):
+        text = Message("A T1-weighted MR is needed; this is {modality}.", {"modality": series.modality})
+        return Analysis(checks=(Check("t1_weighted", series.modality, Verdict.REFUSED, text),))
+    echo, repetition = (_number(series.attributes.get(k)) for k in ("EchoTime", "RepetitionTime"))
+    if echo is None or repetition is None:
+        text = Message("The file states no echo and repetition time; whether it is T1-weighted is judged by its contrast.")
+        return Analysis(checks=(Check("t1_weighted", "not stated", Verdict.ACCEPTED, text),))
+    sequence = _words(series.attributes.get("ScanningSequence"))
+    inversion = _number(series.attributes.get("InversionTime"))
+    values: dict[str, str | float] = {"te": echo, "tr": repetition, "sequence": "/".join(sequence) or "?"}
+    if echo > settings.longest_echo_ms:
+        text = Message("Not T1-weighted: echo time {te:g} ms (repetition {tr:g} ms, {sequence}).", values)
+        return Analysis(checks=(Check("t1_weighted", f"TE {echo:g} ms", Verdict.REFUSED, text),))
+    slow = repetition > settings.longest_spin_echo_repetition_ms
+    if slow and "SE" in sequence and "IR" not in sequence and inversion is None:
+        text = Message("Not T1-weighted: a spin echo with repetition time {tr:g} ms (echo {te:g} ms).", values)
+        return Analysis(checks=(Check("t1_weighted", f"TR {repetition:g} ms", Verdict.REFUSED, text),))
+    text = Message("T1-weighted by its parameters: {sequence}, echo {te:g} ms, repetition {tr:g} ms.", values)
+    return Analysis(checks=(Check("t1_weighted", f"TE {echo:g} ms, TR {repetition:g} ms", Verdict.ACCEPTED, text),))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _words(value: object) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, list) else ([str(value)] if value else [])

@@ -1,0 +1,154 @@
+"""The commands."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from isocenter.cli import show
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A medical examination, the whole way from the scanner's files to a report. Not for clinical use.",
+    epilog="Exit codes: 0 done; 1 some studies failed or were refused; 2 bad input, nothing usable.",
+)
+recipes_app = typer.Typer(invoke_without_command=True, help="List the recipes that come with isocenter.")
+app.add_typer(recipes_app, name="recipes")
+
+
+class Language(StrEnum):
+    """Language of a report."""
+
+    EN = "en"
+    ZH = "zh"
+
+
+Lang = Annotated[Language, Option("--lang", help="Language of the report: English or Simplified Chinese.")]
+
+
+@app.callback()
+def _version(
+    version: Annotated[bool, Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from isocenter import __version__
+
+        typer.echo(f"isocenter {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, Argument(help="A recipe's name (see `isocenter recipes`) or a YAML file.")],
+    paths: Annotated[list[str], Argument(help="Studies: DICOM folders, or image files.")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the results; one folder inside for each study.")],
+    workers: Annotated[int, Option(min=1, help="Studies at a time, each in a process of its own.")] = 1,
+    force: Annotated[bool, Option("--force", help="Do again what is done already.")] = False,
+    lang: Lang = Language.EN,
+    series: Annotated[str | None, Option(help="UID of the series to take, whatever the recipe would take.")] = None,
+) -> None:
+    """Run RECIPE on each of PATHS: report.html, report.json, masks and key images in OUT/<case>/.
+
+    What is done already for the same input, recipe and version is skipped, so a run that was stopped is completed by
+    starting it again. The report of a study says `accepted`, `review` or `refused`, and why.
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.run import run as run_recipe
+
+        with show.progress() as tell:
+            found = run_recipe(
+                recipe,
+                expanded(paths),
+                out,
+                workers=workers,
+                force=force,
+                language=lang.value,
+                series=series,
+                on_progress=tell,
+            )
+        show.results(found)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the result.")] = Path("isocenter-demo"),
+    lang: Lang = Language.EN,
+) -> None:
+    """Measure the tissues of an average brain that comes with the installation, and write the report."""
+    with show.failing_cleanly():
+        from isocenter.demonstration import demo as run_demo
+
+        with show.progress() as tell:
+            found = run_demo(out, language=lang.value, on_progress=tell)
+        show.demonstration(found)
+
+
+@app.command()
+def convert(
+    path: Annotated[Path, Argument(help="A DICOM folder or an image file.")],
+    output: Annotated[Path, Option("--output", "-o", help="A file ending in .nii.gz, .nii or .nrrd.")],
+    series: Annotated[str | None, Option(help="UID of the series to write, where there are several.")] = None,
+) -> None:
+    """Write one volume of PATH as NIfTI or NRRD; it is read back with a second library before it is kept."""
+    with show.failing_cleanly():
+        from isocenter.pipeline.convert import convert as convert_volume
+
+        convert_volume(path, output, series=series)
+        typer.echo(str(output))
+
+
+@recipes_app.callback()
+def recipes(context: typer.Context) -> None:
+    """List the recipes that come with isocenter."""
+    if context.invoked_subcommand:
+        return
+    with show.failing_cleanly():
+        from isocenter.recipe import shipped
+
+        for name, recipe in shipped().items():
+            typer.echo(f"{name:20}{recipe.title.en}")
+
+
+@recipes_app.command("show")
+def recipes_show(name: Annotated[str, Argument(help="A recipe's name.")]) -> None:
+    """Print a recipe's YAML, to copy and change."""
+    with show.failing_cleanly():
+        from isocenter.recipe import load
+
+        typer.echo(load(name).text, nl=False)
+
+
+@recipes_app.command("schema")
+def recipes_schema() -> None:
+    """Print the JSON Schema of recipes, for editors that check YAML while you type."""
+    with show.failing_cleanly():
+        import json
+
+        from isocenter.recipe import json_schema
+
+        typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def expanded(paths: list[str]) -> list[Path]:
+    """Paths with `*` and `?` filled in where the shell did not (Windows)."""
+    from glob import glob
+
+    found: list[Path] = []
+    for path in paths:
+        matches = sorted(glob(path)) if not Path(path).exists() and any(c in path for c in "*?") else []
+        found += [Path(match) for match in matches] or [Path(path)]
+    return found
+
+
+def main() -> None:
+    """Entry point: UTF-8 whatever the terminal says, so that Chinese names never crash it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    app()

@@ -1,0 +1,102 @@
+"""What the terminal shows. Results go to standard output; progress and messages to standard error."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from isocenter.pipeline.run import StudyResult
+
+BAD_INPUT = 2
+SOME_FAILED = 1
+
+
+@contextmanager
+def failing_cleanly() -> Iterator[None]:
+    """An IsocenterError is one red message and exit code 2; Ctrl-C is exit code 130."""
+    from isocenter.errors import IsocenterError
+
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    try:
+        yield
+    except IsocenterError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        say("stopped; run it again to complete what is missing")
+        raise typer.Exit(130) from None
+
+
+def fail(message: str) -> None:
+    """One red message on standard error, exit code 2."""
+    typer.secho(f"error: {printable(message)}", fg="red", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def say(message: str, *, colour: str | None = None) -> None:
+    """A message on standard error."""
+    typer.secho(printable(message), fg=colour, err=True)
+
+
+def printable(text: str) -> str:
+    """Text from a file without control characters: a header must not move the cursor."""
+    return "".join(c if c == "\n" or c.isprintable() else "?" for c in text)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error; a line for each new step where that is no terminal."""
+    if not sys.stderr.isatty():
+        last = ""
+
+        def line(what: str, _done: int, _total: int) -> None:
+            nonlocal last
+            if what != last:
+                say(f"  {what}")
+                last = what
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def move(what: str, done: int, total: int) -> None:
+            bar.update(task, description=printable(what), completed=done, total=total)
+
+        yield move
+
+
+def results(found: Sequence["StudyResult"]) -> None:
+    """A line for each study: verdict and report on standard output, reasons on standard error; then the exit code."""
+    for result in found:
+        for refused in result.refused_files:
+            say(f"  not used: {refused}", colour="yellow")
+        verdict = result.verdict.value if result.verdict else "failed"
+        again = " (done before)" if result.skipped else ""
+        where = f"  {result.folder / 'report.html'}" if result.folder else ""
+        typer.echo(printable(f"{verdict:9}{result.case}{again}{where}"))
+        for reason in result.reasons:
+            say(f"  {reason}", colour="red" if not result.usable else "yellow")
+    usable = sum(result.usable for result in found)
+    if usable == 0:
+        raise typer.Exit(BAD_INPUT)
+    if usable < len(found):
+        raise typer.Exit(SOME_FAILED)
+
+
+def demonstration(result: "StudyResult") -> None:
+    """Dice values and where the report is."""
+    import json
+
+    assert result.folder is not None, "a demonstration always writes its folder"
+    checks = json.loads((result.folder / "report.json").read_text("utf-8"))["checks"]
+    for name in ("dice_grey_matter", "dice_white_matter"):
+        typer.echo(f"{name} = {checks.get(name)}")
+    results([result])

@@ -1,0 +1,1 @@
+"""What flows from stage to stage: frozen values with their refusals always on."""

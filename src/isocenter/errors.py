@@ -1,0 +1,65 @@
+"""Every error that isocenter raises on purpose.
+
+    IsocenterError
+    ├── InputError                 what came cannot be used (exit code 2)
+    │   ├── UnreadableFile         not an image, truncated, or hostile
+    │   ├── UnsupportedFormat      a file of a kind that is not read, or not written
+    │   ├── IrregularSeries        slices that do not form one regular grid
+    │   ├── AmbiguousSelection     more than one candidate, or none, where one was needed
+    │   └── RecipeError            a recipe that says something it may not
+    ├── GeometryError              grids that differ, or cannot be
+    │   └── UnitError              a unit that the image does not have
+    ├── DegenerateImage            an image on which the method has no answer
+    ├── ReadBackMismatch           a written file does not say what was meant
+    └── MissingExtra               an optional package is needed and absent
+
+Each message says what came, what was wanted, and what to do next.
+"""
+
+
+class IsocenterError(Exception):
+    """Base of all errors that isocenter raises on purpose."""
+
+
+class InputError(IsocenterError):
+    """What came cannot be used."""
+
+
+class UnreadableFile(InputError):
+    """A file that is not an image, is truncated, or is hostile."""
+
+
+class UnsupportedFormat(InputError):
+    """A file of a kind that is not read, or not written."""
+
+
+class IrregularSeries(InputError):
+    """Slices that do not form one regular grid."""
+
+
+class AmbiguousSelection(InputError):
+    """More than one candidate, or none, where exactly one was needed."""
+
+
+class RecipeError(InputError):
+    """A recipe that says something it may not."""
+
+
+class GeometryError(IsocenterError):
+    """Grids that differ where they must agree, or a grid that cannot be."""
+
+
+class UnitError(GeometryError):
+    """A unit was asked for that the image does not have."""
+
+
+class DegenerateImage(IsocenterError):
+    """An image on which the method has no answer."""
+
+
+class ReadBackMismatch(IsocenterError):
+    """A written file, read back by a second library, does not say what was meant."""
+
+
+class MissingExtra(IsocenterError):
+    """An optional package is needed and absent."""

@@ -1,0 +1,12 @@
+"""Features: Volume + LabelMap -> FeatureTable. Every step is a row of `STEPS`."""
+
+from isocenter.data.step import StepKind
+from isocenter.features.intensity import Intensity, intensity
+from isocenter.features.shape import VolumeSize, volume
+
+STEPS: dict[str, StepKind] = {
+    "volume": StepKind(VolumeSize, volume, "region"),
+    "intensity": StepKind(Intensity, intensity, "region"),
+}
+
+__all__ = ["STEPS", "Intensity", "VolumeSize", "intensity", "volume"]

@@ -1,0 +1,149 @@
+"""NIfTI-1 and NIfTI-2. The one place where RAS occurs.
+
+Which affine counts: the sform where its code is set, else the qform; where both are set and disagree the sform is
+taken and the defect named. With neither code set the voxel sizes are taken and the orientation is unknown.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from isocenter.data.case import Defect
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.message import Message
+from isocenter.data.provenance import Step
+from isocenter.data.volume import Volume
+from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat
+from isocenter.formats.header import ImageHeader, cause_of, within_budget
+from isocenter.types import Affine, Array
+
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
+_RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Grid and channels of a NIfTI file.
+
+    Raises: UnreadableFile where the header is broken or claims more than the file holds; UnsupportedFormat for
+        several volumes in one file.
+    """
+    image = _load(path)
+    header = image.header
+    shape = _three(path, image.shape)
+    dtype = header.get_data_dtype()
+    within_budget(
+        int(np.prod(shape)) * dtype.itemsize,
+        path.stat().st_size,
+        what=path.name,
+        compressed=path.name.lower().endswith(".gz"),
+    )
+    if dtype != _RGB and dtype.kind not in "iuf":
+        raise UnsupportedFormat(f"{path.name}: voxels of type {dtype} are not read; real numbers and RGB are")
+    affine, stated, defects = _affine(path, header)
+    lps = _RAS_TO_LPS @ affine
+    lps[:3, :3] = lps[:3, [2, 1, 0]]
+    try:
+        geometry = Geometry(shape[::-1], lps, Space.PATIENT)
+    except GeometryError as error:
+        raise UnreadableFile(f"{path.name}: {error}") from error
+    if not stated:
+        defects += (
+            Defect(
+                "orientation-unknown",
+                Message("the file states no orientation (sform and qform code 0): left and right cannot be told"),
+                fatal=False,
+            ),
+        )
+    return ImageHeader(geometry, 3 if dtype == _RGB else 1, defects)
+
+
+def read(path: Path) -> Volume:
+    """Voxels of a NIfTI file; integers stay integers where the file scales nothing."""
+    header = read_header(path)
+    image = _load(path)
+    try:
+        raw = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise UnreadableFile(f"{path.name}: its voxels cannot be read ({error}); copy the file again") from error
+    raw = raw.reshape(raw.shape[:3])
+    if raw.dtype == _RGB:
+        voxels = np.stack([raw[name].T for name in "RGB"])
+    else:
+        voxels = raw.T[None]
+        if voxels.dtype == np.float64:
+            voxels = voxels.astype(np.float32)
+    return Volume(voxels, header.geometry, history=(Step("acquire.nifti", {"file": path.name}),))
+
+
+def write(image: Volume | LabelMap, path: Path) -> None:
+    """Write a one-channel volume or a label map as NIfTI-1 (`.nii` or `.nii.gz`).
+
+    Raises: UnsupportedFormat for colour.
+    """
+    if isinstance(image, Volume) and image.channels != 1:
+        raise UnsupportedFormat(f"NIfTI is written with one channel; this image has {image.channels}: write PNG")
+    voxels = image.grid if isinstance(image, Volume) else image.voxels
+    if voxels.dtype.kind in "iu" and voxels.dtype.itemsize == 8:
+        voxels = voxels.astype(np.int32 if abs(int(voxels.max())) < 2**31 else np.float64)
+    geometry = image.geometry
+    affine = _RAS_TO_LPS @ geometry.affine
+    affine[:3, :3] = affine[:3, [2, 1, 0]]
+    out = nibabel.Nifti1Image(voxels.T, affine)
+    known = 0 if geometry.space is Space.PIXELS else 1
+    out.header.set_xyzt_units("mm" if known else "unknown")
+    out.set_sform(affine, code=known)
+    try:
+        out.set_qform(affine, code=known, strip_shears=False)
+    except nibabel.spatialimages.HeaderDataError:  # a sheared grid has no quaternion
+        out.set_qform(None, code=0)
+    nibabel.save(out, path)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return nibabel.load(path, mmap=False)
+    except Exception as error:  # nibabel raises what its parts raise; all of it means the same here
+        raise UnreadableFile(f"{path.name}: not a readable NIfTI file ({cause_of(error)})") from error
+
+
+def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) < 2 or any(n < 1 for n in shape):
+        raise UnreadableFile(f"{path.name}: an image of shape {shape} has no voxels")
+    if any(n != 1 for n in shape[3:]):
+        raise UnsupportedFormat(
+            f"{path.name}: holds {int(np.prod(shape[3:]))} volumes (shape {shape}); split it into one file each first"
+        )
+    a, b, c = (*shape, 1)[:3]
+    return int(a), int(b), int(c)
+
+
+def _affine(path: Path, header: Any) -> tuple[Affine, bool, tuple[Defect, ...]]:
+    """RAS affine in millimetres, whether the file states an orientation, and what is wrong."""
+    try:
+        sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
+        base = header.get_base_affine()
+        mm = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    except Exception as error:
+        raise UnreadableFile(f"{path.name}: its orientation cannot be read ({cause_of(error)})") from error
+    scale = np.diag([mm, mm, mm, 1.0])
+    defects: tuple[Defect, ...] = ()
+    if sform[1] and qform[1]:
+        zooms = np.asarray(header.get_zooms()[:3])
+        apart = float(np.max(np.abs((sform[0] - qform[0])[:3] @ np.vstack((np.diag(header.get_data_shape()[:3]), [1] * 3)))))
+        if apart > 0.5 * float(zooms.min()):
+            defects = (
+                Defect(
+                    "sform-qform",
+                    Message("sform and qform disagree by up to {apart:.3g} mm; the sform is used", {"apart": apart * mm}),
+                    fatal=False,
+                ),
+            )
+    if sform[1]:
+        return scale @ sform[0], True, defects
+    if qform[1]:
+        return scale @ qform[0], True, defects
+    return scale @ base, False, defects

@@ -1,0 +1,156 @@
+"""What was written is read back with a library that did not write it, and compared in millimetres."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.volume import Volume
+from isocenter.errors import ReadBackMismatch
+from isocenter.types import Affine, Array, Float64, Mask
+
+CENTROID_MM = 0.05
+EXTENT_MM = 0.05
+VOLUME_SHARE = 1e-4
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One label as a place: how much, where, and from where to where (LPS)."""
+
+    volume_ml: float
+    centroid_mm: Float64[Array, "3"]
+    low_mm: Float64[Array, "3"]
+    high_mm: Float64[Array, "3"]
+
+
+Plane = tuple[int, Affine, float, Mask]
+"""Label value, the plane's index (0, h, w) -> LPS mm, volume of a voxel in mm3, and the plane's mask `h w`."""
+
+
+def prove_nifti_labels(labels: LabelMap, path: Path) -> dict[str, float]:
+    """Read a label map written as NIfTI with SimpleITK and compare it with what was meant.
+
+    Returns: the largest deviations found.
+    Raises: ReadBackMismatch.
+    """
+    from isocenter.ops.itk import affine_of, array_of, sitk
+
+    image = sitk.ReadImage(str(path))
+    voxels, affine = array_of(image), affine_of(image)
+    if labels.geometry.space is not Space.PIXELS:
+        _same_directions(path, affine, labels.geometry)
+    found = _extents(_planes(voxels, affine, [lb.value for lb in labels.labels]))
+    return _compare(path, labels, found)
+
+
+def prove_volume(volume: Volume, path: Path) -> None:
+    """Read a volume (NIfTI, NRRD) with SimpleITK: same grid, same values.
+
+    Raises: ReadBackMismatch.
+    """
+    from isocenter.ops.itk import affine_of, array_of, sitk
+
+    image = sitk.ReadImage(str(path))
+    if volume.geometry.space is not Space.PIXELS:
+        _same_directions(path, affine_of(image), volume.geometry)
+    back = array_of(image)
+    if back.shape != volume.geometry.shape or not np.allclose(back, volume.grid, rtol=1e-6, atol=0, equal_nan=True):
+        raise ReadBackMismatch(f"{path.name}: the values read back are not those written; nothing was kept")
+
+
+def prove_seg(labels: LabelMap, path: Path) -> dict[str, float]:
+    """Read a DICOM SEG frame by frame from its bits and functional groups, without the library that wrote it.
+
+    Raises: ReadBackMismatch.
+    """
+    return _compare(path, labels, _extents(_seg_planes(labels, path)))
+
+
+def _planes(voxels: Array, affine: Affine, values: list[int]) -> Iterator[Plane]:
+    size = float(abs(np.linalg.det(affine[:3, :3])))
+    for index, plane in enumerate(voxels):
+        here = affine.copy()
+        here[:3, 3] += affine[:3, 0] * index
+        for value in values:
+            yield value, here, size, plane == value
+
+
+def _seg_planes(labels: LabelMap, path: Path) -> Iterator[Plane]:
+    dataset = dcmread(path)
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    cosines = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
+    measures = shared.PixelMeasuresSequence[0]
+    row_mm, column_mm = (float(v) for v in measures.PixelSpacing)
+    between = float(measures.get("SpacingBetweenSlices") or measures.SliceThickness)
+    pixels = int(dataset.Rows) * int(dataset.Columns)
+    data = np.frombuffer(dataset.PixelData, np.uint8)
+    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        affine = np.eye(4)
+        affine[:3, 1] = np.asarray(cosines[3:]) * row_mm  # rows run along the second cosine
+        affine[:3, 2] = np.asarray(cosines[:3]) * column_mm
+        affine[:3, 3] = [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
+        start = frame * pixels
+        bits = np.unpackbits(data[start // 8 : (start + pixels + 7) // 8], bitorder="little")
+        plane = bits[start % 8 :][:pixels].reshape(dataset.Rows, dataset.Columns).astype(np.bool_)
+        yield labels.labels[number - 1].value, affine, row_mm * column_mm * between, plane
+
+
+def _extents(planes: Iterator[Plane]) -> dict[int, Extent]:
+    """Place of each label, from its planes."""
+    gathered: dict[int, list[tuple[float, Array, Array, Array]]] = {}
+    for value, affine, size, plane in planes:
+        index = np.argwhere(plane).astype(np.float64)
+        if not len(index):
+            continue
+        world = index @ affine[:3, 1:3].T + affine[:3, 3]
+        gathered.setdefault(value, []).append((size * len(index), world.mean(axis=0), world.min(axis=0), world.max(axis=0)))
+    return {
+        value: Extent(
+            sum(p[0] for p in parts) / 1000,
+            np.asarray(np.average([p[1] for p in parts], axis=0, weights=[p[0] for p in parts])),
+            np.asarray(np.min([p[2] for p in parts], axis=0)),
+            np.asarray(np.max([p[3] for p in parts], axis=0)),
+        )
+        for value, parts in gathered.items()
+    }
+
+
+def _same_directions(path: Path, affine: Affine, geometry: Geometry) -> None:
+    back = Geometry(geometry.shape, affine)
+    apart = back.distance_to(Geometry(geometry.shape, geometry.affine))
+    if apart > CENTROID_MM:
+        raise ReadBackMismatch(
+            f"{path.name}: read back, its corners lie up to {apart:.3g} mm from where they were meant "
+            f"(axes {''.join(back.axis_letters)} instead of {''.join(geometry.axis_letters)}); nothing was kept"
+        )
+
+
+def _compare(path: Path, labels: LabelMap, found: dict[int, Extent]) -> dict[str, float]:
+    values = [label.value for label in labels.labels]
+    meant = _extents(_planes(labels.voxels, labels.geometry.affine, values))
+    names = {label.value: label.name for label in labels.labels}
+    if set(meant) != set(found):
+        lost = [names.get(v, str(v)) for v in set(meant) ^ set(found)]
+        raise ReadBackMismatch(f"{path.name}: read back, these labels came or went: {lost}; nothing was kept")
+    worst = {"centroid_mm": 0.0, "extent_mm": 0.0, "volume_share": 0.0}
+    for value, extent in meant.items():
+        back = found[value]
+        off = {
+            "centroid_mm": float(np.linalg.norm(back.centroid_mm - extent.centroid_mm)),
+            "extent_mm": float(max(np.abs(back.low_mm - extent.low_mm).max(), np.abs(back.high_mm - extent.high_mm).max())),
+            "volume_share": abs(back.volume_ml / extent.volume_ml - 1),
+        }
+        if off["centroid_mm"] > CENTROID_MM or off["extent_mm"] > EXTENT_MM or off["volume_share"] > VOLUME_SHARE:
+            raise ReadBackMismatch(
+                f"{path.name}: read back, {names[value]} has its centre {off['centroid_mm']:.3g} mm off, its box "
+                f"{off['extent_mm']:.3g} mm off and {back.volume_ml:.4g} mL instead of {extent.volume_ml:.4g} mL; "
+                "nothing was kept"
+            )
+        worst = {key: max(worst[key], off[key]) for key in worst}
+    return worst

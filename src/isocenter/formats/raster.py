@@ -1,0 +1,98 @@
+"""PNG, JPEG and TIFF: pixels without millimetres."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.provenance import Step
+from isocenter.data.volume import Volume
+from isocenter.errors import UnreadableFile, UnsupportedFormat
+from isocenter.formats.header import LIMIT_BYTES, ImageHeader, within_budget
+from isocenter.types import Array
+
+_CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "P": 3, "RGB": 3}
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
+_EXIF_ORIENTATION = 274
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Size and channels of a PNG, JPEG or TIFF file; pages of a TIFF are slices.
+
+    Raises: UnreadableFile, or UnsupportedFormat for pixels that would lose bits or meaning (16-bit colour,
+        transparency, CMYK).
+    """
+    with _opened(path) as image:
+        return _header(path, image)
+
+
+def read(path: Path) -> Volume:
+    """Pixels of a PNG, JPEG or TIFF file."""
+    with _opened(path) as image:
+        header = _header(path, image)
+        try:
+            pages = []
+            for page in range(header.geometry.shape[0]):
+                image.seek(page)
+                if image.size[::-1] != header.geometry.shape[1:] and image.getexif().get(_EXIF_ORIENTATION, 1) < 5:
+                    raise UnsupportedFormat(f"{path.name}: page {page} has another size than the first; split the file")
+                pages.append(_pixels(image))
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise UnreadableFile(f"{path.name}: its pixels cannot be read ({error}); copy the file again") from error
+    voxels = np.moveaxis(np.stack(pages), -1, 0)
+    return Volume(voxels, header.geometry, history=(Step("acquire.raster", {"file": path.name}),))
+
+
+def write_png(picture: Array, path: Path) -> None:
+    """Write `h w` or `h w 3` bytes as PNG."""
+    Image.fromarray(picture).save(path, format="PNG", optimize=True)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path, formats=_FORMATS)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UnreadableFile(f"{path.name}: not a readable PNG, JPEG or TIFF file ({error})") from error
+
+
+def _header(path: Path, image: Image.Image) -> ImageHeader:
+    channels = _CHANNELS.get(image.mode)
+    if channels is None:
+        raise UnsupportedFormat(
+            f"{path.name}: {image.mode} pixels are not read; save it as grey or RGB without transparency first"
+        )
+    if channels == 3 and _bits(image, path) > 8:
+        raise UnsupportedFormat(f"{path.name}: colour of more than 8 bits would lose bits; save each channel as grey")
+    pages = int(getattr(image, "n_frames", 1))
+    width, height = image.size
+    claimed = pages * width * height * channels
+    within_budget(claimed, LIMIT_BYTES, what=path.name, compressed=False)
+    if width * height > (Image.MAX_IMAGE_PIXELS or LIMIT_BYTES) * 2:
+        raise UnreadableFile(f"{path.name}: claims {width} x {height} pixels in {path.stat().st_size} bytes: refused")
+    if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
+        width, height = height, width
+    return ImageHeader(Geometry.regular((pages, height, width), space=Space.PIXELS), channels)
+
+
+def _bits(image: Image.Image, path: Path) -> int:
+    """Bits of one sample, as the file states it: Pillow shortens 16-bit colour to 8 without a word."""
+    if image.format == "PNG":
+        with path.open("rb") as stream:
+            return stream.read(25)[24]  # IHDR: PNG specification, 11.2.2
+    stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
+    return max(stated if isinstance(stated, tuple) else (stated,))
+
+
+def _pixels(image: Image.Image) -> Array:
+    """`h w c` of the current page, turned as its EXIF says."""
+    if image.mode == "P":
+        image = image.convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    image = ImageOps.exif_transpose(image)
+    array = np.asarray(image)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    return array[..., None] if array.ndim == 2 else array

@@ -1,0 +1,1 @@
+"""Plain functions on bare arrays; nothing here knows a file, a volume or a recipe."""

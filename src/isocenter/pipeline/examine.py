@@ -1,0 +1,178 @@
+"""A case and a recipe become an examination."""
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+from isocenter import __version__
+from isocenter.acquire.select import choose, choose_named
+from isocenter.analyse.subject import Subject
+from isocenter.data.case import Case, Series
+from isocenter.data.examination import Analysis, Examination
+from isocenter.data.features import FeatureTable
+from isocenter.data.finding import Check, Finding, Verdict
+from isocenter.data.geometry import Geometry
+from isocenter.data.labels import LabelMap
+from isocenter.data.message import Message
+from isocenter.data.provenance import Json, Step
+from isocenter.data.volume import Volume
+from isocenter.errors import IsocenterError
+from isocenter.recipe import Recipe, RecipeStep
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many are done, and how many there are."""
+
+_LIBRARIES = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "nilearn")
+
+
+def examine(
+    case: Case, recipe: Recipe, *, series_uid: str | None = None, on_progress: Progress | None = None
+) -> Examination:
+    """Run a recipe on one case, in memory.
+
+    A precondition that fails, and bad input, end in an examination with verdict `refused` and the reason; nothing is
+    guessed.
+
+    Args:
+        case: as `open_case` gives it.
+        recipe: as `recipe.load` gives it.
+        series_uid: take this series, whatever the recipe would have taken.
+        on_progress: called before each step.
+    """
+    said = {"name": recipe.name, "title": recipe.title.model_dump(), "sha256": recipe.sha256}
+    said["description"] = recipe.description.model_dump()
+    candidates, refusal = choose_named(case, series_uid) if series_uid else choose(case, recipe.select)
+    start = Examination(case, said, candidates, refusal=refusal, overlay=recipe.report.overlay)
+    series = start.chosen
+    if refusal or series is None:
+        return replace(start, lineage=_lineage(recipe, ()))
+    run = _Run(case, series, recipe, on_progress)
+    try:
+        run.all_steps()
+        refused = None
+    except IsocenterError as error:
+        refused = Message("{error}", {"error": str(error)})
+    return replace(
+        start,
+        case=run.case,
+        features=run.features,
+        findings=() if refused else tuple(run.findings),
+        checks=tuple(run.checks),
+        refusal=refused,
+        steps=tuple(run.steps),
+        lineage=_lineage(recipe, series.files),
+    )
+
+
+class _Run:
+    """One recipe on one series: the only state of this module, and gone when the recipe ends."""
+
+    def __init__(self, case: Case, series: Series, recipe: Recipe, on_progress: Progress | None) -> None:
+        self.case, self.series, self.recipe = case, series, recipe
+        self.features = FeatureTable()
+        self.findings: list[Finding] = []
+        self.checks: list[Check] = []
+        self.steps: list[Step] = []
+        self._on_progress = on_progress
+
+    def all_steps(self) -> None:
+        """Read the series, run every step, stop at the first refusal, and bring label maps to the original grid."""
+        total = len(self.recipe.steps) + 1
+        self._progress("reading", 0, total)
+        original = self.series.volume()
+        self.steps += original.history
+        self.case = self.case.with_volume("original", original).with_volume("image", original)
+        for index, step in enumerate(self.recipe.steps, start=1):
+            self._progress(f"{step.stage}: {step.name}", index, total)
+            self._one(step)
+            if any(check.verdict is Verdict.REFUSED for check in self.checks):
+                break
+        for name, labels in self.case.label_maps.items():
+            self.case = self.case.with_labels(name, onto(labels, original.geometry))
+        self._progress("done", total, total)
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        if self._on_progress:
+            self._on_progress(what, done, total)
+
+    def _one(self, step: RecipeStep) -> None:
+        name = f"{step.stage}.{step.name}"
+        if step.kind.takes == "volume":
+            volume = self.case.volumes[step.on or "image"]
+            within = {"within": self._labels(step.within, volume.geometry)} if step.within else {}
+            result: Volume | LabelMap = step.kind.run(volume, step.settings, **within)
+            self._keep(step, result)
+        elif step.kind.takes == "labels":
+            self._keep(step, step.kind.run(self._labels(step.of, None), step.settings))
+        elif step.kind.takes == "region":
+            volume = self.case.volumes[step.on or "image"]
+            self.features += step.kind.run(volume, self._labels(step.of, volume.geometry), step.settings)
+            self.steps.append(Step(name, step.settings.model_dump(mode="json"), version=__version__))
+        else:
+            here = self.case.volumes["image"].geometry
+            maps = {key: onto(labels, here) for key, labels in self.case.label_maps.items()}
+            subject = Subject(replace(self.case, label_maps=maps), self.series, self.features)
+            found: Analysis = step.kind.run(subject, step.settings)
+            self.findings += found.findings
+            self.checks += found.checks
+            self.steps.append(Step(name, step.settings.model_dump(mode="json"), version=__version__))
+
+    def _labels(self, name: str | None, geometry: Geometry | None) -> LabelMap:
+        assert name is not None, "a recipe that is not wired is refused when it is read"
+        labels = self.case.label_maps[name]
+        return labels if geometry is None else onto(labels, geometry)
+
+    def _keep(self, step: RecipeStep, result: Volume | LabelMap) -> None:
+        self.steps.append(replace(result.history[-1], version=__version__))
+        if isinstance(result, Volume):
+            self.case = self.case.with_volume("image", result)
+        else:
+            assert step.output is not None, "segmenting steps name their result"
+            self.case = self.case.with_labels(step.output, result)
+
+
+def onto(labels: LabelMap, geometry: Geometry) -> LabelMap:
+    """A label map on another grid, by nearest neighbour; itself where the grids agree."""
+    if labels.geometry.distance_to(geometry) <= 0.01:
+        return labels
+    from isocenter.ops.resample import resample
+
+    voxels = resample(
+        labels.voxels,
+        affine=labels.geometry.affine,
+        to_shape=geometry.shape,
+        to_affine=geometry.affine,
+        interpolation="nearest",
+    )
+    return labels.then(Step("grid.onto", {"shape": list(geometry.shape)}), voxels=voxels, geometry=geometry)
+
+
+def content_hash(files: Sequence[Path]) -> str:
+    """Hash over the contents of files, whatever they are called and in whatever order."""
+    total = sha256()
+    for digest in sorted(_file_hash(file) for file in files):
+        total.update(digest)
+    return total.hexdigest()
+
+
+def _file_hash(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        digest = sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
+
+
+def _lineage(recipe: Recipe, files: Sequence[Path]) -> dict[str, Json]:
+    """What made the result: versions, recipe, and the hash of what was examined."""
+    return {
+        "recipe": {"name": recipe.name, "sha256": recipe.sha256},
+        "examined": {"files": len(files), "sha256": content_hash(files) if files else None},
+        "versions": {"isocenter": __version__, **{name: version_of(name) for name in _LIBRARIES}},
+        "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

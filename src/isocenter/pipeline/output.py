@@ -1,0 +1,159 @@
+"""An examination becomes a folder, whole or not at all."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from isocenter import __version__
+from isocenter.data.case import Case, Identity
+from isocenter.data.examination import Examination
+from isocenter.data.geometry import Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError, UnsupportedFormat
+from isocenter.formats import nifti, proof
+from isocenter.report.document import Language
+
+REPORT = "report.json"
+_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
+
+
+def write(examination: Examination, folder: Path, *, language: Language, lineage: Mapping[str, Json]) -> None:
+    """Write masks, key images, `report.json` and `report.html` into an empty folder, and prove the masks.
+
+    Args:
+        examination: what to write.
+        folder: exists and is empty.
+        language: of the HTML report.
+        lineage: what the run adds to the examination's lineage.
+    Raises: ReadBackMismatch where a written mask does not say what was meant.
+    """
+    from isocenter.report import document, figures, machine
+
+    masks: dict[str, Json] = {}
+    for name, labels in examination.case.label_maps.items():
+        masks[name] = _write_mask(examination, name, labels, folder)
+    pictures = figures.key_images(examination)
+    for picture in pictures:
+        (folder / picture.file).write_bytes(picture.png)
+    data = machine.report(examination, masks=masks, images=[p.file for p in pictures], lineage=lineage)
+    (folder / REPORT).write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False), "utf-8")
+    (folder / "report.html").write_text(document.render(examination, data, pictures, language=language), "utf-8")
+
+
+def _write_mask(examination: Examination, name: str, labels: LabelMap, folder: Path) -> dict[str, Json]:
+    """Write one label map as NIfTI, and as DICOM SEG where the source allows it; both read back."""
+    file = folder / f"{name}.nii.gz"
+    nifti.write(labels, file)
+    said: dict[str, Json] = {
+        "nifti": file.name,
+        "labels": {str(label.value): label.name for label in labels.labels},
+        "proof": {"nifti": proof.prove_nifti_labels(labels, file)},
+        "dicom": None,
+    }
+    series = examination.chosen
+    if series is None or series.format != "dicom" or labels.geometry.space is not Space.PATIENT:
+        said["dicom_absent"] = "the source is not DICOM"
+        return said
+    from isocenter.formats import dicom_seg
+
+    lineage = examination.lineage or {}
+    key = json.dumps([lineage.get("examined"), examination.recipe["sha256"], __version__], sort_keys=True)
+    origin = dicom_seg.Origin(str(examination.recipe["name"]), __version__, sha256(key.encode()).hexdigest())
+    seg = folder / f"{name}.dcm"
+    try:
+        dicom_seg.write(labels, seg, name=name, sources=series.files, origin=origin)
+    except UnsupportedFormat as error:
+        seg.unlink(missing_ok=True)
+        said["dicom_absent"] = str(error)
+        return said
+    said["proof"]["dicom"] = proof.prove_seg(labels, seg)
+    said["dicom"] = seg.name
+    return said
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill; it becomes `target` when the block ends well, and vanishes when it does not.
+
+    What stood at `target` stays until the new one is complete. Killed at any moment, `recover` leaves either the old
+    folder or the new one.
+    """
+    partial = target.with_name(f".partial-{target.name}")
+    previous = target.with_name(f".previous-{target.name}")
+    recover(target)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if target.exists():
+        target.rename(previous)
+    partial.rename(target)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Clean up after a run that was killed while it wrote `target`."""
+    previous = target.with_name(f".previous-{target.name}")
+    shutil.rmtree(target.with_name(f".partial-{target.name}"), ignore_errors=True)
+    if previous.exists():
+        if target.exists():
+            shutil.rmtree(previous)
+        else:
+            previous.rename(target)
+
+
+def written(folder: Path) -> dict[str, Json] | None:
+    """The `report.json` of a finished folder; None if there is none that can be read."""
+    try:
+        data = json.loads((folder / REPORT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def safe_name(case: Case) -> str:
+    """The case's base name as a folder name on every system, and never a patient's name.
+
+    Letters and digits of any script, `-`, `_` and `.` stay; the rest becomes `_`. A base name that spells the
+    patient's name becomes `study-` and eight digits of its hash.
+    """
+    base = case.name
+    for ending in (".nii.gz", ".seg.nrrd"):
+        if base.lower().endswith(ending):
+            base = base[: -len(ending)]
+            break
+    else:
+        base = Path(base).stem if case.path.is_file() else base
+    if _spells(base, case.identity):
+        return f"study-{sha256(base.encode()).hexdigest()[:8]}"
+    safe = re.sub(r"[^\w.-]", "_", base).strip("._")[:80] or "study"
+    return f"{safe}_" if safe.split(".")[0].lower() in _RESERVED else safe
+
+
+def _spells(base: str, identity: Identity) -> bool:
+    """Whether all parts of the patient's name occur in a file name. A name that is the patient's id is a pseudonym."""
+    if not identity.patient_name or identity.patient_name == identity.patient_id:
+        return False
+    for group in identity.patient_name.split("="):
+        parts = [p.lower() for p in re.split(r"[\^\s,._-]+", group) if p]
+        if parts and all(p in base.lower() for p in parts) and sum(map(len, parts)) >= 2:
+            return True
+    return False
+
+
+def require_folder(out: Path) -> None:
+    """Make the output folder.
+
+    Raises: InputError where it cannot be one.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{out}: the output folder cannot be made ({error.strerror or error})") from error

@@ -1,0 +1,244 @@
+"""One recipe on many studies: each on its own, repeatable, and safe to kill."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from multiprocessing import get_context
+from pathlib import Path
+
+from isocenter import __version__
+from isocenter.acquire.case import open_cases
+from isocenter.data.case import Case
+from isocenter.data.finding import Verdict
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError, IsocenterError
+from isocenter.pipeline.examine import content_hash, examine
+from isocenter.pipeline.output import recover, require_folder, safe_name, whole_folder, write, written
+from isocenter.recipe import Recipe, load, parse
+from isocenter.report.document import Language
+
+_log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many steps are done over all studies, and how many there are."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How one study ended.
+
+    Args:
+        case: name of its folder.
+        path: the input.
+        folder: where its report is; None if nothing could be written.
+        verdict: None for a study that failed.
+        reasons: why the verdict is not `accepted`, or what failed.
+        skipped: it was done before, for the same input, recipe and version.
+        refused_files: files of the input that could not be used, and why.
+    """
+
+    case: str
+    path: Path
+    folder: Path | None
+    verdict: Verdict | None
+    reasons: tuple[str, ...] = ()
+    skipped: bool = False
+    refused_files: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """There is a result to look at."""
+        return self.verdict in (Verdict.ACCEPTED, Verdict.REVIEW)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What a worker needs to know of one study."""
+
+    name: str
+    path: Path
+    study_uid: str
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for all studies of a run."""
+
+    recipe_text: str
+    recipe_source: str
+    out: Path
+    language: Language
+    force: bool
+    series_uid: str | None
+    threads: int
+
+
+def run(
+    recipe: str | Path,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    workers: int = 1,
+    force: bool = False,
+    language: Language = "en",
+    series: str | None = None,
+    on_progress: Progress | None = None,
+) -> tuple[StudyResult, ...]:
+    """Run a recipe on studies and write a folder with report and masks for each.
+
+    Args:
+        recipe: name of a shipped recipe, or a YAML file.
+        paths: studies: a DICOM folder (one case for each study in it) or an image file each.
+        out: folder for the results; one folder inside for each case.
+        workers: processes.
+        force: do again what was done for the same input, recipe and version.
+        language: of the HTML reports, `en` or `zh`.
+        series: UID of the series to take, whatever the recipe would have taken.
+        on_progress: told what is going on.
+    Returns: one result for each study, in the order of `paths`; a path that cannot be opened gives one too.
+    Raises: RecipeError; InputError where nothing was given or the output folder cannot be made.
+    """
+    if not paths:
+        raise InputError("no study was given: name at least one folder or file")
+    if workers < 1:
+        raise InputError(f"at least one worker is needed; got {workers}")
+    loaded = load(recipe)
+    target = Path(out)
+    require_folder(target)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    job = _Job(loaded.text, str(recipe), target, language, force, series, threads)
+    planned = list(_plan([Path(p) for p in paths], target))
+    studies = [study for study in planned if isinstance(study, _Study)]
+    watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 3)
+    done = dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
+    return tuple(done[study] if isinstance(study, _Study) else study for study in planned)
+
+
+def _plan(paths: Sequence[Path], out: Path) -> Iterator[_Study | StudyResult]:
+    """Names for all studies, in order; a path that cannot be opened is a result already."""
+    taken: set[str] = set()
+    for path in paths:
+        try:
+            cases = open_cases(path)
+        except IsocenterError as error:
+            yield StudyResult(path.name, path, None, None, (str(error),))
+            continue
+        for case in cases:
+            name = _free_name(safe_name(case), case, out, taken)
+            taken.add(name.lower())
+            yield _Study(name, path, case.identity.study_uid)
+
+
+def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
+    """`base`, `base-2`, ...: the first that no other study of this run or of an earlier one has."""
+    number = 1
+    while True:
+        name = base if number == 1 else f"{base}-{number}"
+        recover(out / name)
+        if name.lower() not in taken and (not (out / name).exists() or _same_study(out / name, case)):
+            return name
+        number += 1
+
+
+def _same_study(folder: Path, case: Case) -> bool:
+    lineage = (written(folder) or {}).get("lineage", {})
+    given = lineage.get("input", {}) if isinstance(lineage, dict) else {}
+    return given.get("path_sha256") == _path_hash(case) or given.get("sha256") == _input_hash(case)
+
+
+def _path_hash(case: Case) -> str:
+    """Tells one input from another without writing down where it was."""
+    return sha256(f"{case.path.resolve()}\0{case.identity.study_uid}".encode()).hexdigest()
+
+
+def _input_hash(case: Case) -> str:
+    return content_hash([file for series in case.series for file in series.files])
+
+
+class _Watch:
+    """Counts steps over all studies."""
+
+    def __init__(self, on_progress: Progress | None, *, studies: int, steps: int) -> None:
+        self._tell, self._steps, self._total, self._base = on_progress, steps, studies * steps, 0
+
+    def step(self, what: str, done: int) -> None:
+        if self._tell:
+            self._tell(what, min(self._base + done, self._total), self._total)
+
+    def finished(self, name: str) -> None:
+        self._base += self._steps
+        self.step(name, 0)
+
+
+def _in_turn(studies: Sequence[_Study], job: _Job, watch: _Watch) -> Iterator[tuple[_Study, StudyResult]]:
+    for study in studies:
+        yield study, _guarded(study, job, watch.step)
+        watch.finished(study.name)
+
+
+def _in_processes(
+    studies: Sequence[_Study], job: _Job, workers: int, watch: _Watch
+) -> Iterator[tuple[_Study, StudyResult]]:
+    """Many at a time. A worker that dies takes the pool with it: what was left is then done one by one, each alone."""
+    left = dict.fromkeys(studies)
+    for width in (workers, 1):
+        for batch in [list(left)] if width > 1 else [[study] for study in left]:
+            with ProcessPoolExecutor(min(width, max(1, len(batch))), mp_context=get_context("spawn")) as pool:
+                futures: dict[Future[StudyResult], _Study] = {pool.submit(_guarded, s, job, None): s for s in batch}
+                for future in as_completed(futures):
+                    study = futures[future]
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        if width > 1:
+                            continue
+                        why = "its process died (out of memory?); run it alone, or on a machine with more memory"
+                        result = StudyResult(study.name, study.path, None, None, (why,))
+                    del left[study]
+                    yield study, result
+                    watch.finished(study.name)
+
+
+def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
+    """One study; whatever goes wrong in it stays in it."""
+    from isocenter.ops.itk import limited_threads
+
+    try:
+        with limited_threads(job.threads):
+            return _one(study, job, on_step)
+    except (IsocenterError, OSError) as error:
+        return StudyResult(study.name, study.path, None, None, (str(error),))
+    except Exception as error:
+        _log.exception("study %s failed", study.name)
+        why = f"an error that should not occur ({type(error).__name__}: {error}); please report it"
+        return StudyResult(study.name, study.path, None, None, (why,))
+
+
+def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
+    recipe: Recipe = parse(job.recipe_text, source=job.recipe_source)
+    case = next(c for c in open_cases(study.path) if c.identity.study_uid == study.study_uid)
+    case = replace(case, name=study.name)
+    refused_files = tuple(refused.message for refused in case.refused_files)
+    folder = job.out / study.name
+    given: dict[str, Json] = {"sha256": _input_hash(case), "path_sha256": _path_hash(case)}
+    parts = (given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "")
+    key = sha256("\0".join(parts).encode()).hexdigest()
+    before = written(folder)
+    if before is not None and not job.force and before.get("lineage", {}).get("key") == key:
+        verdict, reasons = Verdict(before["verdict"]), tuple(before["reasons"])
+        return StudyResult(study.name, study.path, folder, verdict, reasons, skipped=True, refused_files=refused_files)
+
+    def tell(what: str, done: int, _total: int) -> None:
+        if on_step:
+            on_step(f"{study.name}: {what}", done)
+
+    examination = examine(case, recipe, series_uid=job.series_uid, on_progress=tell)
+    tell("writing and reading back", len(recipe.steps) + 2, 0)
+    with whole_folder(folder) as partial:
+        write(examination, partial, language=job.language, lineage={"input": given, "key": key})
+    reasons = tuple(map(str, examination.reasons))
+    return StudyResult(study.name, study.path, folder, examination.verdict, reasons, refused_files=refused_files)

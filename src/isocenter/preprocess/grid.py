@@ -1,0 +1,138 @@
+"""The same image on another grid."""
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.provenance import Step
+from isocenter.data.step import Settings
+from isocenter.data.volume import Volume
+from isocenter.errors import DegenerateImage, UnitError
+from isocenter.ops.resample import Interpolation
+from isocenter.types import Array
+
+_WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
+
+
+class Orient(Settings):
+    """Settings of `orient`."""
+
+    to: str = "SPL"
+    """Directions in which slices, rows and columns shall grow: one letter each of L/R, A/P, S/I. SPL is axial."""
+
+    @field_validator("to")
+    @classmethod
+    def _three_axes(cls, letters: str) -> str:
+        letters = letters.upper()
+        if len(letters) != 3 or {_WORLD_AXIS.get(x) for x in letters} != {0, 1, 2}:
+            raise ValueError(f"name each axis once with a letter of L/R, A/P and S/I, such as SPL; got {letters!r}")
+        return letters
+
+
+def orient(volume: Volume, settings: Orient) -> Volume:
+    """Turn the axes by exchanges and flips only: no voxel changes its value or its place.
+
+    Raises: UnitError outside patient space.
+    """
+    if volume.geometry.space is not Space.PATIENT:
+        raise UnitError(f"an image in {volume.geometry.space} space has no patient directions to turn to")
+    have = volume.geometry.axis_letters
+    order = [next(i for i in range(3) if _WORLD_AXIS[have[i]] == _WORLD_AXIS[x]) for x in settings.to]
+    geometry = volume.geometry.permute((order[0], order[1], order[2]))
+    voxels: Array = volume.voxels.transpose(0, *(i + 1 for i in order))
+    for axis, letter in enumerate(settings.to):
+        if have[order[axis]] != letter:
+            geometry = geometry.flip(axis)
+            voxels = np.flip(voxels, axis + 1)
+    step = Step("preprocess.orient", settings.model_dump(), {"from": "".join(have)})
+    return volume.then(step, voxels=voxels, geometry=geometry)
+
+
+class Resample(Settings):
+    """Settings of `resample`."""
+
+    spacing_mm: tuple[float, float, float] | float
+    """New distance between voxel centres along (d, h, w), or one number for all."""
+    interpolation: Interpolation = "linear"
+    """`nearest`, `linear` or `cubic`."""
+
+    @field_validator("spacing_mm")
+    @classmethod
+    def _sensible(cls, value: tuple[float, float, float] | float) -> tuple[float, float, float] | float:
+        for s in value if isinstance(value, tuple) else (value,):
+            if not 0.01 <= s <= 100:
+                raise ValueError(f"a spacing lies between 0.01 and 100 mm; got {s:g}")
+        return value
+
+
+def resample(volume: Volume, settings: Resample) -> Volume:
+    """Sample the image at another spacing over the same extent.
+
+    Where the new spacing is coarser, a Gaussian of half the new spacing goes first, against aliasing (not for
+    `nearest`). The field of view is kept to within half a new voxel; its centre stays.
+
+    Raises: UnitError in PIXELS space.
+    """
+    from isocenter.ops import filter as filters
+    from isocenter.ops.resample import resample as onto
+
+    old = volume.geometry.spacing_mm
+    wanted = settings.spacing_mm
+    new = wanted if isinstance(wanted, tuple) else (wanted, wanted, wanted)
+    shape = tuple(max(1, round(n * a / b)) for n, a, b in zip(volume.geometry.shape, old, new, strict=True))
+    geometry = _same_field(volume.geometry, (shape[0], shape[1], shape[2]), new)
+    coarser = [0.5 * b / a if b > a * 1.01 else 0.0 for a, b in zip(old, new, strict=True)]
+    channels = []
+    for channel in volume.voxels:
+        smooth = any(coarser) and settings.interpolation != "nearest"
+        source = filters.gaussian(channel, sigma=(coarser[0], coarser[1], coarser[2])) if smooth else channel
+        low = float(source.min())
+        channels.append(
+            onto(
+                source,
+                affine=volume.geometry.affine,
+                to_shape=geometry.shape,
+                to_affine=geometry.affine,
+                interpolation=settings.interpolation,
+                outside=low,
+            )
+        )
+    step = Step("preprocess.resample", settings.model_dump(mode="json"), {"from_mm": list(old), "shape": list(shape)})
+    return volume.then(step, voxels=np.stack(channels), geometry=geometry)
+
+
+def _same_field(old: Geometry, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Geometry:
+    """A grid of another spacing with the same centre."""
+    affine = np.eye(4)
+    affine[:3, :3] = old.directions * np.asarray(spacing)
+    centre = old.index_to_world((np.asarray([old.shape], dtype=np.float64) - 1) / 2)[0]
+    affine[:3, 3] = centre - affine[:3, :3] @ ((np.asarray(shape) - 1) / 2)
+    return Geometry(shape, affine, old.space, old.frame_uid)
+
+
+class Crop(Settings):
+    """Settings of `crop`."""
+
+    margin_mm: float = Field(0.0, ge=0, le=500)
+    """Kept around the content, in millimetres."""
+
+
+def crop(volume: Volume, settings: Crop, *, within: LabelMap | None = None) -> Volume:
+    """Cut the grid to the mask, or to what is not background (the darkest value).
+
+    Raises: DegenerateImage if there is nothing to keep.
+    """
+    from isocenter.ops.morphology import bounding_box
+
+    grid = volume.grid
+    content = within.foreground if within else np.asarray(grid > grid.min())
+    d, h, w = (int(np.ceil(settings.margin_mm / s)) if settings.margin_mm else 0 for s in volume.geometry.steps)
+    if settings.margin_mm:
+        _ = volume.geometry.spacing_mm  # a margin in millimetres is refused where there are none
+    box = bounding_box(content, margin=(d, h, w))
+    if not grid[box].size:
+        raise DegenerateImage("there is nothing to crop to: the mask is empty or the image is flat")
+    start, stop = [b.start for b in box], [b.stop for b in box]
+    step = Step("preprocess.crop", settings.model_dump(), {"start": start, "stop": stop})
+    return volume.then(step, voxels=volume.voxels[(slice(None), *box)], geometry=volume.geometry.crop(start, stop))

@@ -1,0 +1,364 @@
+"""What a recipe is: a YAML file that says which series it takes and what is done to it, validated, never evaluated.
+
+    name: brain-mr
+    title: {en: Brain tissue volumes, zh: 脑组织体积}
+    description: {en: ..., zh: ...}
+    select:
+      modality: [MR]
+      prefer: [thinnest, most_slices]
+    steps:
+      - preprocess: median
+        radius_mm: 1
+      - segment: brain
+        as: brain
+
+Each entry of `steps` names a stage and one of its steps; the other keys are that step's settings, or wiring:
+`as` (name of the result), `of` (label map to work on), `within` (label map to stay inside), `on` (volume to work on).
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from isocenter import analyse, features, preprocess, segment
+from isocenter.acquire.select import Select
+from isocenter.data.provenance import Json
+from isocenter.data.step import Settings, StepKind
+from isocenter.errors import RecipeError
+
+STAGES: dict[str, dict[str, StepKind]] = {
+    "preprocess": preprocess.STEPS,
+    "segment": segment.STEPS,
+    "features": features.STEPS,
+    "analyse": analyse.STEPS,
+}
+"""Stages whose steps a recipe lists. Acquisition is `select`, the report is `report`."""
+
+_LIMIT_BYTES = 256 * 1024
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,47}$"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Words(_Model):
+    """A text in both languages of the report."""
+
+    en: str
+    """English."""
+    zh: str
+    """Simplified Chinese."""
+
+
+class Report(_Model):
+    """What the report shows."""
+
+    overlay: str | None = None
+    """Label map that is drawn over the pictures."""
+
+
+@dataclass(frozen=True)
+class RecipeStep:
+    """One entry of `steps`, validated."""
+
+    stage: str
+    name: str
+    kind: StepKind
+    settings: Settings
+    output: str | None
+    of: str | None
+    within: str | None
+    on: str | None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated recipe.
+
+    `sha256` is of the text it was read from, so that a changed recipe is another recipe.
+    """
+
+    name: str
+    title: Words
+    description: Words
+    select: Select
+    steps: tuple[RecipeStep, ...]
+    report: Report
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text."""
+        return sha256(self.text.encode()).hexdigest()
+
+
+class _Document(_Model):
+    """A recipe: which series it takes, and what is done to it."""
+
+    name: Annotated[str, Field(pattern=_NAME)]
+    """Lower-case letters, digits, hyphens."""
+    title: Words
+    """What the report is called."""
+    description: Words
+    """What it does, in one or two sentences."""
+    select: Select = Select()
+    """Which series it takes."""
+    steps: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
+    """What is done, in this order."""
+    report: Report = Report()
+    """What the report shows."""
+
+
+def shipped() -> dict[str, Recipe]:
+    """The recipes that come with isocenter, by name."""
+    library = files("isocenter") / "recipe_library"
+    found = sorted((f for f in library.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".yaml"): parse(f.read_text("utf-8"), source=f.name) for f in found}
+
+
+def shipped_text(name: str) -> str:
+    """The YAML of a shipped recipe, to copy.
+
+    Raises: RecipeError with the nearest name.
+    """
+    return load(name).text
+
+
+def load(name_or_path: str | Path) -> Recipe:
+    """A shipped recipe by name, or a YAML file.
+
+    Raises: RecipeError that names the file, line and key.
+    """
+    library = files("isocenter") / "recipe_library" / f"{name_or_path}.yaml"
+    path = Path(name_or_path)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        if "/" not in str(name_or_path) and "\\" not in str(name_or_path) and library.is_file():
+            return parse(library.read_text("utf-8"), source=library.name)
+        names = list(shipped())
+        raise RecipeError(
+            f"no recipe is called {str(name_or_path)!r}{_nearest(str(name_or_path), names)}; shipped are {names}, "
+            "or give a path that ends in .yaml"
+        )
+    try:
+        if path.stat().st_size > _LIMIT_BYTES:
+            raise RecipeError(f"{path}: a recipe is at most {_LIMIT_BYTES // 1024} kB of YAML")
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise RecipeError(f"{path}: the recipe cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: a recipe is UTF-8 text; byte {error.start} is not") from error
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str) -> Recipe:
+    """Read and validate a recipe.
+
+    Args:
+        text: YAML.
+        source: what to call it in errors.
+    Raises: RecipeError that names the line, the key, what is allowed and the nearest spelling.
+    """
+    plain, lines = _read_yaml(text, source)
+    if not isinstance(plain, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping that starts with `name:`")
+    try:
+        document = _Document.model_validate(plain)
+    except ValidationError as error:
+        raise _explained(error, lines, source, (), _Document) from error
+    steps = tuple(_step(entry, ("steps", i), lines, source) for i, entry in enumerate(document.steps))
+    _wired(steps, document.report.overlay, lines, source)
+    return Recipe(
+        document.name, document.title, document.description, document.select, steps, document.report, text
+    )
+
+
+def json_schema() -> dict[str, Json]:
+    """JSON Schema of a recipe, for editors: every step with its settings."""
+    models = [_step_model(stage, name) for stage, table in STAGES.items() for name in table]
+    document = create_model("Recipe", __base__=_Document, steps=(tuple[_union(models), ...], Field(min_length=1)))  # type: ignore[misc]
+    schema = document.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _union(models: list[type[BaseModel]]) -> Any:
+    from functools import reduce
+    from operator import or_
+
+    return reduce(or_, models)
+
+
+@cache
+def _step_model(stage: str, name: str) -> type[BaseModel]:
+    """Settings of a step with the stage key and the wiring that it takes."""
+    kind = STAGES[stage][name]
+    wiring: dict[str, Any] = {stage: (Literal[name], Field(description=kind.summary))}
+    text = Annotated[str, Field(pattern=_NAME)]
+    if stage == "segment":
+        wiring["as_"] = (text, Field(alias="as", description="Name of the label map that this step makes."))
+    if kind.takes in ("labels", "region"):
+        wiring["of"] = (text, Field(description="Label map to work on."))
+    if kind.takes in ("volume", "region"):
+        words = "Volume to work on: `image` (as preprocessed so far) or `original`."
+        wiring["on"] = (Literal["image", "original"], Field("image", description=words))
+    if kind.within:
+        wiring["within"] = (text | None, Field(None, description="Label map to stay inside."))
+    clash = set(wiring) & set(kind.settings.model_fields)
+    if kind.takes == "case":
+        clash -= {"of"}
+    assert not clash, f"{stage} {name}: the settings {clash} hide the wiring of the same name"
+    return create_model(f"{stage}_{name}", __base__=kind.settings, **wiring)
+
+
+def _step(entry: dict[str, Any], at: tuple[str | int, ...], lines: "_Lines", source: str) -> RecipeStep:
+    """Validate one entry of `steps`."""
+    where = f"{source}, line {lines.of(at)}"
+    stages = [key for key in entry if key in STAGES]
+    if len(stages) != 1:
+        odd = next((str(key) for key in entry), "")
+        hint = _nearest(odd, list(STAGES)) if not stages else ""
+        raise RecipeError(f"{where}: each step names exactly one stage of {list(STAGES)}; this has {list(entry)}{hint}")
+    stage, name = stages[0], entry[stages[0]]
+    if name not in STAGES[stage]:
+        allowed = list(STAGES[stage])
+        raise RecipeError(
+            f"{source}, line {lines.of((*at, stage))}: {stage} has no step {name!r}{_nearest(str(name), allowed)}; it has {allowed}"
+        )
+    kind = STAGES[stage][name]
+    model = _step_model(stage, name)
+    try:
+        filled = model.model_validate(entry)
+    except ValidationError as error:
+        raise _explained(error, lines, source, at, model) from error
+    wiring = {key: getattr(filled, key, None) for key in ("as_", "of", "within", "on")}
+    settings = kind.settings.model_validate({key: getattr(filled, key) for key in kind.settings.model_fields})
+    of = wiring["of"] if kind.takes != "case" else None
+    return RecipeStep(stage, name, kind, settings, wiring["as_"], of, wiring["within"], wiring["on"])
+
+
+def _wired(steps: tuple[RecipeStep, ...], overlay: str | None, lines: "_Lines", source: str) -> None:
+    """Refuse a label map that is used before it is made."""
+    made: list[str] = []
+    for index, step in enumerate(steps):
+        used = {"of": step.of, "within": step.within}
+        if step.kind.takes == "case":
+            used = {key: value for key, value in step.settings.model_dump().items() if key in ("of", "brain")}
+        for key, name in used.items():
+            if name is not None and name not in made:
+                raise RecipeError(
+                    f"{source}, line {lines.of(('steps', index, key))}: `{key}: {name}` names a label map that no "
+                    f"step before this one makes{_nearest(str(name), made)}; made so far: {made or 'none'}"
+                )
+        if step.output:
+            made.append(step.output)
+    if overlay is not None and overlay not in made:
+        raise RecipeError(
+            f"{source}, line {lines.of(('report', 'overlay'))}: no step makes the label map {overlay!r}"
+            f"{_nearest(overlay, made)}; made: {made or 'none'}"
+        )
+
+
+class _Lines:
+    """Line of each key of a YAML document."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[str | int, ...], int] = {(): 1}
+
+    def note(self, place: tuple[str | int, ...], line: int) -> None:
+        self._at[place] = line
+
+    def of(self, place: tuple[str | int, ...]) -> int:
+        while place not in self._at:
+            place = place[:-1]
+        return self._at[place]
+
+
+def _read_yaml(text: str, source: str) -> tuple[Any, _Lines]:
+    """Plain data and the line of each key. Anchors, tags and duplicate keys are refused."""
+    lines = _Lines()
+    if len(text) > _LIMIT_BYTES:
+        raise RecipeError(f"{source}: a recipe is at most {_LIMIT_BYTES // 1024} kB of YAML")
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            _plain_event(event, source)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return (_plain(node, (), lines, source) if node else None), lines
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{source}, line {line}: not valid YAML: {error.problem or error.context}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(f"{source}: not valid YAML: {str(error)[:200]}") from error
+
+
+def _plain_event(event: yaml.Event, source: str) -> None:
+    line = event.start_mark.line + 1
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        raise RecipeError(f"{source}, line {line}: anchors and aliases (& and *) are not allowed in a recipe; write it out")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        raise RecipeError(f"{source}, line {line}: tags ({tag}) are not allowed in a recipe: nothing in it is evaluated")
+
+
+def _plain(node: yaml.Node, place: tuple[str | int, ...], lines: _Lines, source: str) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if key in found:
+                raise RecipeError(f"{source}, line {line}: the key {key!r} stands twice")
+            lines.note((*place, key), line)
+            found[key] = _plain(value_node, (*place, key), lines, source)
+        return found
+    if isinstance(node, yaml.SequenceNode):
+        values = []
+        for index, item in enumerate(node.value):
+            lines.note((*place, index), item.start_mark.line + 1)
+            values.append(_plain(item, (*place, index), lines, source))
+        return values
+    return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+
+
+def _explained(
+    error: ValidationError, lines: _Lines, source: str, prefix: tuple[str | int, ...], model: type[BaseModel]
+) -> RecipeError:
+    """Pydantic's first complaint with line, key, what is allowed and the nearest spelling."""
+    first = error.errors(include_url=False)[0]
+    place = (*prefix, *(p for p in first["loc"] if isinstance(p, (str, int))))
+    key = ".".join(str(p) for p in place) or "the recipe"
+    where = f"{source}, line {lines.of(place)}: {key}"
+    if first["type"] == "extra_forbidden":
+        owner = _model_at(model, first["loc"][:-1])
+        allowed = [f.alias or n for n, f in owner.model_fields.items()] if owner else []
+        return RecipeError(f"{where}: there is no such key{_nearest(str(place[-1]), allowed)}; allowed are {allowed}")
+    if first["type"] == "missing":
+        return RecipeError(f"{where}: this key is needed and absent")
+    said = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    if first["type"] == "literal_error":
+        choices = [c.strip(" '") for c in str(first.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")]
+        said += _nearest(str(given), choices)
+    return RecipeError(f"{where}: {said}; got {given!r}")
+
+
+def _model_at(model: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model that holds the key at `place`."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        kind = field.annotation if field else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return None
+        model = kind
+    return model
+
+
+def _nearest(word: str, allowed: list[str]) -> str:
+    near = get_close_matches(word, allowed, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

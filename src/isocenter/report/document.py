@@ -1,0 +1,92 @@
+"""The page for a physician: one HTML file that needs nothing else, in English or Chinese."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Literal
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from isocenter.data.examination import Examination
+from isocenter.data.finding import Verdict
+from isocenter.data.message import Message
+from isocenter.data.provenance import Json
+from isocenter.report.chinese import CHINESE
+from isocenter.report.figures import COLOURS, Picture, histogram_svg
+
+Language = Literal["en", "zh"]
+
+
+def render(
+    examination: Examination, data: Mapping[str, Json], pictures: Sequence[Picture], *, language: Language
+) -> str:
+    """The HTML page.
+
+    Args:
+        examination: what came out.
+        data: the same as `report.json` says it.
+        pictures: the key images, embedded.
+        language: of the page.
+    """
+    folder = files("isocenter.report") / "templates"
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["number"] = number
+    template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
+
+    def say(text: str | Message) -> str:
+        return translate(text, language)
+
+    original = examination.case.volumes.get("original")
+    overlay = examination.case.label_maps.get(examination.overlay or "")
+    legend = [
+        (label.name, COLOURS[(label.value - 1) % len(COLOURS)]) for label in (overlay.labels if overlay else ())
+    ]
+    histogram = Markup(histogram_svg(original, overlay)) if original is not None else None  # noqa: S704 - our own SVG
+    planes = list(dict.fromkeys(p.plane for p in pictures))
+    return template.render(
+        _=say,
+        language=language,
+        style=Markup((folder / "style.css").read_text("utf-8")),  # noqa: S704 - our own file
+        examination=examination,
+        data=data,
+        title=data["recipe"]["title"][language],
+        description=data["recipe"]["description"][language],
+        verdict=examination.verdict,
+        Verdict=Verdict,
+        planes=[(plane, [(p, _embedded(p)) for p in pictures if p.plane == plane]) for plane in planes],
+        legend=legend,
+        ranged_methods=list({str(f.method): f.method for f in examination.findings if f.interval}.values()),
+        histogram=histogram,
+        quantity=str(original.quantity) if original is not None else "",
+    )
+
+
+def translate(text: str | Message, language: Language) -> str:
+    """A text or message in the page's language; what the table lacks stays English."""
+    message = Message(text) if isinstance(text, str) else text
+    if language == "en":
+        return str(message) if isinstance(text, Message) else text
+    template = CHINESE.get(message.template, message.template)
+    values = {key: CHINESE.get(v, v) if isinstance(v, str) else v for key, v in message.values.items()}
+    return template.format_map(values) if isinstance(text, Message) else template
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits, never in scientific notation between 0.001 and a million."""
+    if value is None:
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        decimals = max(0, digits - 1 - _magnitude(value))
+        return f"{value:,.{decimals}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def _magnitude(value: float) -> int:
+    from math import floor, log10
+
+    return floor(log10(abs(value))) if value else 0
+
+
+def _embedded(picture: Picture) -> str:
+    return "data:image/png;base64," + b64encode(picture.png).decode("ascii")
