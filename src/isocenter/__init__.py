@@ -10,6 +10,8 @@ Every verb of the command line is a function of the same name here. Names are im
 
 from typing import TYPE_CHECKING, Any
 
+from isocenter.version import __version__
+
 if TYPE_CHECKING:
     from isocenter.acquire.case import open_case as open  # noqa: A004
     from isocenter.data.case import Case
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from isocenter.pipeline.convert import convert
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Case": "data.case",

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from isocenter import __version__
 from isocenter.acquire.case import open_case
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Check, Verdict
@@ -19,6 +18,7 @@ from isocenter.pipeline.output import require_folder, whole_folder, write
 from isocenter.pipeline.run import StudyResult
 from isocenter.recipe import load
 from isocenter.report.document import Language
+from isocenter.version import __version__
 
 CASE = "mni152"
 _BARS = {"grey matter": ("gm", 0.90), "white matter": ("wm", 0.93)}
@@ -49,9 +49,12 @@ def demo(
     examination = judge(found)
     said = {
         **examination.recipe,
-        "title": {"en": f"{recipe.title.en}: the MNI152 average brain", "zh": f"{recipe.title.zh}：MNI152 平均脑"},
+        "title": {
+            "en": f"{recipe.title.en}: the MNI152 average brain",
+            "zh": f"{recipe.title.zh}：MNI152 平均脑",
+        },
         "description": {
-            "en": f"An average of 152 healthy brains, already extracted; nobody's in particular. {recipe.description.en}",
+            "en": f"An average of 152 healthy brains, already extracted. {recipe.description.en}",
             "zh": f"由 152 名健康人的脑平均而成，已去除颅骨，不属于任何个人。{recipe.description.zh}",
         },
     }

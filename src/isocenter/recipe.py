@@ -175,15 +175,13 @@ def parse(text: str, *, source: str) -> Recipe:
         raise _explained(error, lines, source, (), _Document) from error
     steps = tuple(_step(entry, ("steps", i), lines, source) for i, entry in enumerate(document.steps))
     _wired(steps, document.report.overlay, lines, source)
-    return Recipe(
-        document.name, document.title, document.description, document.select, steps, document.report, text
-    )
+    return Recipe(document.name, document.title, document.description, document.select, steps, document.report, text)
 
 
 def json_schema() -> dict[str, Json]:
     """JSON Schema of a recipe, for editors: every step with its settings."""
     models = [_step_model(stage, name) for stage, table in STAGES.items() for name in table]
-    document = create_model("Recipe", __base__=_Document, steps=(tuple[_union(models), ...], Field(min_length=1)))  # type: ignore[misc]
+    document = create_model("Recipe", __base__=_Document, steps=(tuple[_union(models), ...], Field(min_length=1)))  # type: ignore[arg-type, misc]
     schema = document.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -229,7 +227,8 @@ def _step(entry: dict[str, Any], at: tuple[str | int, ...], lines: "_Lines", sou
     if name not in STAGES[stage]:
         allowed = list(STAGES[stage])
         raise RecipeError(
-            f"{source}, line {lines.of((*at, stage))}: {stage} has no step {name!r}{_nearest(str(name), allowed)}; it has {allowed}"
+            f"{source}, line {lines.of((*at, stage))}: {stage} has no step {name!r}"
+            f"{_nearest(str(name), allowed)}; it has {allowed}"
         )
     kind = STAGES[stage][name]
     model = _step_model(stage, name)
@@ -298,12 +297,16 @@ def _read_yaml(text: str, source: str) -> tuple[Any, _Lines]:
 
 
 def _plain_event(event: yaml.Event, source: str) -> None:
-    line = event.start_mark.line + 1
+    line = event.start_mark.line + 1 if event.start_mark else 1
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise RecipeError(f"{source}, line {line}: anchors and aliases (& and *) are not allowed in a recipe; write it out")
+        raise RecipeError(
+            f"{source}, line {line}: anchors and aliases (& and *) are not allowed in a recipe; write it out"
+        )
     tag = getattr(event, "tag", None)
     if tag is not None:
-        raise RecipeError(f"{source}, line {line}: tags ({tag}) are not allowed in a recipe: nothing in it is evaluated")
+        raise RecipeError(
+            f"{source}, line {line}: tags ({tag}) are not allowed in a recipe: nothing in it is evaluated"
+        )
 
 
 def _plain(node: yaml.Node, place: tuple[str | int, ...], lines: _Lines, source: str) -> Any:
@@ -323,7 +326,7 @@ def _plain(node: yaml.Node, place: tuple[str | int, ...], lines: _Lines, source:
             lines.note((*place, index), item.start_mark.line + 1)
             values.append(_plain(item, (*place, index), lines, source))
         return values
-    return yaml.SafeLoader("").construct_object(node)  # type: ignore[no-untyped-call]
+    return yaml.SafeLoader("").construct_object(node)
 
 
 def _explained(

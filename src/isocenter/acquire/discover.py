@@ -58,7 +58,8 @@ def kind_of(file: Path) -> str:
     if plain_nifti or (head[:2] == b"\x1f\x8b" and name.endswith(".nii.gz")):
         return "nifti"
     raise UnreadableFile(
-        f"{file.name}: not an image that is read here (DICOM, NIfTI, NRRD, PNG, JPEG, TIFF); it starts with {head[:8]!r}"
+        f"{file.name}: not an image that is read here (DICOM, NIfTI, NRRD, PNG, JPEG, TIFF): "
+        f"it starts with {head[:8]!r}"
     )
 
 

@@ -74,21 +74,38 @@ def _kind(headers: Sequence[SliceHeader]) -> tuple[Defect, ...]:
     first = headers[0]
     modality = first.text("Modality")
     if modality not in ("CT", "MR"):
-        return (_refuse("unsupported", "{modality} images are not read yet; CT and MR are", modality=modality or "unnamed"),)
+        return (
+            _refuse(
+                "unsupported",
+                "{modality} images are not read yet; CT and MR are",
+                modality=modality or "unnamed",
+            ),
+        )
     for header in headers:
         name = header.file.name
         if header.number("NumberOfFrames", 1) != 1 or header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
             return (_refuse("unsupported", "{file}: not a single-frame image (enhanced multi-frame?)", file=name),)
         if header.number("SamplesPerPixel", 1) != 1:
-            return (_refuse("unsupported", "{file}: colour, where a {modality} slice is grey", file=name, modality=modality),)
+            return (
+                _refuse(
+                    "unsupported",
+                    "{file}: colour, where a {modality} slice is grey",
+                    file=name,
+                    modality=modality,
+                ),
+            )
         if header.text("PhotometricInterpretation") not in ("MONOCHROME2", ""):
             kind = header.text("PhotometricInterpretation")
             return (_refuse("monochrome1", "{file}: {kind} is not read; MONOCHROME2 is", file=name, kind=kind),)
         if modality == "CT" and len(header.numbers("RescaleSlope") + header.numbers("RescaleIntercept")) != 2:
-            return (_refuse("missing-rescale", "{file}: a CT slice without rescale has no Hounsfield units", file=name),)
+            return (
+                _refuse("missing-rescale", "{file}: a CT slice without rescale has no Hounsfield units", file=name),
+            )
         if modality == "CT" and header.text("RescaleType") not in ("", "HU"):
             kind = header.text("RescaleType")
-            return (_refuse("missing-rescale", "{file}: rescaled to {kind}, where a CT is in HU", file=name, kind=kind),)
+            return (
+                _refuse("missing-rescale", "{file}: rescaled to {kind}, where a CT is in HU", file=name, kind=kind),
+            )
     return ()
 
 
@@ -120,9 +137,7 @@ def _orientation(headers: Sequence[SliceHeader]) -> tuple[Defect, ...]:
     turns = np.asarray([_exactly(h, "ImageOrientationPatient", 6) for h in headers])
     usual = np.median(turns, axis=0)
     chord = 2 * np.sin(np.deg2rad(ORIENTATION_DEG) / 2)
-    off = np.maximum(
-        np.linalg.norm(turns[:, :3] - usual[:3], axis=1), np.linalg.norm(turns[:, 3:] - usual[3:], axis=1)
-    )
+    off = np.maximum(np.linalg.norm(turns[:, :3] - usual[:3], axis=1), np.linalg.norm(turns[:, 3:] - usual[3:], axis=1))
     if np.all(off <= chord):
         return ()
     odd = headers[int(np.argmax(off))]
@@ -180,7 +195,7 @@ def _stack(
         whole = abs(ratio - round(ratio)) * usual <= tolerance and round(ratio) > 1
         code = "missing-slice" if whole else "uneven-spacing"
         text = (
-            "{n} slice(s) missing between slice {a} ({fa}) and slice {b} ({fb}): {gap:.2f} mm apart, {usual:.2f} mm is usual"
+            "{n} slice(s) missing between slice {a} ({fa}) and {b} ({fb}): {gap:.2f} mm apart, {usual:.2f} mm is usual"
             if whole
             else "uneven spacing: slices {a} ({fa}) and {b} ({fb}) are {gap:.3f} mm apart, {usual:.3f} mm is usual"
         )

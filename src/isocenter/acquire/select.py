@@ -71,7 +71,10 @@ def choose(case: Case, select: Select) -> tuple[tuple[Candidate, ...], Message |
         refusal = Message("No series fits the recipe: {why}.", {"why": "; ".join(_listed(case, reasons))})
     elif len(fitting) > 1:
         listed = "\n".join(describe(case.series[i]) for i in fitting)
-        refusal = Message("{n} series fit equally well; name one with --series:\n{listed}", {"n": len(fitting), "listed": listed})
+        refusal = Message(
+            "{n} series fit equally well; name one with --series:\n{listed}",
+            {"n": len(fitting), "listed": listed},
+        )
         reasons |= {i: Message("fits as well as another") for i in fitting}
     else:
         reasons[fitting[0]] = Message("fits the recipe")
@@ -143,7 +146,10 @@ def _grid(series: Series, select: Select) -> _Reason:
     if select.thickness_mm and between is not None:
         low, high = select.thickness_mm
         if not low <= between <= high:
-            return Message("slices {mm:.2f} mm apart where {low:g} to {high:g} are wanted", {"mm": between, "low": low, "high": high})
+            return Message(
+                "slices {mm:.2f} mm apart where {low:g} to {high:g} are wanted",
+                {"mm": between, "low": low, "high": high},
+            )
     return None
 
 

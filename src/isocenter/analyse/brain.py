@@ -115,7 +115,7 @@ def t1_contrast(subject: Subject, settings: T1Contrast) -> Analysis:
     share = [float(np.mean(depth[labels.voxels == lb.value] >= settings.depth_mm)) for lb in labels.labels]
     counts = [int(np.count_nonzero(labels.voxels == lb.value)) for lb in labels.labels]
     text = (
-        "White must be brighter than grey: {bright} lies deeper than {depth:g} mm for {high:.0%} of it, {middle} for {low:.0%}."
+        "White must be brighter than grey: {high:.0%} of {bright} lies deeper than {depth:g} mm, {low:.0%} of {middle}."
     )
     deeper = _check(
         "t1_white_inside",
@@ -123,7 +123,13 @@ def t1_contrast(subject: Subject, settings: T1Contrast) -> Analysis:
         good=share[-1] > share[-2],
         refused=share[-1] <= share[-2],
         text=text,
-        values={"bright": names[-1], "middle": names[-2], "depth": settings.depth_mm, "high": share[-1], "low": share[-2]},
+        values={
+            "bright": names[-1],
+            "middle": names[-2],
+            "depth": settings.depth_mm,
+            "high": share[-1],
+            "low": share[-2],
+        },
     )
     smallest = _check(
         "t1_fluid_smallest",
@@ -143,7 +149,7 @@ class TissueVolumes(Settings):
     brain: str = "brain"
     """The label map of the brain."""
     shift: float = Field(0.05, gt=0, lt=0.5)
-    """The interval is the range of the volume when each cut between two tissues moves by this share of their contrast."""
+    """The interval is the range of the volume when cuts between tissues move by this share of their contrast."""
 
 
 def tissue_volumes(subject: Subject, settings: TissueVolumes) -> Analysis:
@@ -155,7 +161,7 @@ def tissue_volumes(subject: Subject, settings: TissueVolumes) -> Analysis:
     """
     labels = _labels(subject, settings.of)
     method = Message(
-        "Voxels of the class times the volume of one; range: cuts between tissues moved by {shift:.0%} of their contrast.",
+        "Voxels of the class times the volume of one; range: cuts moved by {shift:.0%} of the contrast.",
         {"shift": settings.shift},
     )
     ranges = _ranges(subject, labels, settings.shift)
@@ -182,7 +188,9 @@ def tissue_volumes(subject: Subject, settings: TissueVolumes) -> Analysis:
     )
     if tissue[1] > 0:
         ratio = Message("Ratio of grey to white matter")
-        findings.append(Finding(ratio, tissue[0] / tissue[1], "1", None, Message("Ratio of the two volumes."), (settings.of,)))
+        findings.append(
+            Finding(ratio, tissue[0] / tissue[1], "1", None, Message("Ratio of the two volumes."), (settings.of,))
+        )
     return Analysis(findings=tuple(findings))
 
 
@@ -218,7 +226,9 @@ def _labels(subject: Subject, name: str) -> LabelMap:
     """
     if name in subject.case.label_maps:
         return subject.case.label_maps[name]
-    raise InputError(f"no label map is called {name!r} at this point of the recipe; there are {list(subject.case.label_maps)}")
+    raise InputError(
+        f"no label map is called {name!r} at this point of the recipe; there are {list(subject.case.label_maps)}"
+    )
 
 
 def _results(labels: LabelMap, step: str) -> dict[str, Json]:

@@ -16,9 +16,9 @@ def orientation_known(subject: Subject, settings: Orientation) -> Analysis:
     doubts = [d.message for d in subject.series.defects if not d.fatal]
     if not doubts:
         said = Message("The file states how the image lies in the patient.")
-        return Analysis(checks=(Check("orientation_known", True, Verdict.ACCEPTED, said),))
+        return Analysis(checks=(Check("orientation_known", "stated", Verdict.ACCEPTED, said),))
     text = Message("The image's place in the patient is in doubt: {why}.", {"why": "; ".join(map(str, doubts))})
-    return Analysis(checks=(Check("orientation_known", False, Verdict.REVIEW, text),))
+    return Analysis(checks=(Check("orientation_known", "in doubt", Verdict.REVIEW, text),))
 
 
 class T1Weighted(Settings):
@@ -45,7 +45,9 @@ def t1_weighted(subject: Subject, settings: T1Weighted) -> Analysis:
         return Analysis(checks=(Check("t1_weighted", series.modality, Verdict.REFUSED, text),))
     echo, repetition = (_number(series.attributes.get(k)) for k in ("EchoTime", "RepetitionTime"))
     if echo is None or repetition is None:
-        text = Message("The file states no echo and repetition time; whether it is T1-weighted is judged by its contrast.")
+        text = Message(
+            "The file states no echo and repetition time; whether it is T1-weighted is judged by its contrast."
+        )
         return Analysis(checks=(Check("t1_weighted", "not stated", Verdict.ACCEPTED, text),))
     sequence = _words(series.attributes.get("ScanningSequence"))
     inversion = _number(series.attributes.get("InversionTime"))

@@ -33,11 +33,13 @@ Lang = Annotated[Language, Option("--lang", help="Language of the report: Englis
 
 
 @app.callback()
-def _version(
+def _common(
     version: Annotated[bool, Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    verbose: Annotated[bool, Option("--verbose", help="Say more where something goes wrong.")] = False,
 ) -> None:
+    show.set_up_logging(verbose=verbose)
     if version:
-        from isocenter import __version__
+        from isocenter.version import __version__
 
         typer.echo(f"isocenter {__version__}")
         raise typer.Exit
@@ -141,7 +143,8 @@ def expanded(paths: list[str]) -> list[Path]:
 
     found: list[Path] = []
     for path in paths:
-        matches = sorted(glob(path)) if not Path(path).exists() and any(c in path for c in "*?") else []
+        wild = any(c in path for c in "*?") and not Path(path).exists()
+        matches = sorted(glob(path)) if wild else []  # noqa: PTH207 - an absolute pattern has no Path to start from
         found += [Path(match) for match in matches] or [Path(path)]
     return found
 

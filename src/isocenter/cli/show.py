@@ -15,12 +15,17 @@ BAD_INPUT = 2
 SOME_FAILED = 1
 
 
+def set_up_logging(*, verbose: bool) -> None:
+    """Messages of the library on standard error; other libraries' chatter only if it is grave."""
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("isocenter").setLevel(logging.DEBUG if verbose else logging.ERROR)
+
+
 @contextmanager
 def failing_cleanly() -> Iterator[None]:
     """An IsocenterError is one red message and exit code 2; Ctrl-C is exit code 130."""
     from isocenter.errors import IsocenterError
 
-    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     try:
         yield
     except IsocenterError as error:

@@ -1,7 +1,7 @@
 """What came out of one run of a recipe on one case: all that a report is made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from isocenter.data.case import Case, Series
 from isocenter.data.features import FeatureTable
@@ -46,7 +46,7 @@ class Examination:
     case: Case
     recipe: Mapping[str, Json]
     candidates: tuple[Candidate, ...] = ()
-    features: FeatureTable = FeatureTable()
+    features: FeatureTable = field(default_factory=FeatureTable)
     findings: tuple[Finding, ...] = ()
     checks: tuple[Check, ...] = ()
     refusal: Message | None = None

@@ -32,7 +32,7 @@ class Feature:
     def __post_init__(self) -> None:
         if (self.value is None) != bool(self.missing):
             raise InputError(f"feature {self.name!r} needs either a value or the reason why there is none")
-        if self.value is not None and self.value != self.value:  # noqa: PLR0124 - the test for NaN without numpy
+        if self.value is not None and self.value != self.value:
             raise InputError(f"feature {self.name!r} is not a number: state in `missing` why it has none")
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 
 from isocenter.errors import GeometryError, UnitError
-from isocenter.types import Affine, Float64, Array, Points, Triple
+from isocenter.types import Affine, Array, Float64, Points, Triple
 
 _POSITIVE = "LPS"  # the letter towards which each world axis grows
 _NEGATIVE = "RAI"

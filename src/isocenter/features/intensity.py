@@ -55,9 +55,7 @@ def _statistics(values: Values) -> tuple[dict[str, float], str]:
     mean = float(values.mean(dtype=np.float64))
     m2, m3, m4 = (_moment(values, mean, power) for power in (2, 3, 4))
     low, high = float(values.min()), float(values.max())
-    p10, p25, p50, p75, p90 = (
-        float(p) for p in np.percentile(values, (10, 25, 50, 75, 90), overwrite_input=True)
-    )
+    p10, p25, p50, p75, p90 = (float(p) for p in np.percentile(values, (10, 25, 50, 75, 90), overwrite_input=True))
     numbers = {
         "mean": mean,
         "variance": m2,

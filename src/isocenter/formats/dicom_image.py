@@ -82,7 +82,9 @@ class SliceHeader:
         try:
             return self.elements.get(keyword)
         except Exception as error:  # pydicom converts on access and raises what its parts raise
-            raise UnreadableFile(f"{self.file.name}: the element {keyword} cannot be read ({cause_of(error)})") from error
+            raise UnreadableFile(
+                f"{self.file.name}: the element {keyword} cannot be read ({cause_of(error)})"
+            ) from error
 
 
 def read_header(path: Path) -> SliceHeader:
@@ -143,7 +145,9 @@ def read(headers: Sequence[SliceHeader], geometry: Geometry) -> Volume:
         missing.
     """
     dtype = value_dtype(headers)
-    within_budget(int(np.prod(geometry.shape)) * dtype.itemsize, 2**62, what=headers[0].file.parent.name, compressed=False)
+    within_budget(
+        int(np.prod(geometry.shape)) * dtype.itemsize, 2**62, what=headers[0].file.parent.name, compressed=False
+    )
     voxels = np.empty(geometry.shape, dtype)
     for index, header in enumerate(headers):
         stored = _stored_pixels(header, geometry.shape[1:])

@@ -1,5 +1,6 @@
 """DICOM Segmentation, written with highdicom on the grid of the series it was made from."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -84,24 +85,26 @@ def write(labels: LabelMap, path: Path, *, name: str, sources: Sequence[Path], o
             )
         )
     try:
-        segmentation = hd.seg.Segmentation(
-            source_images=datasets,
-            pixel_array=_renumbered(labels),
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=descriptions,
-            series_instance_uid=origin.uid(f"series/{name}"),
-            series_number=_series_number(datasets[0]),
-            sop_instance_uid=origin.uid(f"instance/{name}"),
-            instance_number=1,
-            manufacturer="isocenter",
-            manufacturer_model_name=f"isocenter {origin.recipe}",
-            software_versions=origin.version,
-            device_serial_number="1",
-            series_description=f"{name} (not for clinical use)"[:64],
-            pixel_measures=_measures(labels),
-            content_description=f"{name}, not for clinical use"[:64],
-            content_label=_code_string(name),
-        )
+        with warnings.catch_warnings():  # they quote the patient's name
+            warnings.simplefilter("ignore")
+            segmentation = hd.seg.Segmentation(
+                source_images=datasets,
+                pixel_array=_renumbered(labels),
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=descriptions,
+                series_instance_uid=origin.uid(f"series/{name}"),
+                series_number=_series_number(datasets[0]),
+                sop_instance_uid=origin.uid(f"instance/{name}"),
+                instance_number=1,
+                manufacturer="isocenter",
+                manufacturer_model_name=f"isocenter {origin.recipe}",
+                software_versions=origin.version,
+                device_serial_number="1",
+                series_description=f"{name} (not for clinical use)"[:64],
+                pixel_measures=_measures(labels),
+                content_description=f"{name}, not for clinical use"[:64],
+                content_label=_code_string(name),
+            )
         segmentation.save_as(path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnsupportedFormat(f"no DICOM SEG can be derived from this source ({cause_of(error)})") from error
@@ -132,7 +135,15 @@ def _measures(labels: LabelMap) -> hd.PixelMeasuresSequence:
 
 def _complete(dataset: Dataset) -> None:
     """Give the header what the SEG must copy from it and a careless scanner left out."""
-    for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"):
+    for keyword in (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyID",
+        "StudyDate",
+        "StudyTime",
+    ):
         if keyword not in dataset:
             setattr(dataset, keyword, "")
     for keyword in ("AccessionNumber", "ReferringPhysicianName"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from isocenter.data.case import Defect
 from isocenter.data.geometry import Geometry, Space
@@ -18,7 +19,7 @@ from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat
 from isocenter.formats.header import ImageHeader, cause_of, within_budget
-from isocenter.types import Affine, Array
+from isocenter.types import Affine
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
@@ -98,7 +99,7 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     out.set_sform(affine, code=known)
     try:
         out.set_qform(affine, code=known, strip_shears=False)
-    except nibabel.spatialimages.HeaderDataError:  # a sheared grid has no quaternion
+    except HeaderDataError:  # a sheared grid has no quaternion
         out.set_qform(None, code=0)
     nibabel.save(out, path)
 
@@ -133,12 +134,17 @@ def _affine(path: Path, header: Any) -> tuple[Affine, bool, tuple[Defect, ...]]:
     defects: tuple[Defect, ...] = ()
     if sform[1] and qform[1]:
         zooms = np.asarray(header.get_zooms()[:3])
-        apart = float(np.max(np.abs((sform[0] - qform[0])[:3] @ np.vstack((np.diag(header.get_data_shape()[:3]), [1] * 3)))))
+        apart = float(
+            np.max(np.abs((sform[0] - qform[0])[:3] @ np.vstack((np.diag(header.get_data_shape()[:3]), [1] * 3))))
+        )
         if apart > 0.5 * float(zooms.min()):
             defects = (
                 Defect(
                     "sform-qform",
-                    Message("sform and qform disagree by up to {apart:.3g} mm; the sform is used", {"apart": apart * mm}),
+                    Message(
+                        "sform and qform disagree by up to {apart:.3g} mm; the sform is used",
+                        {"apart": apart * mm},
+                    ),
                     fatal=False,
                 ),
             )

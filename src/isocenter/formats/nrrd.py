@@ -14,7 +14,6 @@ from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat
 from isocenter.formats.header import ImageHeader, cause_of, within_budget
-from isocenter.types import Array
 
 _TO_LPS = {
     "left-posterior-superior": (1.0, 1.0, 1.0),
@@ -104,7 +103,11 @@ def _geometry(raw: Any, grid: list[int]) -> tuple[Geometry, tuple[Defect, ...]]:
     if directions is None or (space not in _TO_LPS and "space" in raw):
         if "spacings" in raw and len(grid) == 3:
             steps = [float(s) for s in raw["spacings"]][-3:]
-            note = Defect("orientation-unknown", Message("the file states no orientation: left and right cannot be told"), fatal=False)
+            note = Defect(
+                "orientation-unknown",
+                Message("the file states no orientation: left and right cannot be told"),
+                fatal=False,
+            )
             return Geometry.regular(shape, spacing_mm=(steps[2], steps[1], steps[0])), (note,)
         return Geometry.regular(shape, space=Space.PIXELS), ()
     columns = np.asarray(directions, dtype=np.float64)

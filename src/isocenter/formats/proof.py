@@ -90,7 +90,9 @@ def _seg_planes(labels: LabelMap, path: Path) -> Iterator[Plane]:
     pixels = int(dataset.Rows) * int(dataset.Columns)
     data = np.frombuffer(dataset.PixelData, np.uint8)
     for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        # What all frames have in common stands in the shared groups: with one segment, its number does.
+        identified = groups if "SegmentIdentificationSequence" in groups else shared
+        number = int(identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         affine = np.eye(4)
         affine[:3, 1] = np.asarray(cosines[3:]) * row_mm  # rows run along the second cosine
         affine[:3, 2] = np.asarray(cosines[:3]) * column_mm
@@ -109,7 +111,9 @@ def _extents(planes: Iterator[Plane]) -> dict[int, Extent]:
         if not len(index):
             continue
         world = index @ affine[:3, 1:3].T + affine[:3, 3]
-        gathered.setdefault(value, []).append((size * len(index), world.mean(axis=0), world.min(axis=0), world.max(axis=0)))
+        gathered.setdefault(value, []).append(
+            (size * len(index), world.mean(axis=0), world.min(axis=0), world.max(axis=0))
+        )
     return {
         value: Extent(
             sum(p[0] for p in parts) / 1000,
@@ -143,7 +147,9 @@ def _compare(path: Path, labels: LabelMap, found: dict[int, Extent]) -> dict[str
         back = found[value]
         off = {
             "centroid_mm": float(np.linalg.norm(back.centroid_mm - extent.centroid_mm)),
-            "extent_mm": float(max(np.abs(back.low_mm - extent.low_mm).max(), np.abs(back.high_mm - extent.high_mm).max())),
+            "extent_mm": float(
+                max(np.abs(back.low_mm - extent.low_mm).max(), np.abs(back.high_mm - extent.high_mm).max())
+            ),
             "volume_share": abs(back.volume_ml / extent.volume_ml - 1),
         }
         if off["centroid_mm"] > CENTROID_MM or off["extent_mm"] > EXTENT_MM or off["volume_share"] > VOLUME_SHARE:

@@ -82,7 +82,7 @@ def _bits(image: Image.Image, path: Path) -> int:
         with path.open("rb") as stream:
             return stream.read(25)[24]  # IHDR: PNG specification, 11.2.2
     stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))
-    return max(stated if isinstance(stated, tuple) else (stated,))
+    return int(max(stated if isinstance(stated, tuple) else (stated,)))
 
 
 def _pixels(image: Image.Image) -> Array:

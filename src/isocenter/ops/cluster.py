@@ -1,5 +1,6 @@
 """Clustering of intensities, on their histogram: exact to a bin, and as fast for a big image as for a small one."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +48,7 @@ def k_means(counts: Counts, centres: Centres, *, classes: int) -> Float64[Array,
     for k in range(classes - 1, -1, -1):
         edges.append(int(starts[k, edges[-1] - 1]) if k else 0)
     edges.reverse()
-    return np.asarray(
-        [np.average(value[a:b], weights=weight[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    )
+    return np.asarray([np.average(value[a:b], weights=weight[a:b]) for a, b in itertools.pairwise(edges)])
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,9 @@ def gaussian_mixture(
     deviation = float(centres[-1] - centres[0]) / classes / 4
     score = -np.inf
     for _ in range(max_iterations):
-        log = np.log(shares)[:, None] - 0.5 * ((centres - (parts @ means)[:, None]) / deviation) ** 2 - np.log(deviation)
+        log = (
+            np.log(shares)[:, None] - 0.5 * ((centres - (parts @ means)[:, None]) / deviation) ** 2 - np.log(deviation)
+        )
         top = log.max(axis=0)
         given = np.exp(log - top)
         total = given.sum(axis=0)

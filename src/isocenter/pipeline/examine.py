@@ -8,7 +8,6 @@ from hashlib import sha256
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-from isocenter import __version__
 from isocenter.acquire.select import choose, choose_named
 from isocenter.analyse.subject import Subject
 from isocenter.data.case import Case, Series
@@ -22,6 +21,7 @@ from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Volume
 from isocenter.errors import IsocenterError
 from isocenter.recipe import Recipe, RecipeStep
+from isocenter.version import __version__
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many are done, and how many there are."""

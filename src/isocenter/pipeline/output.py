@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from isocenter import __version__
 from isocenter.data.case import Case, Identity
 from isocenter.data.examination import Examination
 from isocenter.data.geometry import Space
@@ -17,6 +16,7 @@ from isocenter.data.provenance import Json
 from isocenter.errors import InputError, UnsupportedFormat
 from isocenter.formats import nifti, proof
 from isocenter.report.document import Language
+from isocenter.version import __version__
 
 REPORT = "report.json"
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}

@@ -10,7 +10,6 @@ from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
-from isocenter import __version__
 from isocenter.acquire.case import open_cases
 from isocenter.data.case import Case
 from isocenter.data.finding import Verdict
@@ -20,6 +19,7 @@ from isocenter.pipeline.examine import content_hash, examine
 from isocenter.pipeline.output import recover, require_folder, safe_name, whole_folder, write, written
 from isocenter.recipe import Recipe, load, parse
 from isocenter.report.document import Language
+from isocenter.version import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -212,9 +212,9 @@ def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | Non
             return _one(study, job, on_step)
     except (IsocenterError, OSError) as error:
         return StudyResult(study.name, study.path, None, None, (str(error),))
-    except Exception as error:
-        _log.exception("study %s failed", study.name)
-        why = f"an error that should not occur ({type(error).__name__}: {error}); please report it"
+    except Exception as error:  # noqa: BLE001 - one broken study must not stop the others
+        _log.debug("study %s failed", study.name, exc_info=True)
+        why = f"an error that should not occur ({type(error).__name__}: {error}); run it with --verbose and report it"
         return StudyResult(study.name, study.path, None, None, (why,))
 
 

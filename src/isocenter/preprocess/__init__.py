@@ -17,5 +17,22 @@ STEPS: dict[str, StepKind] = {
     "crop": StepKind(Crop, crop, "volume", within=True),
 }
 
-__all__ = ["STEPS", "N4", "Crop", "Gaussian", "Median", "Orient", "Resample", "Window", "ZScore", "crop", "gaussian",
-           "median", "n4", "orient", "resample", "window", "z_score"]  # fmt: skip
+__all__ = [
+    "N4",
+    "STEPS",
+    "Crop",
+    "Gaussian",
+    "Median",
+    "Orient",
+    "Resample",
+    "Window",
+    "ZScore",
+    "crop",
+    "gaussian",
+    "median",
+    "n4",
+    "orient",
+    "resample",
+    "window",
+    "z_score",
+]  # fmt: skip

@@ -24,8 +24,8 @@ def gaussian(volume: Volume, settings: Gaussian) -> Volume:
 
     d, h, w = (settings.sigma_mm / s for s in volume.geometry.spacing_mm)
     voxels = np.empty(volume.voxels.shape, np.float32)
-    for channel, out in zip(volume.voxels, voxels, strict=True):
-        filters.gaussian(channel, sigma=(d, h, w), out=out)
+    for index, channel in enumerate(volume.voxels):
+        filters.gaussian(channel, sigma=(d, h, w), out=np.asarray(voxels[index]))
     return volume.then(Step("preprocess.gaussian", settings.model_dump()), voxels=voxels)
 
 

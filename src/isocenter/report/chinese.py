@@ -83,7 +83,7 @@ CHINESE: dict[str, str] = {
     "Ratio of grey to white matter": "灰质与白质之比",
     "Sum of the two volumes.": "两者体积之和。",
     "Ratio of the two volumes.": "两者体积之比。",
-    "Voxels of the class times the volume of one; range: cuts between tissues moved by {shift:.0%} of their contrast.": "该类体素数乘以单个体素体积；范围：组织间界限按其对比度的 {shift:.0%} 上下移动所得。",
+    "Voxels of the class times the volume of one; range: cuts moved by {shift:.0%} of the contrast.": "该类体素数乘以单个体素体积；范围：组织间界限按其对比度的 {shift:.0%} 上下移动所得。",
     # checks
     "The file states how the image lies in the patient.": "文件说明了图像在患者体内的方位。",
     "The image's place in the patient is in doubt: {why}.": "图像在患者体内的方位存疑：{why}。",
@@ -97,7 +97,7 @@ CHINESE: dict[str, str] = {
     "Extracted brain: {value:.0f} mL (plausible {low:.0f} to {high:.0f} mL).": "提取的脑体积：{value:.0f} mL（合理范围 {low:.0f} 至 {high:.0f} mL）。",
     "Overlap of extracted and registered brain: Dice {value:.2f} (at least {least:.2f}).": "提取结果与配准模板的重叠：Dice {value:.2f}（至少 {least:.2f}）。",
     "The template was stretched by {a:.2f} to {b:.2f} (plausible {low:.2f} to {high:.2f}).": "模板缩放 {a:.2f} 至 {b:.2f} 倍（合理范围 {low:.2f} 至 {high:.2f}）。",
-    "White must be brighter than grey: {bright} lies deeper than {depth:g} mm for {high:.0%} of it, {middle} for {low:.0%}.": "白质应亮于灰质：{bright}有 {high:.0%} 位于 {depth:g} mm 以下，{middle}有 {low:.0%}。",
+    "White must be brighter than grey: {high:.0%} of {bright} lies deeper than {depth:g} mm, {low:.0%} of {middle}.": "白质应亮于灰质：{bright}有 {high:.0%} 位于 {depth:g} mm 以下，{middle}有 {low:.0%}。",
     "The darkest class ({dark}) takes {value:.0%} of the brain; on a T1 it is the smallest.": "最暗的一类（{dark}）占脑的 {value:.0%}；在 T1 图像上它应最小。",
     "Dice of {label} against the atlas of the average brain: {value:.3f} (at least {least:.2f}).": "{label}与平均脑图谱的 Dice：{value:.3f}（至少 {least:.2f}）。",
     # selection
@@ -144,7 +144,7 @@ CHINESE: dict[str, str] = {
     "{count} of {all} slices are turned against the others ({file} by {degrees:.3g} degrees); a localizer?": "{all} 层中有 {count} 层方向不同（{file} 相差 {degrees:.3g} 度）；是否为定位像？",
     "a pixel spacing of {a:g} x {b:g} mm": "像素间距为 {a:g} x {b:g} mm",
     "slice {b} ({fb}) repeats the place of slice {a} ({fa}), {z:.2f} mm along the stack; {n} such pairs": "第 {b} 层（{fb}）与第 {a} 层（{fa}）位置重复，沿层方向 {z:.2f} mm；共 {n} 对",
-    "{n} slice(s) missing between slice {a} ({fa}) and slice {b} ({fb}): {gap:.2f} mm apart, {usual:.2f} mm is usual": "第 {a} 层（{fa}）与第 {b} 层（{fb}）之间缺 {n} 层：间距 {gap:.2f} mm，通常为 {usual:.2f} mm",
+    "{n} slice(s) missing between slice {a} ({fa}) and {b} ({fb}): {gap:.2f} mm apart, {usual:.2f} mm is usual": "第 {a} 层（{fa}）与第 {b} 层（{fb}）之间缺 {n} 层：间距 {gap:.2f} mm，通常为 {usual:.2f} mm",
     "uneven spacing: slices {a} ({fa}) and {b} ({fb}) are {gap:.3f} mm apart, {usual:.3f} mm is usual": "层间距不均：第 {a} 层（{fa}）与第 {b} 层（{fb}）相距 {gap:.3f} mm，通常为 {usual:.3f} mm",
     "slices {a:g} mm apart": "层间距为 {a:g} mm",
     "slice {a} ({f}) lies {mm:.2f} mm beside the line of the others": "第 {a} 层（{f}）偏离其他层连线 {mm:.2f} mm",

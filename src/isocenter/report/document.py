@@ -39,9 +39,7 @@ def render(
 
     original = examination.case.volumes.get("original")
     overlay = examination.case.label_maps.get(examination.overlay or "")
-    legend = [
-        (label.name, COLOURS[(label.value - 1) % len(COLOURS)]) for label in (overlay.labels if overlay else ())
-    ]
+    legend = [(label.name, COLOURS[(label.value - 1) % len(COLOURS)]) for label in (overlay.labels if overlay else ())]
     histogram = Markup(histogram_svg(original, overlay)) if original is not None else None  # noqa: S704 - our own SVG
     planes = list(dict.fromkeys(p.plane for p in pictures))
     return template.render(

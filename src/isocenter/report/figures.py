@@ -95,10 +95,18 @@ def histogram_svg(volume: Volume, labels: LabelMap | None) -> str:
     """
     low, high = display_window(volume, labels)
     span = high - low
-    edges = np.linspace(low - 0.1 * span, high + 0.1 * span, 121)
+    width = 1.2 * span / 120
+    if volume.voxels.dtype.kind in "iu":  # whole steps, or some bins would hold one value more than others
+        width = max(1.0, round(width))
+    first = np.floor(low - 0.1 * span) - 0.5
+    edges = first + width * np.arange(int(np.ceil(1.2 * span / width)) + 1)
     figure = Figure(figsize=(7.2, 2.4))
     axes = figure.add_axes((0.07, 0.14, 0.91, 0.82))
-    kinds = [(label.value, COLOURS[i % len(COLOURS)]) for i, label in enumerate(labels.labels)] if labels else [(None, "#56b4e9")]
+    kinds = (
+        [(label.value, COLOURS[i % len(COLOURS)]) for i, label in enumerate(labels.labels)]
+        if labels
+        else [(None, "#56b4e9")]
+    )
     centres = (edges[1:] + edges[:-1]) / 2
     for value, colour in kinds:
         counts = np.zeros(len(edges) - 1)
@@ -131,7 +139,10 @@ def _views(volume: Volume, labels: LabelMap | None) -> list[_View]:
     letters = geometry.axis_letters
     views = []
     for plane, (across, down, right) in _VIEWS.items():
-        order = [next(a for a in range(3) if _WORLD_AXIS[letters[a]] == w) for w in (across, _WORLD_AXIS[down], _WORLD_AXIS[right])]
+        order = [
+            next(a for a in range(3) if _WORLD_AXIS[letters[a]] == w)
+            for w in (across, _WORLD_AXIS[down], _WORLD_AXIS[right])
+        ]
         seen, turned = geometry.permute((order[0], order[1], order[2])), grid.transpose(order)
         marked = marks.transpose(order) if marks is not None else None
         for axis, wanted in ((1, down), (2, right)):
@@ -192,8 +203,8 @@ def _tint(labels: Array) -> Array:
     for value in np.unique(labels[labels != 0]).tolist():
         colour = COLOURS[(value - 1) % len(COLOURS)]
         out[labels == value, :3] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    out[labels != 0, 3] = 0.28
-    out[(labels != 0) & ~inner, 3] = 0.75
+    out[labels != 0, 3] = 0.2
+    out[(labels != 0) & ~inner, 3] = 0.7
     return out
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from isocenter import __version__
 from isocenter.data.examination import Candidate, Examination
 from isocenter.data.provenance import Json
+from isocenter.version import __version__
 
 SCHEMA_VERSION = 1
 

@@ -175,7 +175,15 @@ def _refined(grid: Grid, prior: Mask, spacing: Triple, settings: Brain) -> Mask:
     from isocenter.ops.cluster import k_means
     from isocenter.ops.components import largest_components
     from isocenter.ops.histogram import histogram
-    from isocenter.ops.morphology import bounding_box, closing, dilate, erode, fill_holes, opening, signed_distance
+    from isocenter.ops.morphology import (
+        bounding_box,
+        closing,
+        dilate,
+        erode,
+        fill_holes,
+        opening,
+        signed_distance,
+    )
 
     margin = [int(np.ceil((settings.reach_mm + settings.closing_mm) / s)) + 2 for s in spacing]
     box = bounding_box(prior, margin=(margin[0], margin[1], margin[2]))

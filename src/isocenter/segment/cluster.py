@@ -1,6 +1,5 @@
 """Classes of intensity."""
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from isocenter.data.geometry import Space
