@@ -332,8 +332,10 @@ def _plain(node: yaml.Node, place: tuple[str | int, ...], lines: _Lines, source:
 def _explained(
     error: ValidationError, lines: _Lines, source: str, prefix: tuple[str | int, ...], model: type[BaseModel]
 ) -> RecipeError:
-    """Pydantic's first complaint with line, key, what is allowed and the nearest spelling."""
-    first = error.errors(include_url=False)[0]
+    """Pydantic's gravest complaint with line, key, what is allowed and the nearest spelling."""
+    errors = error.errors(include_url=False)
+    # A misspelt key is also a missing one; the spelling is what the reader can mend.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = (*prefix, *(p for p in first["loc"] if isinstance(p, (str, int))))
     key = ".".join(str(p) for p in place) or "the recipe"
     where = f"{source}, line {lines.of(place)}: {key}"

@@ -55,7 +55,7 @@ def open_cases(path: str | Path, *, on_progress: Progress | None = None) -> tupl
                 study = slices.setdefault(header.text("StudyInstanceUID"), {})
                 study.setdefault(header.text("SeriesInstanceUID"), []).append(header)
             else:
-                loose.append(_file_series(file, kind))
+                loose.append(_file_series(file, kind, root))
         except InputError as error:
             refused.append(RefusedFile(file, str(error)))
     if not slices and not loose:
@@ -94,11 +94,11 @@ def _study_name(group: Sequence[Series], root: Path) -> str:
     return common.name or root.resolve().name
 
 
-def _file_series(file: Path, kind: str) -> Series:
+def _file_series(file: Path, kind: str, root: Path) -> Series:
     codec = _codec(kind)
     header = codec.read_header(file)
     return Series(
-        uid=file.name,
+        uid=file.relative_to(root).as_posix() if file != root else file.name,
         format=kind,
         modality="",
         description="",

@@ -1,6 +1,6 @@
 """Which of a case's series a recipe takes, and why each other was passed over."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -70,7 +70,7 @@ def choose(case: Case, select: Select) -> tuple[tuple[Candidate, ...], Message |
     if not fitting:
         refusal = Message("No series fits the recipe: {why}.", {"why": "; ".join(_listed(case, reasons))})
     elif len(fitting) > 1:
-        listed = "\n".join(describe(case.series[i]) for i in fitting)
+        listed = _lines([case.series[i] for i in fitting])
         refusal = Message(
             "{n} series fit equally well; name one with --series:\n{listed}",
             {"n": len(fitting), "listed": listed},
@@ -88,9 +88,15 @@ def choose_named(case: Case, uid: str) -> tuple[tuple[Candidate, ...], Message |
     named = [s.uid == uid for s in case.series]
     said = {True: Message("named by the user"), False: Message("another series was named by the user")}
     candidates = tuple(Candidate(s, n, said[n]) for s, n in zip(case.series, named, strict=True))
-    listed = "\n".join(describe(s) for s in case.series)
+    listed = _lines(case.series)
     missing = Message("No series has the UID {uid}; there are:\n{listed}", {"uid": uid, "listed": listed})
     return candidates, None if any(named) else missing
+
+
+def _lines(series: Sequence[Series], most: int = 12) -> str:
+    """A line for each series to choose from."""
+    more = [f"  ... and {len(series) - most} more"] if len(series) > most else []
+    return "\n".join([describe(s) for s in series[:most]] + more)
 
 
 def _listed(case: Case, reasons: dict[int, Message]) -> list[str]:
@@ -143,6 +149,8 @@ def _grid(series: Series, select: Select) -> _Reason:
         return Message("only {n} slices", {"n": series.shape[0]})
     if series.format == "dicom" and select.least_slices and series.shape[0] < select.least_slices:
         return Message("only {n} slices", {"n": series.shape[0]})
+    if select.thickness_mm and between is None:
+        return Message("has no millimetres")
     if select.thickness_mm and between is not None:
         low, high = select.thickness_mm
         if not low <= between <= high:

@@ -28,7 +28,7 @@ class BrainPlausibility(Settings):
     """Review below: overlap of the refined mask with the registered template."""
     stretch: tuple[float, float] = (0.65, 1.35)
     """Review outside: how much the template was stretched along any direction."""
-    most_outside_field: float = Field(0.01, ge=0, le=1)
+    most_outside_field: float = Field(0.002, ge=0, le=1)
     """Review above: share of the brain that lies beyond the image."""
 
 
@@ -61,7 +61,7 @@ def brain_plausibility(subject: Subject, settings: BrainPlausibility) -> Analysi
             round(outside, 4),
             good=outside <= settings.most_outside_field,
             refused=outside > 0.5,
-            text="Share of the brain beyond the image: {value:.1%} (at most {most:.1%}); volumes are then `at least`.",
+            text="Share of the brain beyond the image: {value:.2%} (at most {most:.2%}); volumes are then `at least`.",
             values={"value": outside, "most": settings.most_outside_field},
         ),
         _check(

@@ -88,7 +88,7 @@ def results(found: Sequence["StudyResult"]) -> None:
         where = f"  {result.folder / 'report.html'}" if result.folder else ""
         typer.echo(printable(f"{verdict:9}{result.case}{again}{where}"))
         for reason in result.reasons:
-            say(f"  {reason}", colour="red" if not result.usable else "yellow")
+            say(f"  {result.case}: {reason}", colour="red" if not result.usable else "yellow")
     usable = sum(result.usable for result in found)
     if usable == 0:
         raise typer.Exit(BAD_INPUT)

@@ -93,7 +93,6 @@ class _Run:
                 break
         for name, labels in self.case.label_maps.items():
             self.case = self.case.with_labels(name, onto(labels, original.geometry))
-        self._progress("done", total, total)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         if self._on_progress:

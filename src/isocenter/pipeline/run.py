@@ -113,7 +113,7 @@ def run(
     job = _Job(loaded.text, str(recipe), target, language, force, series, threads)
     planned = list(_plan([Path(p) for p in paths], target))
     studies = [study for study in planned if isinstance(study, _Study)]
-    watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 3)
+    watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 2)
     done = dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
     return tuple(done[study] if isinstance(study, _Study) else study for study in planned)
 
@@ -121,7 +121,7 @@ def run(
 def _plan(paths: Sequence[Path], out: Path) -> Iterator[_Study | StudyResult]:
     """Names for all studies, in order; a path that cannot be opened is a result already."""
     taken: set[str] = set()
-    for path in paths:
+    for path in dict.fromkeys(paths):
         try:
             cases = open_cases(path)
         except IsocenterError as error:
@@ -171,7 +171,7 @@ class _Watch:
 
     def finished(self, name: str) -> None:
         self._base += self._steps
-        self.step(name, 0)
+        self.step(f"{name}: done", 0)
 
 
 def _in_turn(studies: Sequence[_Study], job: _Job, watch: _Watch) -> Iterator[tuple[_Study, StudyResult]]:
@@ -237,7 +237,7 @@ def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -
             on_step(f"{study.name}: {what}", done)
 
     examination = examine(case, recipe, series_uid=job.series_uid, on_progress=tell)
-    tell("writing and reading back", len(recipe.steps) + 2, 0)
+    tell("writing and reading back", len(recipe.steps) + 1, 0)
     with whole_folder(folder) as partial:
         write(examination, partial, language=job.language, lineage={"input": given, "key": key})
     reasons = tuple(map(str, examination.reasons))

@@ -1,7 +1,5 @@
 """Intensities on another scale. These break the unit: the quantity becomes ARBITRARY."""
 
-from typing import Self
-
 import numpy as np
 from pydantic import model_validator
 
@@ -43,7 +41,7 @@ class Window(Settings):
     """Becomes 1, like everything above it."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "Window":
         if not self.low < self.high:
             raise ValueError(f"low must lie below high; got {self.low:g} and {self.high:g}")
         return self

@@ -1,7 +1,5 @@
 """One intensity parts object from background."""
 
-from typing import Self
-
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -49,7 +47,7 @@ class Threshold(Settings):
     """Name of the label."""
 
     @model_validator(mode="after")
-    def _some_end(self) -> Self:
+    def _some_end(self) -> "Threshold":
         if self.low is None and self.high is None:
             raise ValueError("give low, high, or both")
         if self.low is not None and self.high is not None and not self.low <= self.high:
