@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from isocenter.types import Affine, Array, Float64, Grid, Mask
+from isocenter.types import Affine, Array, Float64, Grid, Mask, Real
 
 _BINS = 32
 
@@ -32,7 +32,7 @@ def align_template(
     template: Grid,
     template_affine: Affine,
     mask: Mask,
-    image: Grid,
+    image: Real[Array, "image_d image_h image_w"],
     image_affine: Affine,
     *,
     shifts_mm: Sequence[Float64[Array, "3"]],
