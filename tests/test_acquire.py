@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
-import numpy as np
 import nrrd
+import numpy as np
 import pytest
 import SimpleITK
 from PIL import Image
@@ -35,7 +35,7 @@ class TestDicom:
             mine = volume.geometry.index_to_world(np.asarray([index], dtype=float))[0]
             assert mine == pytest.approx(peer.TransformIndexToPhysicalPoint(index[::-1]))
         assert volume.quantity is Quantity.HU
-        assert volume.voxels.dtype == np.int32
+        assert volume.voxels.dtype == np.int16
         assert volume.geometry.frame_uid is not None
 
     def test_order_comes_from_position_not_from_instance_number(self, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.mixture import GaussianMixture
-from tests.definitions import otsu_by_definition
 
 from isocenter.errors import DegenerateImage
 from isocenter.ops.bias import n4_field
@@ -18,6 +17,7 @@ from isocenter.ops.label import classes_by_cuts, smooth_classes
 from isocenter.ops.morphology import bounding_box, closing, dilate, erode, fill_holes, opening
 from isocenter.ops.resample import resample
 from isocenter.ops.slabs import by_slab
+from tests.definitions import otsu_by_definition
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 9)] * 3))
 SPACINGS = st.tuples(*[st.floats(0.5, 3)] * 3)

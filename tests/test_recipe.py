@@ -151,7 +151,9 @@ class TestSelect:
     def test_each_reason_to_pass_over(self, select: dict, unfit: dict, says: str) -> None:
         good = {"attributes": {"ImageType": ["ORIGINAL"], "ContrastBolusAgent": "Gd" if select.get("contrast") else ""}}
         good |= {"description": "MPRAGE"}
-        name, _, reasons = chosen(Select(**select), series("good", **good), series("bad", **({"description": "x"} | unfit)))
+        name, _, reasons = chosen(
+            Select(**select), series("good", **good), series("bad", **({"description": "x"} | unfit))
+        )
         assert name == "good"
         assert says in reasons[1]
 
@@ -172,4 +174,3 @@ class TestSelect:
         name, refusal, _ = chosen(Select(modality=("CT",)), series("a"))
         assert name is None
         assert "MR where CT" in refusal
-

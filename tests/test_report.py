@@ -31,7 +31,13 @@ def said_in_sources() -> set[str]:
     found: set[str] = set()
     for file in SOURCES.rglob("*.py"):
         tree = ast.parse(file.read_text("utf-8"))
-        texts = {t.id: n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+        texts = {
+            t.id: n.value
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Assign)
+            for t in n.targets
+            if isinstance(t, ast.Name)
+        }
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
@@ -41,9 +47,13 @@ def said_in_sources() -> set[str]:
             wanted += [k.value for k in node.keywords if k.arg == "text" and called == "_check"]
             for value in wanted:
                 value = texts.get(value.id) if isinstance(value, ast.Name) else value
-                found |= {c.value for c in ast.walk(value) if isinstance(c, ast.Constant) and isinstance(c.value, str)} if value else set()
+                found |= (
+                    {c.value for c in ast.walk(value) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+                    if value
+                    else set()
+                )
     template = (SOURCES / "report" / "templates" / "report.html.j2").read_text("utf-8")
-    return found | {text for text in re.findall(r"_\('((?:[^'])*)'\)", template)}
+    return found | set(re.findall(r"_\('((?:[^'])*)'\)", template))
 
 
 class TestLanguages:
@@ -66,7 +76,15 @@ class TestLanguages:
 
     @pytest.mark.parametrize(
         ("value", "text"),
-        [(None, "–"), (0, "0.000"), (1234.56, "1,235"), (0.012345, "0.01235"), (12.3456, "12.35"), (1e-7, "1.000e-07"), (-3.14159, "-3.142")],
+        [
+            (None, "–"),
+            (0, "0.000"),
+            (1234.56, "1,235"),
+            (0.012345, "0.01235"),
+            (12.3456, "12.35"),
+            (1e-7, "1.000e-07"),
+            (-3.14159, "-3.142"),
+        ],
     )
     def test_numbers_have_four_digits(self, value: float | None, text: str) -> None:
         assert number(value) == text
@@ -125,7 +143,13 @@ class TestPage:
         browser = which("chromium")
         if browser is None:
             pytest.skip("chromium is not installed")
-        command = [browser, *CHROMIUM, f"--user-data-dir={hostile / 'profile'}", "--dump-dom", (hostile / "report.html").as_uri()]
+        command = [
+            browser,
+            *CHROMIUM,
+            f"--user-data-dir={hostile / 'profile'}",
+            "--dump-dom",
+            (hostile / "report.html").as_uri(),
+        ]
         dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
         assert "<title>Body" in dom
         assert "owned" in dom
@@ -153,7 +177,9 @@ class TestPage:
         for plane in ("axial", "coronal"):
             picture = np.asarray(Image.open(result.folder / f"key_{plane}.png").convert("L")).astype(float)
             columns = picture[picture.shape[0] // 3 : -picture.shape[0] // 3].mean(axis=0)
-            assert columns[len(columns) * 3 // 4 - 10 : len(columns) * 5 // 6].max() > columns[: len(columns) // 2].max()
+            assert (
+                columns[len(columns) * 3 // 4 - 10 : len(columns) * 5 // 6].max() > columns[: len(columns) // 2].max()
+            )
 
     def test_chinese_page_has_no_english_heading_left(self, tmp_path: Path) -> None:
         write_series(tmp_path / "s", phantom(), spacing=(2.0, 1.0, 1.0))

@@ -121,7 +121,9 @@ class TestContract:
         if which("dciodvfy") is None:
             pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
         (result,) = isocenter.run(recipe_file, [study], tmp_path / "out")
-        said = subprocess.run(["dciodvfy", "-new", result.folder / "body.dcm"], capture_output=True, text=True, check=False)
+        said = subprocess.run(
+            ["dciodvfy", "-new", result.folder / "body.dcm"], capture_output=True, text=True, check=False
+        )
         assert [line for line in said.stderr.splitlines() if line.startswith("Error")] == []
 
     def test_uids_are_the_same_for_the_same_input(self, recipe_file: Path, study: Path, tmp_path: Path) -> None:
@@ -131,9 +133,7 @@ class TestContract:
         }
         assert len(uids) == 1
 
-    def test_no_seg_without_a_frame_of_reference_and_the_reason(
-        self, recipe_file: Path, tmp_path: Path
-    ) -> None:
+    def test_no_seg_without_a_frame_of_reference_and_the_reason(self, recipe_file: Path, tmp_path: Path) -> None:
         def no_frame(slices: list[Dataset]) -> list[Dataset]:
             for ds in slices:
                 del ds.FrameOfReferenceUID
@@ -145,7 +145,10 @@ class TestContract:
         assert "frame of reference" in report_of(result.folder)["masks"]["body"]["dicom_absent"]
 
     def test_labels_found_on_another_grid_come_back_to_the_image(self, study: Path, tmp_path: Path) -> None:
-        text = RECIPE.replace("  - preprocess: gaussian\n    sigma_mm: 1.0", "  - preprocess: resample\n    spacing_mm: 3.0\n  - preprocess: orient\n    to: LPS")
+        text = RECIPE.replace(
+            "  - preprocess: gaussian\n    sigma_mm: 1.0",
+            "  - preprocess: resample\n    spacing_mm: 3.0\n  - preprocess: orient\n    to: LPS",
+        )
         text = text.replace("    on: original\n", "")
         (tmp_path / "r.yaml").write_text(text, "utf-8")
         (result,) = isocenter.run(tmp_path / "r.yaml", [study], tmp_path / "out")
@@ -198,7 +201,9 @@ class TestManyStudies:
 
     def test_a_folder_of_studies_is_a_case_each(self, recipe_file: Path, tmp_path: Path) -> None:
         for name in ("one", "two"):
-            write_series(tmp_path / "all" / name, phantom(), spacing=(2.0, 1.0, 1.0), study=str(len(name) + ord(name[0])))
+            write_series(
+                tmp_path / "all" / name, phantom(), spacing=(2.0, 1.0, 1.0), study=str(len(name) + ord(name[0]))
+            )
         results = isocenter.run(recipe_file, [tmp_path / "all"], tmp_path / "out")
         assert sorted(r.case for r in results) == ["one", "two"]
         assert all(r.usable for r in results)
@@ -212,7 +217,14 @@ class TestManyStudies:
 
     @pytest.mark.parametrize(
         ("base", "safe"),
-        [("brain.nii.gz", "brain"), ("a b/c", "a_b_c"), ("..", "study"), ("con", "con_"), ("病例 1", "病例_1"), ("a:b|c", "a_b_c")],
+        [
+            ("brain.nii.gz", "brain"),
+            ("a b/c", "a_b_c"),
+            ("..", "study"),
+            ("con", "con_"),
+            ("病例 1", "病例_1"),
+            ("a:b|c", "a_b_c"),
+        ],
     )
     def test_safe_names(self, base: str, safe: str, tmp_path: Path) -> None:
         from isocenter.data.case import Case, Identity
@@ -298,10 +310,16 @@ class TestProof:
     @pytest.mark.parametrize(
         ("spoil", "says"),
         [
-            (lambda image: nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([1, -1, 1, 1])), "corners"),
+            (
+                lambda image: nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([1, -1, 1, 1])),
+                "corners",
+            ),
             (lambda image: nibabel.Nifti1Image(np.asarray(image.dataobj)[::-1], image.affine), "mm off"),
             (lambda image: nibabel.Nifti1Image(np.asarray(image.dataobj) * 0, image.affine), "came or went"),
-            (lambda image: nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([2, 1, 1, 1]) @ image.affine), "corners"),
+            (
+                lambda image: nibabel.Nifti1Image(np.asarray(image.dataobj), np.diag([2, 1, 1, 1]) @ image.affine),
+                "corners",
+            ),
         ],
     )
     def test_a_file_that_says_something_else_is_refused(

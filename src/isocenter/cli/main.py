@@ -32,17 +32,22 @@ class Language(StrEnum):
 Lang = Annotated[Language, Option("--lang", help="Language of the report: English or Simplified Chinese.")]
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    verbose: Annotated[bool, Option("--verbose", help="Say more where something goes wrong.")] = False,
-) -> None:
-    show.set_up_logging(verbose=verbose)
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from isocenter.version import __version__
 
         typer.echo(f"isocenter {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: ARG001 - typer calls it back
+        bool, Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[bool, Option("--verbose", help="Say more where something goes wrong.")] = False,
+) -> None:
+    show.set_up_logging(verbose=verbose)
 
 
 @app.command()

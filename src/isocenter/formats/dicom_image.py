@@ -17,6 +17,7 @@ from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import UnreadableFile, UnsupportedFormat
 from isocenter.formats.header import cause_of, within_budget
+from isocenter.formats.quiet import quiet
 from isocenter.types import Array
 
 ATTRIBUTES = (
@@ -80,13 +81,15 @@ class SliceHeader:
 
     def _value(self, keyword: str) -> Any:
         try:
-            return self.elements.get(keyword)
+            with quiet():
+                return self.elements.get(keyword)
         except Exception as error:  # pydicom converts on access and raises what its parts raise
             raise UnreadableFile(
                 f"{self.file.name}: the element {keyword} cannot be read ({cause_of(error)})"
             ) from error
 
 
+@quiet()
 def read_header(path: Path) -> SliceHeader:
     """Header of one DICOM file, pixels untouched.
 
@@ -103,6 +106,7 @@ def read_header(path: Path) -> SliceHeader:
     return header
 
 
+@quiet()
 def attributes_of(header: SliceHeader) -> dict[str, Json]:
     """Acquisition parameters as plain data: numbers, text, or lists of them."""
     found: dict[str, Json] = {}
@@ -135,6 +139,7 @@ def value_dtype(headers: Sequence[SliceHeader]) -> np.dtype[Any]:
     return np.dtype(np.float32)
 
 
+@quiet()
 def read(headers: Sequence[SliceHeader], geometry: Geometry) -> Volume:
     """Voxels of slices in the order given, rescaled.
 
@@ -157,6 +162,7 @@ def read(headers: Sequence[SliceHeader], geometry: Geometry) -> Volume:
             voxels[index] += shift
         else:
             np.add(stored, int(shift), out=voxels[index], casting="unsafe", dtype=np.int64)
+    voxels = _narrowed(voxels)
     first = headers[0]
     is_ct = first.text("Modality") == "CT"
     step = Step(
@@ -165,6 +171,13 @@ def read(headers: Sequence[SliceHeader], geometry: Geometry) -> Volume:
         {"transfer_syntax": first.transfer_syntax.name},
     )
     return Volume(voxels[None], geometry, Quantity.HU if is_ct else Quantity.ARBITRARY, (step,))
+
+
+def _narrowed(voxels: Array) -> Array:
+    """In 16 bits where the values allow it: headers announce more than scanners use."""
+    if voxels.dtype == np.int32 and np.iinfo(np.int16).min <= voxels.min() and voxels.max() <= np.iinfo(np.int16).max:
+        return voxels.astype(np.int16)
+    return voxels
 
 
 def _stored_pixels(header: SliceHeader, shape: tuple[int, int]) -> Array:

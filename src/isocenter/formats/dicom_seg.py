@@ -1,6 +1,5 @@
 """DICOM Segmentation, written with highdicom on the grid of the series it was made from."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +15,7 @@ from isocenter.data.concepts import CodedConcept, concepts_of
 from isocenter.data.labels import LabelMap, present_values
 from isocenter.errors import UnsupportedFormat
 from isocenter.formats.header import cause_of
+from isocenter.formats.quiet import quiet
 
 _CLUSTER = Code("123107", "DCM", "Cluster Analysis")
 _HISTOGRAM = Code("123105", "DCM", "Histogram Analysis")
@@ -45,6 +45,7 @@ class Origin:
         return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
 
+@quiet()
 def write(labels: LabelMap, path: Path, *, name: str, sources: Sequence[Path], origin: Origin) -> None:
     """Write a label map as a binary DICOM SEG.
 
@@ -85,26 +86,24 @@ def write(labels: LabelMap, path: Path, *, name: str, sources: Sequence[Path], o
             )
         )
     try:
-        with warnings.catch_warnings():  # they quote the patient's name
-            warnings.simplefilter("ignore")
-            segmentation = hd.seg.Segmentation(
-                source_images=datasets,
-                pixel_array=_renumbered(labels),
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=descriptions,
-                series_instance_uid=origin.uid(f"series/{name}"),
-                series_number=_series_number(datasets[0]),
-                sop_instance_uid=origin.uid(f"instance/{name}"),
-                instance_number=1,
-                manufacturer="isocenter",
-                manufacturer_model_name=f"isocenter {origin.recipe}",
-                software_versions=origin.version,
-                device_serial_number="1",
-                series_description=f"{name} (not for clinical use)"[:64],
-                pixel_measures=_measures(labels),
-                content_description=f"{name}, not for clinical use"[:64],
-                content_label=_code_string(name),
-            )
+        segmentation = hd.seg.Segmentation(
+            source_images=datasets,
+            pixel_array=_renumbered(labels),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=descriptions,
+            series_instance_uid=origin.uid(f"series/{name}"),
+            series_number=_series_number(datasets[0]),
+            sop_instance_uid=origin.uid(f"instance/{name}"),
+            instance_number=1,
+            manufacturer="isocenter",
+            manufacturer_model_name=f"isocenter {origin.recipe}",
+            software_versions=origin.version,
+            device_serial_number="1",
+            series_description=f"{name} (not for clinical use)"[:64],
+            pixel_measures=_measures(labels),
+            content_description=f"{name}, not for clinical use"[:64],
+            content_label=_code_string(name),
+        )
         segmentation.save_as(path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnsupportedFormat(f"no DICOM SEG can be derived from this source ({cause_of(error)})") from error

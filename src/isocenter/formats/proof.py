@@ -11,6 +11,7 @@ from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
 from isocenter.errors import ReadBackMismatch
+from isocenter.formats.quiet import quiet
 from isocenter.types import Affine, Array, Float64, Mask
 
 CENTROID_MM = 0.05
@@ -20,7 +21,7 @@ VOLUME_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class Extent:
-    """One label as a place: how much, where, and from where to where (LPS)."""
+    """One label as a place: how much, where its centre is, and the corners (LPS) of the boxes around its planes."""
 
     volume_ml: float
     centroid_mm: Float64[Array, "3"]
@@ -63,6 +64,7 @@ def prove_volume(volume: Volume, path: Path) -> None:
         raise ReadBackMismatch(f"{path.name}: the values read back are not those written; nothing was kept")
 
 
+@quiet()
 def prove_seg(labels: LabelMap, path: Path) -> dict[str, float]:
     """Read a DICOM SEG frame by frame from its bits and functional groups, without the library that wrote it.
 
@@ -107,13 +109,15 @@ def _extents(planes: Iterator[Plane]) -> dict[int, Extent]:
     """Place of each label, from its planes."""
     gathered: dict[int, list[tuple[float, Array, Array, Array]]] = {}
     for value, affine, size, plane in planes:
-        index = np.argwhere(plane).astype(np.float64)
-        if not len(index):
+        rows, columns = np.count_nonzero(plane, axis=1), np.count_nonzero(plane, axis=0)
+        count = int(rows.sum())
+        if not count:
             continue
-        world = index @ affine[:3, 1:3].T + affine[:3, 3]
-        gathered.setdefault(value, []).append(
-            (size * len(index), world.mean(axis=0), world.min(axis=0), world.max(axis=0))
-        )
+        h, w = np.flatnonzero(rows), np.flatnonzero(columns)
+        middle = [rows @ np.arange(len(rows)) / count, columns @ np.arange(len(columns)) / count]
+        corners = [(a, b) for a in (h[0], h[-1]) for b in (w[0], w[-1])]
+        world = np.asarray([middle, *corners], dtype=np.float64) @ affine[:3, 1:3].T + affine[:3, 3]
+        gathered.setdefault(value, []).append((size * count, world[0], world[1:].min(axis=0), world[1:].max(axis=0)))
     return {
         value: Extent(
             sum(p[0] for p in parts) / 1000,

@@ -19,15 +19,18 @@ def gaussian(grid: Grid, *, sigma: Triple, out: FloatGrid | None = None) -> Floa
     return out
 
 
-def median(grid: Grid, *, radius: tuple[int, int, int]) -> Grid:
-    """Median over the box of `2 radius + 1` voxels along (d, h, w); edges repeat."""
+def median(grid: Grid, *, radius: tuple[int, int, int], out: Grid | None = None) -> Grid:
+    """Median over the box of `2 radius + 1` voxels along (d, h, w); edges repeat. Into `out` if one is given."""
     from isocenter.ops.itk import array_of, image_of, sitk
 
     reach = [0 if n == 1 else r for n, r in zip(grid.shape, radius, strict=True)]
     if not any(reach):
-        return grid
+        if out is None:
+            return grid
+        out[...] = grid
+        return out
 
     def whole(part: Array) -> Array:
         return array_of(sitk.Median(image_of(part), reach[::-1]))
 
-    return by_slab(whole, grid, halo=reach[0])
+    return by_slab(whole, grid, halo=reach[0], out=out)

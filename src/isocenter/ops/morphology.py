@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from isocenter.ops.slabs import by_slab
 from isocenter.types import Array, Mask, Triple
 
 
@@ -35,10 +36,16 @@ def dilate(mask: Mask, *, radius: float, spacing: Triple) -> Mask:
     out = np.zeros_like(mask)
     margin = tuple(int(np.ceil(radius / s)) for s in spacing)
     box = bounding_box(mask, margin=(margin[0], margin[1], margin[2]))
-    if mask[box].size and radius > 0:
-        out[box] = signed_distance(mask[box], spacing=spacing) <= radius * (1 + 1e-6)
-        return out
-    return mask.copy()
+    if not mask[box].size or radius <= 0:
+        return mask.copy()
+
+    def near(part: Array) -> Array:
+        if not part.any():
+            return np.zeros_like(part)
+        return np.asarray(signed_distance(part, spacing=spacing) <= radius * (1 + 1e-6))
+
+    out[box] = by_slab(near, mask[box], halo=margin[0])
+    return out
 
 
 def erode(mask: Mask, *, radius: float, spacing: Triple) -> Mask:

@@ -18,17 +18,18 @@ def slabs(shape: tuple[int, ...]) -> Iterator[slice]:
         yield slice(start, min(start + thick, shape[0]))
 
 
-def by_slab(function: Callable[[Array], Array], grid: Array, *, halo: int) -> Array:
+def by_slab(function: Callable[[Array], Array], grid: Array, *, halo: int, out: Array | None = None) -> Array:
     """`function(grid)` for a local function that sees `halo` slices to either side.
 
-    The function must give an array of its input's shape and treat the outer border as it would on the whole.
+    The function must give an array of its input's shape and treat the outer border as it would on the whole. The
+    answer goes into `out` if one is given.
     """
-    result: Array | None = None
+    result = out
     for part in slabs(grid.shape):
         start, stop = max(0, part.start - halo), min(grid.shape[0], part.stop + halo)
-        out = function(grid[start:stop])[part.start - start : part.stop - start]
+        done = function(grid[start:stop])[part.start - start : part.stop - start]
         if result is None:
-            result = np.empty(grid.shape, out.dtype)
-        result[part] = out
+            result = np.empty(grid.shape, done.dtype)
+        result[part] = done
     assert result is not None
     return result

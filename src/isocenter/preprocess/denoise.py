@@ -46,6 +46,8 @@ def median(volume: Volume, settings: Median) -> Volume:
     from isocenter.ops import filter as filters
 
     d, h, w = (int(settings.radius_mm / s + 1e-6) for s in volume.geometry.spacing_mm)
-    voxels = np.stack([filters.median(channel, radius=(d, h, w)) for channel in volume.voxels])
+    voxels = np.empty_like(volume.voxels)
+    for index, channel in enumerate(volume.voxels):
+        filters.median(channel, radius=(d, h, w), out=np.asarray(voxels[index]))
     step = Step("preprocess.median", settings.model_dump(), {"radius_voxels": [d, h, w]})
     return volume.then(step, voxels=voxels)
