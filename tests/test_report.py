@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 import isocenter
 from isocenter.data.message import Message
 from isocenter.report.chinese import CHINESE
-from isocenter.report.document import number, translate
+from isocenter.report.document import age, date, number, plain, translate
 from tests.phantoms import write_series
 from tests.test_run import RECIPE, phantom
 
@@ -88,6 +88,11 @@ class TestLanguages:
     )
     def test_numbers_have_four_digits(self, value: float | None, text: str) -> None:
         assert number(value) == text
+
+    def test_dates_ages_and_parameters_read_well(self) -> None:
+        assert [date("20260102"), date("?")] == ["2026-01-02", "?"]
+        assert [age("047Y"), age("007M"), age("old")] == ["47 y", "7 m", "old"]
+        assert plain([1.23456789, True, None, "a"]) == "1.235, yes, -, a"
 
 
 class _Page(HTMLParser):

@@ -31,7 +31,7 @@ def render(
     """
     folder = files("isocenter.report") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = number
+    environment.filters |= {"number": number, "plain": plain, "date": date, "age": age}
     template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
 
     def say(text: str | Message) -> str:
@@ -78,6 +78,27 @@ def number(value: float | None, digits: int = 4) -> str:
         decimals = max(0, digits - 1 - _magnitude(value))
         return f"{value:,.{decimals}f}"
     return f"{value:.{digits - 1}e}"
+
+
+def plain(value: Json) -> str:
+    """A parameter as text: numbers shortened, lists without brackets."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value)
+    return str(value)
+
+
+def date(text: str) -> str:
+    """A DICOM date (PS3.5, DA) as ISO 8601; anything else as it is."""
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+
+
+def age(text: str) -> str:
+    """A DICOM age (PS3.5, AS) such as `047Y` as `47 y`; anything else as it is."""
+    return f"{int(text[:3])} {text[3].lower()}" if len(text) == 4 and text[:3].isdigit() else text
 
 
 def _magnitude(value: float) -> int:

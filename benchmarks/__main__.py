@@ -1,0 +1,110 @@
+"""`make bench`: start-up, opening a series, memory, and the demo, each as a row of one table."""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tests.phantoms import write_series
+
+RUNS = 5
+SHAPE = (300, 512, 512)
+
+
+def median_seconds(work: Callable[[], object], runs: int = RUNS) -> float:
+    """Median wall time over `runs`, after one warm-up."""
+    work()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def process(*arguments: str) -> Callable[[], object]:
+    return lambda: subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+
+
+def start_up() -> list[tuple[str, str, str]]:
+    bare = median_seconds(process("-c", "pass"))
+    rows = []
+    for name, bar, arguments in (
+        ("import isocenter", "0.2 s", ("-c", "import isocenter")),
+        ("isocenter --help", "0.4 s", ("-m", "isocenter", "--help")),
+    ):
+        seconds = median_seconds(process(*arguments))
+        rows.append((name, f"{seconds:.3f} s", f"bar {bar}; bare python {bare:.3f} s"))
+    return rows
+
+
+def opening(folder: Path) -> list[tuple[str, str, str]]:
+    import SimpleITK
+
+    import isocenter
+
+    def peer() -> object:
+        reader = SimpleITK.ImageSeriesReader()
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+        return SimpleITK.GetArrayFromImage(reader.Execute())
+
+    def raw() -> object:
+        return [file.read_bytes() for file in folder.iterdir()]
+
+    mine = median_seconds(lambda: isocenter.open(folder).volume().voxels, 3)
+    theirs, bytes_only = median_seconds(peer, 3), median_seconds(raw, 3)
+    name = f"open a CT series of {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]}"
+    return [
+        (name, f"{mine:.2f} s", f"SimpleITK {theirs:.2f} s ({theirs / mine:.1f} times); raw bytes {bytes_only:.2f} s")
+    ]
+
+
+def demo(folder: Path) -> list[tuple[str, str, str]]:
+    import json
+
+    seconds = median_seconds(process("-m", "isocenter", "demo", "-o", str(folder)), 1)
+    checks = json.loads((folder / "mni152" / "report.json").read_text("utf-8"))["checks"]
+    dice = f"Dice grey {checks['dice_grey_matter']} (bar 0.90), white {checks['dice_white_matter']} (bar 0.93)"
+    return [("isocenter demo", f"{seconds:.1f} s", f"bar 120 s; {dice}")]
+
+
+def memory(series: Path, folder: Path) -> list[tuple[str, str, str]]:
+    from tests.test_architecture import BIG, MEMORY
+
+    (folder / "big.yaml").write_text(BIG, "utf-8")
+    command = [sys.executable, "-c", MEMORY, folder / "big.yaml", series, folder / "out"]
+    start = time.perf_counter()
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    seconds = time.perf_counter() - start
+    note = f"bar 4 float32 volumes above imports; 10 steps, 4 masks, SEG and report in {seconds:.0f} s"
+    return [("memory of a run on it", f"{float(said.split()[-1]):.2f} volumes", note)]
+
+
+def main() -> None:
+    rows: list[tuple[str, str, str]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        d, h, w = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+        body = ((h - 256) / 180.0) ** 2 + ((w - 256) / 230.0) ** 2 < 1
+        lungs = ((h - 256) / 90.0) ** 2 + ((abs(w - 256) - 100) / 70.0) ** 2 + ((d - 150) / 120.0) ** 2 < 1
+        noise = np.random.default_rng(0).integers(-20, 20, SHAPE)
+        voxels = (np.where(lungs, -850, np.where(body, 40, -1000)) + noise).astype(np.int16)
+        write_series(folder / "series", voxels, spacing=(1.0, 0.7, 0.7))
+        rows += start_up()
+        rows += opening(folder / "series")
+        rows += demo(folder / "demo")
+        rows += memory(folder / "series", folder)
+    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print("| what | measured | beside it |\n|---|---|---|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
