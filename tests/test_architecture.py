@@ -82,6 +82,12 @@ def test_an_absent_extra_is_one_clear_line() -> None:
         require("no_such_package_at_all", extra="learn")
 
 
+def test_the_page_of_steps_is_current() -> None:
+    from tools.steps_page import PAGE, page
+
+    assert PAGE.read_text("utf-8") == page(), "run: python tools/steps_page.py"
+
+
 MEMORY = """
 import sys, threading, time, psutil, numpy as np
 from pathlib import Path

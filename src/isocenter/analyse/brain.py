@@ -61,7 +61,7 @@ def brain_plausibility(subject: Subject, settings: BrainPlausibility) -> Analysi
             round(outside, 4),
             good=outside <= settings.most_outside_field,
             refused=outside > 0.5,
-            text="Share of the brain beyond the image: {value:.2%} (at most {most:.2%}); a cut brain is larger than stated.",
+            text="Share of the brain beyond the image: {value:.2%} (at most {most:.2%}); the true brain is larger.",
             values={"value": outside, "most": settings.most_outside_field},
         ),
         _check(

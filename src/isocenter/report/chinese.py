@@ -93,7 +93,7 @@ CHINESE: dict[str, str] = {
     "Not T1-weighted: a spin echo with repetition time {tr:g} ms (echo {te:g} ms).": "非 T1 加权：自旋回波，重复时间 {tr:g} ms（回波时间 {te:g} ms）。",
     "T1-weighted by its parameters: {sequence}, echo {te:g} ms, repetition {tr:g} ms.": "按参数为 T1 加权：{sequence}，回波时间 {te:g} ms，重复时间 {tr:g} ms。",
     "Agreement of template and head: mutual information {value:.2f} (at least {least:.2f}).": "模板与头部的一致性：互信息 {value:.2f}（至少 {least:.2f}）。",
-    "Share of the brain beyond the image: {value:.2%} (at most {most:.2%}); a cut brain is larger than stated.": "位于图像之外的脑部比例：{value:.2%}（至多 {most:.2%}）；脑部被截断时实际体积更大。",
+    "Share of the brain beyond the image: {value:.2%} (at most {most:.2%}); the true brain is larger.": "位于图像之外的脑部比例：{value:.2%}（至多 {most:.2%}）；脑部被截断时实际体积更大。",
     "Extracted brain: {value:.0f} mL (plausible {low:.0f} to {high:.0f} mL).": "提取的脑体积：{value:.0f} mL（合理范围 {low:.0f} 至 {high:.0f} mL）。",
     "Overlap of extracted and registered brain: Dice {value:.2f} (at least {least:.2f}).": "提取结果与配准模板的重叠：Dice {value:.2f}（至少 {least:.2f}）。",
     "The template was stretched by {a:.2f} to {b:.2f} (plausible {low:.2f} to {high:.2f}).": "模板缩放 {a:.2f} 至 {b:.2f} 倍（合理范围 {low:.2f} 至 {high:.2f}）。",

@@ -31,7 +31,8 @@ def render(
     """
     folder = files("isocenter.report") / "templates"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "plain": plain, "date": date, "age": age}
+    for name, function in (("number", number), ("plain", plain), ("date", date), ("age", age)):
+        environment.filters[name] = function
     template = environment.from_string((folder / "report.html.j2").read_text("utf-8"))
 
     def say(text: str | Message) -> str:
