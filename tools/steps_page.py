@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
+
 from isocenter.recipe import STAGES
 
 PAGE = Path(__file__).parents[1] / "docs" / "en" / "steps.md"
@@ -25,17 +27,15 @@ def page() -> str:
         for name, kind in table.items():
             within = "; accepts `within`" if kind.within else ""
             lines.append(f"### {stage}: {name}\n\n{kind.summary} Takes {TAKES[kind.takes]}{within}.\n")
-            rows = [
-                f"| `{key}` | {_default(field.is_required(), field.default)} | {' '.join((field.description or '').split())} |"
-                for key, field in kind.settings.model_fields.items()
-            ]
+            rows = [_row(key, field) for key, field in kind.settings.model_fields.items()]
             if rows:
                 lines.append("\n".join(["| setting | default | |", "|---|---|---|", *rows]) + "\n")
     return "\n".join(lines)
 
 
-def _default(required: bool, value: object) -> str:
-    return "needed" if required else f"`{value}`"
+def _row(key: str, field: FieldInfo) -> str:
+    default = "needed" if field.is_required() else f"`{field.default}`"
+    return f"| `{key}` | {default} | {' '.join((field.description or '').split())} |"
 
 
 if __name__ == "__main__":
