@@ -84,6 +84,7 @@ class TestDicom:
             ("monochrome1", "MONOCHROME1", lambda s: _all(s, PhotometricInterpretation="MONOCHROME1")),
             ("implausible-spacing", "0.001 x 0.001", lambda s: _all(s, PixelSpacing=[0.001, 0.001])),
             ("several-volumes", "echo times", lambda s: _with(s, 2, EchoTime=80.0)),
+            ("several-patients", "2 patients", lambda s: _with(s, 2, PatientID="P-2")),
             ("unsupported", "PT images", lambda s: _all(s, Modality="PT")),
         ],
     )

@@ -1,13 +1,15 @@
 """A path becomes one case, or one for each study that it holds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from isocenter.acquire import doctor
 from isocenter.acquire.discover import files_below, kind_of
-from isocenter.data.case import Case, Identity, RefusedFile, Series, describe
+from isocenter.data.case import Case, Defect, Identity, RefusedFile, Series, describe
+from isocenter.data.message import Message
 from isocenter.data.volume import Volume
 from isocenter.errors import AmbiguousSelection, InputError, UnreadableFile
 from isocenter.formats.dicom_image import SliceHeader, attributes_of, read, read_header
@@ -60,7 +62,7 @@ def open_cases(path: str | Path, *, on_progress: Progress | None = None) -> tupl
             refused.append(RefusedFile(file, str(error)))
     if not slices and not loose:
         raise UnreadableFile(_nothing(root, refused))
-    groups = [[_dicom_series(headers) for headers in study.values()] for study in slices.values()]
+    groups = [_study(study) for study in slices.values()]
     first = [next(iter(study.values()))[0] for study in slices.values()]
     identities = [_identity(header) for header in first]
     if len(groups) == 1:
@@ -73,6 +75,17 @@ def open_cases(path: str | Path, *, on_progress: Progress | None = None) -> tupl
         Case(_study_name(group, root) if len(groups) > 1 else name, root, identity, tuple(group), tuple(refused))
         for group, identity in zip(groups, identities, strict=True)
     )
+
+
+def _study(study: dict[str, list[SliceHeader]]) -> list[Series]:
+    """The series of one study; all are refused where the files name several patients."""
+    found = [_dicom_series(headers) for headers in study.values()]
+    patients = {header.text("PatientID") for headers in study.values() for header in headers}
+    if len(patients) == 1:
+        return found
+    text = Message("one study holds files of {n} patients; sort them apart first", {"n": len(patients)})
+    mixed = Defect("several-patients", text)
+    return [replace(series, defects=(*series.defects, mixed)) for series in found]
 
 
 def _nothing(root: Path, refused: Sequence[RefusedFile]) -> str:

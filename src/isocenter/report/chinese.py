@@ -128,6 +128,7 @@ CHINESE: dict[str, str] = {
     "newest": "最新",
     # defects
     "{error}": "{error}",
+    "one study holds files of {n} patients; sort them apart first": "同一检查中有 {n} 名患者的文件；请先分开",
     "the file states no orientation (sform and qform code 0): left and right cannot be told": "文件未说明方位（sform 与 qform 代码为 0）：无法区分左右",
     "the file states no orientation: left and right cannot be told": "文件未说明方位：无法区分左右",
     "sform and qform disagree by up to {apart:.3g} mm; the sform is used": "sform 与 qform 相差达 {apart:.3g} mm；采用 sform",
