@@ -100,8 +100,11 @@ class TestDicom:
     def test_truncated_pixels_are_refused(self, tmp_path: Path) -> None:
         file = write_series(tmp_path, VOXELS)[4]
         file.write_bytes(file.read_bytes()[:-100])
-        with pytest.raises(UnreadableFile, match="truncated"):
-            isocenter.open(tmp_path).volume()
+        case = isocenter.open(tmp_path)
+        assert [r.file for r in case.refused_files] == [file]
+        assert "truncated" in case.refused_files[0].message
+        with pytest.raises(IrregularSeries, match="missing between slice 4"):
+            case.volume()
 
     def test_a_bad_file_among_good_ones_is_named(self, tmp_path: Path) -> None:
         write_series(tmp_path, VOXELS)

@@ -47,12 +47,12 @@ class TestReading:
     @pytest.mark.parametrize(
         ("old", "new", "says"),
         [
-            ("sigma_mm: 1.0", "sigma: 1.0", r"line 8: steps.0.sigma: there is no such key \(did you mean 'sigma_mm'\?\)"),
-            ("sigma_mm: 1.0", "sigma_mm: -1", r"line 8: steps.0.sigma_mm: .*greater than 0; got -1"),
+            ("sigma_mm: 1.0", "sigma: 1.0", r"line 8: step 1, sigma: there is no such key \(did you mean 'sigma_mm'\?\)"),
+            ("sigma_mm: 1.0", "sigma_mm: -1", r"line 8: step 1, sigma_mm: .*greater than 0; got -1"),
             ("sigma_mm: 1.0", "sigma_mm: .nan", r"line 8: .*finite"),
             ("  - preprocess: gaussian", "  - preprocess: gausian", r"line 7: preprocess has no step 'gausian' \(did you mean 'gaussian'"),
             ("  - preprocess: gaussian", "  - preproces: gaussian", r"line 7: each step names exactly one stage .*did you mean 'preprocess'"),
-            ("    as: body\n", "", r"line 9: steps.1.as: this key is needed"),
+            ("    as: body\n", "", r"line 9: step 2, as: this key is needed"),
             ("    of: body", "    of: bodi", r"line 12: `of: bodi` names a label map .*did you mean 'body'"),
             ("  overlay: body", "  overlay: nobody", r"line 14: no step makes"),
             ("  modality: [CT]", "  modalty: [CT]", r"line 5: select.modalty: there is no such key \(did you mean 'modality'"),

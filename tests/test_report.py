@@ -69,10 +69,16 @@ class TestLanguages:
         assert {en: zh for en, zh in CHINESE.items() if fields(en) != fields(zh)} == {}
 
     def test_translation_fills_in_values(self) -> None:
-        message = Message("Volume of {label}", {"label": "grey matter"})
-        assert translate(message, "zh") == "灰质体积"
-        assert translate(message, "en") == "Volume of grey matter"
+        message = Message("Volume of {label} within the brain", {"label": "grey matter"})
+        assert translate(message, "zh") == "脑内灰质体积"
+        assert translate(message, "en") == "Volume of grey matter within the brain"
         assert translate("{error}", "en") == "{error}"
+
+    def test_sentences_inside_a_sentence_are_translated_too(self) -> None:
+        inner = Message("{name}: {reason}", {"name": "T2", "reason": Message("only {n} slices", {"n": 3})})
+        outer = Message("No series fits the recipe: {why}.", {"why": (inner, inner)})
+        assert str(outer) == "No series fits the recipe: T2: only 3 slices; T2: only 3 slices."
+        assert translate(outer, "zh") == "没有序列符合配方：T2：仅 3 层; T2：仅 3 层。"
 
     @pytest.mark.parametrize(
         ("value", "text"),

@@ -275,9 +275,9 @@ class TestRepeating:
 
     def test_killed_between_the_two_renames_the_old_result_comes_back(self, tmp_path: Path) -> None:
         target = tmp_path / "case"
-        (tmp_path / ".previous-case").mkdir()
-        (tmp_path / ".previous-case" / "report.json").write_text("{}")
-        (tmp_path / ".partial-case").mkdir()
+        (tmp_path / ".isocenter-previous-case").mkdir()
+        (tmp_path / ".isocenter-previous-case" / "report.json").write_text("{}")
+        (tmp_path / ".isocenter-partial-case").mkdir()
         with pytest.raises(KeyboardInterrupt), whole_folder(target):
             raise KeyboardInterrupt
         assert sorted(p.name for p in tmp_path.iterdir()) == ["case"]

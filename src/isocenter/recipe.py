@@ -42,6 +42,7 @@ STAGES: dict[str, dict[str, StepKind]] = {
 """Stages whose steps a recipe lists. Acquisition is `select`, the report is `report`."""
 
 _LIMIT_BYTES = 256 * 1024
+_DEEPEST = 12
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,47}$"
 
 
@@ -137,14 +138,15 @@ def load(name_or_path: str | Path) -> Recipe:
 
     Raises: RecipeError that names the file, line and key.
     """
-    library = files("isocenter") / "recipe_library" / f"{name_or_path}.yaml"
+    library = files("isocenter") / "recipe_library" / f"{str(name_or_path)[:100]}.yaml"
     path = Path(name_or_path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         if "/" not in str(name_or_path) and "\\" not in str(name_or_path) and library.is_file():
             return parse(library.read_text("utf-8"), source=library.name)
         names = list(shipped())
         raise RecipeError(
-            f"no recipe is called {str(name_or_path)!r}{_nearest(str(name_or_path), names)}; shipped are {names}, "
+            f"no recipe is called {_shown(str(name_or_path))}{_nearest(str(name_or_path), names)}; "
+            f"shipped: {', '.join(names)}; "
             "or give a path that ends in .yaml"
         )
     try:
@@ -224,10 +226,10 @@ def _step(entry: dict[str, Any], at: tuple[str | int, ...], lines: "_Lines", sou
         hint = _nearest(odd, list(STAGES)) if not stages else ""
         raise RecipeError(f"{where}: each step names exactly one stage of {list(STAGES)}; this has {list(entry)}{hint}")
     stage, name = stages[0], entry[stages[0]]
-    if name not in STAGES[stage]:
+    if not isinstance(name, str) or name not in STAGES[stage]:
         allowed = list(STAGES[stage])
         raise RecipeError(
-            f"{source}, line {lines.of((*at, stage))}: {stage} has no step {name!r}"
+            f"{source}, line {lines.of((*at, stage))}: {stage} has no step {_shown(name)}"
             f"{_nearest(str(name), allowed)}; it has {allowed}"
         )
     kind = STAGES[stage][name]
@@ -285,8 +287,12 @@ def _read_yaml(text: str, source: str) -> tuple[Any, _Lines]:
     if len(text) > _LIMIT_BYTES:
         raise RecipeError(f"{source}: a recipe is at most {_LIMIT_BYTES // 1024} kB of YAML")
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             _plain_event(event, source)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise RecipeError(f"{source}: a recipe is nested at most {_DEEPEST} levels deep")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return (_plain(node, (), lines, source) if node else None), lines
     except yaml.MarkedYAMLError as error:
@@ -337,7 +343,7 @@ def _explained(
     # A misspelt key is also a missing one; the spelling is what the reader can mend.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = (*prefix, *(p for p in first["loc"] if isinstance(p, (str, int))))
-    key = ".".join(str(p) for p in place) or "the recipe"
+    key = _called(place)
     where = f"{source}, line {lines.of(place)}: {key}"
     if first["type"] == "extra_forbidden":
         owner = _model_at(model, first["loc"][:-1])
@@ -345,12 +351,30 @@ def _explained(
         return RecipeError(f"{where}: there is no such key{_nearest(str(place[-1]), allowed)}; allowed are {allowed}")
     if first["type"] == "missing":
         return RecipeError(f"{where}: this key is needed and absent")
-    said = first["msg"].removeprefix("Value error, ")
+    said = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if first["type"] == "value_error":
+        return RecipeError(f"{where}: {said}")
     given = first.get("input")
     if first["type"] == "literal_error":
         choices = [c.strip(" '") for c in str(first.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")]
         said += _nearest(str(given), choices)
-    return RecipeError(f"{where}: {said}; got {given!r}")
+    return RecipeError(f"{where}: {said}; got {_shown(given)}")
+
+
+_PLAIN = {
+    "model_type": "a mapping is needed, such as {en: ..., zh: ...}",
+    "dict_type": "a mapping is needed",
+    "tuple_type": "a list is needed, such as [a, b]",
+    "string_type": "a text is needed",
+}
+
+
+def _called(place: tuple[str | int, ...]) -> str:
+    """A place in the document as its reader counts: the first step is step 1."""
+    if len(place) > 1 and place[0] == "steps":
+        rest = ".".join(str(p) for p in place[2:])
+        return f"step {int(place[1]) + 1}{f', {rest}' if rest else ''}"
+    return ".".join(str(p) for p in place) or "the recipe"
 
 
 def _model_at(model: type[BaseModel], place: tuple[str | int, ...]) -> type[BaseModel] | None:
@@ -362,6 +386,15 @@ def _model_at(model: type[BaseModel], place: tuple[str | int, ...]) -> type[Base
             return None
         model = kind
     return model
+
+
+def _shown(value: object) -> str:
+    """What was given, as far as a sentence holds it."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a number too long to print"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _nearest(word: str, allowed: list[str]) -> str:

@@ -1,6 +1,7 @@
 """A path becomes one case, or one for each study that it holds."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,12 @@ from types import ModuleType
 
 from isocenter.acquire import doctor
 from isocenter.acquire.discover import files_below, kind_of
-from isocenter.data.case import Case, Defect, Identity, RefusedFile, Series, describe
+from isocenter.data.case import Case, Defect, Identity, RefusedFile, Series
 from isocenter.data.message import Message
 from isocenter.data.volume import Volume
 from isocenter.errors import AmbiguousSelection, InputError, UnreadableFile
 from isocenter.formats.dicom_image import SliceHeader, attributes_of, read, read_header
+from isocenter.formats.header import cause_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many are done, and how many there are."""
@@ -32,21 +34,25 @@ def open_case(path: str | Path, *, on_progress: Progress | None = None) -> Case:
     if len(cases) == 1:
         return cases[0]
     raise AmbiguousSelection(
-        f"{path} holds {len(cases)} studies; open one of them by its folder:\n"
-        + "\n".join(f"  {c.name}: {len(c.series)} series, first {describe(c.series[0]).strip()}" for c in cases)
+        f"{path} holds {len(cases)} studies; open one of them by its file or folder:\n"
+        + "\n".join(f"  {c.series[0].files[0]}: {len(c.series)} series, first {c.series[0].uid}" for c in cases[:40])
     )
 
 
-def open_cases(path: str | Path, *, on_progress: Progress | None = None) -> tuple[Case, ...]:
+def open_cases(
+    path: str | Path, *, without: Path | None = None, on_progress: Progress | None = None
+) -> tuple[Case, ...]:
     """Open every study below a path; see `open_case`.
 
-    Files without a study (NIfTI, PNG ...) join the only study there is, or form a case of their own.
+    A file that names no patient (NIfTI, PNG ...) is a case of its own: nothing proves that it belongs to others. The
+    folder `without` is left out.
     """
     root = Path(path)
-    files = list(files_below(root))
+    refused: list[RefusedFile] = []
+    unlisted = lambda folder, why: refused.append(RefusedFile(folder, f"{folder.name}: {why}"))  # noqa: E731
+    files = list(files_below(root, without=without, on_unlisted=unlisted))
     slices: dict[str, dict[str, list[SliceHeader]]] = {}
     loose: list[Series] = []
-    refused: list[RefusedFile] = []
     for done, file in enumerate(files):
         if on_progress:
             on_progress("reading headers", done, len(files))
@@ -54,22 +60,19 @@ def open_cases(path: str | Path, *, on_progress: Progress | None = None) -> tupl
             kind = kind_of(file)
             if kind == "dicom":
                 header = read_header(file)
-                study = slices.setdefault(header.text("StudyInstanceUID"), {})
-                study.setdefault(header.text("SeriesInstanceUID"), []).append(header)
+                series_uid = header.text("SeriesInstanceUID")
+                study = slices.setdefault(header.text("StudyInstanceUID") or f"of {series_uid}", {})
+                study.setdefault(series_uid, []).append(header)
             else:
                 loose.append(_file_series(file, kind, root))
         except InputError as error:
             refused.append(RefusedFile(file, str(error)))
+        except Exception as error:  # noqa: BLE001 - a codec's surprise is that file's fault, not the study's
+            refused.append(RefusedFile(file, f"{file.name}: its header cannot be read ({cause_of(error)})"))
     if not slices and not loose:
         raise UnreadableFile(_nothing(root, refused))
-    groups = [_study(study) for study in slices.values()]
-    first = [next(iter(study.values()))[0] for study in slices.values()]
-    identities = [_identity(header) for header in first]
-    if len(groups) == 1:
-        groups[0] += loose
-    elif loose:
-        groups.append(loose)
-        identities.append(Identity())
+    groups = [_study(study) for study in slices.values()] + [[series] for series in loose]
+    identities = [_identity(study) for study in slices.values()] + [Identity()] * len(loose)
     name = root.resolve().name
     return tuple(
         Case(_study_name(group, root) if len(groups) > 1 else name, root, identity, tuple(group), tuple(refused))
@@ -79,7 +82,7 @@ def open_cases(path: str | Path, *, on_progress: Progress | None = None) -> tupl
 
 def _study(study: dict[str, list[SliceHeader]]) -> list[Series]:
     """The series of one study; all are refused where the files name several patients."""
-    found = [_dicom_series(headers) for headers in study.values()]
+    found = [_dicom_series(uid, headers) for uid, headers in study.items()]
     patients = {header.text("PatientID") for headers in study.values() for header in headers}
     if len(patients) == 1:
         return found
@@ -99,7 +102,9 @@ def _nothing(root: Path, refused: Sequence[RefusedFile]) -> str:
 
 
 def _study_name(group: Sequence[Series], root: Path) -> str:
-    """The deepest folder below `root` that holds the whole study, or the root's own name."""
+    """The file of a case of one file; the deepest folder below `root` that holds a DICOM study."""
+    if group[0].format != "dicom":
+        return group[0].files[0].name
     folders = [file.parent.resolve() for series in group for file in series.files]
     common = folders[0]
     while any(common not in (folder, *folder.parents) for folder in folders):
@@ -110,6 +115,9 @@ def _study_name(group: Sequence[Series], root: Path) -> str:
 def _file_series(file: Path, kind: str, root: Path) -> Series:
     codec = _codec(kind)
     header = codec.read_header(file)
+    implausible = [] if header.spacing_mm is None else [s for s in header.spacing_mm if not 1e-5 <= s <= 100]
+    text = Message("voxels {a:g} mm apart", {"a": implausible[0]}) if implausible else None
+    defects = (*header.defects, *([Defect("implausible-spacing", text)] if text else []))
     return Series(
         uid=file.relative_to(root).as_posix() if file != root else file.name,
         format=kind,
@@ -119,7 +127,7 @@ def _file_series(file: Path, kind: str, root: Path) -> Series:
         channels=header.channels,
         spacing_mm=header.spacing_mm,
         attributes={},
-        defects=header.defects,
+        defects=defects,
         files=(file,),
         read=partial(codec.read, file),
     )
@@ -131,12 +139,23 @@ def _codec(kind: str) -> ModuleType:
     return {"nifti": nifti, "nrrd": nrrd, "raster": raster}[kind]
 
 
-def _dicom_series(headers: Sequence[SliceHeader]) -> Series:
+def _dicom_series(uid: str, headers: Sequence[SliceHeader]) -> Series:
+    """One series; one whose header cannot be understood is refused as a whole, and nothing else with it."""
+    try:
+        return _understood(headers)
+    except Exception as error:  # noqa: BLE001 - pydicom converts values when they are looked at
+        text = Message("{error}", {"error": f"{headers[0].file.name}: {cause_of(error)}"})
+        found = doctor.Diagnosis(tuple(headers), None, (Defect("invalid-value", text),))
+        files = tuple(h.file for h in headers)
+        shape = (len(headers), 1, 1)
+        return Series(uid, "dicom", "", "", shape, 1, None, {}, found.defects, files, partial(_read_slices, found))
+
+
+def _understood(headers: Sequence[SliceHeader]) -> Series:
     found = doctor.examine(headers)
     first = found.headers[0]
     geometry = found.geometry
-
-    rows, columns = int(first.number("Rows", 1)), int(first.number("Columns", 1))
+    rows, columns = (int(min(first.number(keyword, 1), 65535)) for keyword in ("Rows", "Columns"))
     return Series(
         uid=first.text("SeriesInstanceUID"),
         format="dicom",
@@ -157,7 +176,15 @@ def _read_slices(found: doctor.Diagnosis) -> Volume:
     return read(found.headers, found.geometry)
 
 
-def _identity(header: SliceHeader) -> Identity:
+def _identity(study: dict[str, list[SliceHeader]]) -> Identity:
+    """Who was examined, as the first readable slice says."""
+    for headers in study.values():
+        with suppress(InputError):
+            return _identity_of(headers[0])
+    return Identity()
+
+
+def _identity_of(header: SliceHeader) -> Identity:
     return Identity(
         patient_id=header.text("PatientID"),
         patient_name=header.text("PatientName"),

@@ -101,6 +101,10 @@ def _kind(headers: Sequence[SliceHeader]) -> tuple[Defect, ...]:
             return (
                 _refuse("missing-rescale", "{file}: a CT slice without rescale has no Hounsfield units", file=name),
             )
+        slope, shift = header.number("RescaleSlope", 1.0), header.number("RescaleIntercept", 0.0)
+        if not (0 < slope <= 1e4 and abs(shift) <= 1e6) or header.number("BitsStored", 16) > 32:
+            text = "{file}: rescale slope {slope:g} and intercept {shift:g} cannot be right"
+            return (_refuse("invalid-value", text, file=name, slope=slope, shift=shift),)
         if modality == "CT" and header.text("RescaleType") not in ("", "HU"):
             kind = header.text("RescaleType")
             return (
@@ -174,7 +178,11 @@ def _stack(
     if not all(low <= s <= high for s in spacing):
         return (_refuse("implausible-spacing", "a pixel spacing of {a:g} x {b:g} mm", a=spacing[0], b=spacing[1]),)
     if len(ordered) == 1:
-        return ()
+        thickness = ordered[0].number("SliceThickness", 0.0)
+        if thickness > high or thickness < 0:
+            return (_refuse("implausible-spacing", "a lone slice {a:g} mm thick", a=thickness),)
+        assumed = Message("a lone slice that does not state its thickness: 1 mm is assumed")
+        return () if thickness else (Defect("implausible-spacing", assumed, fatal=False),)
     gaps = np.diff(along)
     usual = float(np.median(gaps))
     tolerance = max(SPACING_MM, SPACING_SHARE * usual)

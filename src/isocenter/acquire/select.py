@@ -3,13 +3,36 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from isocenter.data.case import Case, Series, describe
 from isocenter.data.examination import Candidate
 from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.data.step import Settings
+
+MODALITIES = (
+    "CT",
+    "MR",
+    "PT",
+    "NM",
+    "US",
+    "XA",
+    "RF",
+    "CR",
+    "DX",
+    "MG",
+    "IO",
+    "ES",
+    "XC",
+    "SM",
+    "GM",
+    "OP",
+    "OPT",
+    "SC",
+    "OT",
+)
+"""Image modalities (PS3.3 C.7.3.1.1.1) that a recipe may ask for."""
 
 
 class Select(Settings):
@@ -35,6 +58,21 @@ class Select(Settings):
     """Series with fewer slices are passed over."""
     prefer: tuple[Literal["thinnest", "thickest", "most_slices", "newest"], ...] = ()
     """How ties break, first word first; what still ties is refused with the list."""
+
+    @field_validator("modality")
+    @classmethod
+    def _known(cls, words: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        odd = [word for word in words or () if word not in MODALITIES]
+        if odd:
+            raise ValueError(f"{odd[0]!r} is no DICOM modality; known are {', '.join(MODALITIES)}")
+        return words
+
+    @field_validator("thickness_mm")
+    @classmethod
+    def _ordered(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ends is not None and not 0 <= ends[0] <= ends[1]:
+            raise ValueError("the smaller distance comes first")
+        return ends
 
 
 _Reason = Message | None
@@ -68,7 +106,7 @@ def choose(case: Case, select: Select) -> tuple[tuple[Candidate, ...], Message |
         fitting = [i for i in fitting if _RANK[word](case.series[i]) == best]
     refusal = None
     if not fitting:
-        refusal = Message("No series fits the recipe: {why}.", {"why": "; ".join(_listed(case, reasons))})
+        refusal = Message("No series fits the recipe: {why}.", {"why": _listed(case, reasons)})
     elif len(fitting) > 1:
         listed = _lines([case.series[i] for i in fitting])
         refusal = Message(
@@ -99,19 +137,20 @@ def _lines(series: Sequence[Series], most: int = 12) -> str:
     return "\n".join([describe(s) for s in series[:most]] + more)
 
 
-def _listed(case: Case, reasons: dict[int, Message]) -> list[str]:
+def _listed(case: Case, reasons: dict[int, Message], most: int = 8) -> tuple[Message, ...]:
+    """Each series with its reason, as far as a sentence holds them."""
     names = [s.description or s.uid for s in case.series]
-    return [f"{names[i]}: {reason}" for i, reason in list(reasons.items())[:8]]
+    return tuple(Message("{name}: {reason}", {"name": names[i], "reason": reasons[i]}) for i in list(reasons)[:most])
 
 
 def _unfit(series: Series, select: Select) -> _Reason:
     """Why the series does not fit, or None."""
-    fatal = [str(d.message) for d in series.defects if d.fatal]
+    fatal = tuple(d.message for d in series.defects if d.fatal)
     wanted, kernel = select.modality, _text(series.attributes.get("ConvolutionKernel"))
     if wanted and series.modality and series.modality not in wanted:
         return Message("{have} where {want} is wanted", {"have": series.modality, "want": " / ".join(wanted)})
     if fatal:
-        return Message("cannot be trusted: {why}", {"why": "; ".join(fatal)})
+        return Message("cannot be trusted: {why}", {"why": fatal})
     if series.channels != 1 and wanted:
         return Message("a colour image")
     odd = _image_type(series, select)

@@ -80,7 +80,7 @@ def brain_plausibility(subject: Subject, settings: BrainPlausibility) -> Analysi
         ),
         _check(
             "brain_stretch",
-            round(max(scales), 3),
+            round(scales[int(np.argmax(np.abs(np.asarray(scales) - 1)))], 3),
             good=low <= min(scales) and max(scales) <= high,
             text="The template was stretched by {a:.2f} to {b:.2f} (plausible {low:.2f} to {high:.2f}).",
             values={"a": min(scales), "b": max(scales), "low": low, "high": high},
@@ -98,6 +98,8 @@ class T1Contrast(Settings):
     """The label map of the brain."""
     depth_mm: float = Field(8.0, gt=0, le=40)
     """How far under the brain's surface the voxels lie that are mostly white matter."""
+    most_drift: float = Field(0.4, gt=0, le=1)
+    """Review above: share of the grey-white contrast by which white matter drifts from octant to octant."""
 
 
 def t1_contrast(subject: Subject, settings: T1Contrast) -> Analysis:
@@ -138,7 +140,30 @@ def t1_contrast(subject: Subject, settings: T1Contrast) -> Analysis:
         text="The darkest class ({dark}) takes {value:.0%} of the brain; on a T1 it is the smallest.",
         values={"dark": names[0], "value": counts[0] / max(1, sum(counts))},
     )
-    return Analysis(checks=(deeper, smallest))
+    return Analysis(checks=(deeper, smallest, _even(subject, labels, settings)))
+
+
+def _even(subject: Subject, labels: LabelMap, settings: T1Contrast) -> Check:
+    """Whether a drift of brightness is left that the bias correction did not take out.
+
+    Compares the medians of the brightest class over the eight octants about the brain's centre with the contrast
+    between the two brightest classes: what drifts by more than a share of it moves the cut between them.
+    """
+    image = subject.case.volumes["image"].grid
+    bright, middle = labels.labels[-1].value, labels.labels[-2].value
+    index = np.argwhere(labels.voxels == bright)
+    values = image[tuple(index.T)]
+    octant = (index > np.argwhere(labels.voxels > 0).mean(axis=0)) @ np.asarray([4, 2, 1])
+    medians = [float(np.median(values[octant == i])) for i in range(8) if np.count_nonzero(octant == i) > 100]
+    contrast = float(np.median(values)) - float(np.median(image[labels.voxels == middle]))
+    drift = (max(medians) - min(medians)) / contrast if medians and contrast > 0 else 1.0
+    return _check(
+        "brightness_drift",
+        round(drift, 3),
+        good=drift <= settings.most_drift,
+        text="White matter drifts over the brain by {value:.0%} of its contrast to grey (at most {most:.0%}).",
+        values={"value": drift, "most": settings.most_drift},
+    )
 
 
 class TissueVolumes(Settings):
@@ -172,7 +197,7 @@ def tissue_volumes(subject: Subject, settings: TissueVolumes) -> Analysis:
         assert value is not None, "a volume is never missing"
         values[label.name] = value
         low, high = ranges[label.name]
-        statement = Message("Volume of {label}", {"label": label.name})
+        statement = Message("Volume of {label} within the brain", {"label": label.name})
         interval = (value * low, value * high)
         findings.append(Finding(statement, value, "mL", interval, method, (settings.of,)))
     tissue = [values[label.name] for label in labels.labels[1:]]

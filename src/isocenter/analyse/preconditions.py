@@ -13,11 +13,11 @@ class Orientation(Settings):
 
 def orientation_known(subject: Subject, settings: Orientation) -> Analysis:
     """Review an image whose file leaves its orientation open, or contradicts itself about it."""
-    doubts = [d.message for d in subject.series.defects if not d.fatal]
+    doubts = tuple(d.message for d in subject.series.defects if not d.fatal)
     if not doubts:
         said = Message("The file states how the image lies in the patient.")
         return Analysis(checks=(Check("orientation_known", "stated", Verdict.ACCEPTED, said),))
-    text = Message("The image's place in the patient is in doubt: {why}.", {"why": "; ".join(map(str, doubts))})
+    text = Message("The image's place in the patient is in doubt: {why}.", {"why": doubts})
     return Analysis(checks=(Check("orientation_known", "in doubt", Verdict.REVIEW, text),))
 
 

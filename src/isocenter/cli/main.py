@@ -99,7 +99,7 @@ def demo(
 @app.command()
 def convert(
     path: Annotated[Path, Argument(help="A DICOM folder or an image file.")],
-    output: Annotated[Path, Option("--output", "-o", help="A file ending in .nii.gz, .nii or .nrrd.")],
+    output: Annotated[Path, Option("--out", "-o", help="A file ending in .nii.gz, .nii or .nrrd.")],
     series: Annotated[str | None, Option(help="UID of the series to write, where there are several.")] = None,
 ) -> None:
     """Write one volume of PATH as NIfTI or NRRD; it is read back with a second library before it is kept."""

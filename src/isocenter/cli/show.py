@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,8 +18,10 @@ SOME_FAILED = 1
 
 def set_up_logging(*, verbose: bool) -> None:
     """Messages of the library on standard error; other libraries' chatter only if it is grave."""
+    if not verbose:
+        warnings.simplefilter("ignore")  # other libraries' asides; what matters to the user we say ourselves
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("isocenter").setLevel(logging.DEBUG if verbose else logging.ERROR)
+    logging.getLogger("isocenter").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
 @contextmanager
@@ -47,8 +50,8 @@ def say(message: str, *, colour: str | None = None) -> None:
 
 
 def printable(text: str) -> str:
-    """Text from a file without control characters: a header must not move the cursor."""
-    return "".join(c if c == "\n" or c.isprintable() else "?" for c in text)
+    """Text from a file without control characters, and no line of it where ours begin: it must not forge one."""
+    return "".join(c if c == "\n" or c.isprintable() else "?" for c in text).replace("\n", "\n    ")
 
 
 @contextmanager
@@ -80,15 +83,18 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def results(found: Sequence["StudyResult"]) -> None:
     """A line for each study: verdict and report on standard output, reasons on standard error; then the exit code."""
+    for refused in dict.fromkeys(message for result in found for message in result.refused_files):
+        say(f"  not used: {refused}", colour="yellow")
     for result in found:
-        for refused in result.refused_files:
-            say(f"  not used: {refused}", colour="yellow")
         verdict = result.verdict.value if result.verdict else "failed"
         again = " (done before)" if result.skipped else ""
         where = f"  {result.folder / 'report.html'}" if result.folder else ""
         typer.echo(printable(f"{verdict:9}{result.case}{again}{where}"))
         for reason in result.reasons:
-            say(f"  {result.case}: {reason}", colour="red" if not result.usable else "yellow")
+            say(
+                f"  {reason}" if reason.startswith(result.case) else f"  {result.case}: {reason}",
+                colour="red" if not result.usable else "yellow",
+            )
     usable = sum(result.usable for result in found)
     if usable == 0:
         raise typer.Exit(BAD_INPUT)

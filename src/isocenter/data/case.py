@@ -9,7 +9,7 @@ from isocenter.data.message import Message
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
-from isocenter.errors import AmbiguousSelection, IrregularSeries
+from isocenter.errors import AmbiguousSelection, IrregularSeries, IsocenterError, UnreadableFile
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class Series:
     shape: tuple[int, int, int]
     channels: int
     spacing_mm: tuple[float, float, float] | None
-    attributes: Mapping[str, Json]
+    attributes: Mapping[str, Json] = field(repr=False)
     defects: tuple[Defect, ...]
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = field(repr=False)
     read: Callable[[], Volume] = field(repr=False)
 
     @property
@@ -87,7 +87,13 @@ class Series:
         fatal = [str(defect.message) for defect in self.defects if defect.fatal]
         if fatal:
             raise IrregularSeries(f"series {self.uid} is refused: " + "; ".join(fatal))
-        return self.read()
+        try:
+            return self.read()
+        except IsocenterError:
+            raise
+        except Exception as error:  # a codec's surprise: the file's fault, said in a sentence
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UnreadableFile(f"series {self.uid}: its voxels cannot be read ({why})") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +105,8 @@ class Case:
     identity: Identity
     series: tuple[Series, ...]
     refused_files: tuple[RefusedFile, ...] = ()
-    volumes: Mapping[str, Volume] = field(default_factory=dict)
-    label_maps: Mapping[str, LabelMap] = field(default_factory=dict)
+    volumes: Mapping[str, Volume] = field(default_factory=dict, repr=False)
+    label_maps: Mapping[str, LabelMap] = field(default_factory=dict, repr=False)
 
     def volume(self, uid: str | None = None) -> Volume:
         """Read the series `uid`, or the only one there is.

@@ -1,6 +1,6 @@
 """Which class each voxel belongs to."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class LabelMap:
     Raises: GeometryError for voxels that are not integers, that differ from the grid, or that the table does not name.
     """
 
-    voxels: LabelGrid
+    voxels: LabelGrid = field(repr=False)
     geometry: Geometry
     labels: tuple[Label, ...]
     history: tuple[Step, ...] = ()

@@ -1,6 +1,6 @@
 """Intensities, where they lie, what they measure, and how they came to be."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -45,7 +45,7 @@ class Volume:
     Raises: GeometryError where voxels and grid differ, or voxels are not real numbers.
     """
 
-    voxels: Voxels
+    voxels: Voxels = field(repr=False)
     geometry: Geometry
     quantity: Quantity = Quantity.ARBITRARY
     history: tuple[Step, ...] = ()

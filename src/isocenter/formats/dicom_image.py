@@ -10,7 +10,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from isocenter.data.geometry import Geometry
 from isocenter.data.provenance import Json, Step
@@ -95,15 +95,45 @@ def read_header(path: Path) -> SliceHeader:
 
     Raises: UnreadableFile where it is not DICOM, truncated before its pixels, or not an image.
     """
+    _refuse_deflated(path)
     try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=_WANTED, force=True)
-        syntax = dataset.file_meta.get("TransferSyntaxUID") if "file_meta" in dataset.__dict__ else None
+        with path.open("rb") as stream:
+            dataset = dcmread(stream, stop_before_pixels=True, specific_tags=_WANTED, force=True)
+            rest = path.stat().st_size - stream.tell()
+        meta = dataset.__dict__.get("file_meta", {})
+        syntax, kind = meta.get("TransferSyntaxUID"), meta.get("MediaStorageSOPClassUID")
     except Exception as error:
         raise UnreadableFile(f"{path.name}: not a readable DICOM file ({cause_of(error)})") from error
     header = SliceHeader(path, dataset, UID(syntax or "1.2.840.10008.1.2"), path.stat().st_size)
+    if kind == MediaStorageDirectoryStorage:
+        raise UnsupportedFormat(f"{path.name}: a DICOMDIR is a table of contents; give the folder with the images")
     if not header.text("SOPClassUID") or not header.text("SeriesInstanceUID"):
         raise UnreadableFile(f"{path.name}: not a DICOM image (no SOP Class or Series Instance UID); is it truncated?")
+    _require_pixels(header, rest)
     return header
+
+
+def _refuse_deflated(path: Path) -> None:
+    """A deflated data set is inflated whole when it is opened, however large it claims to be."""
+    with path.open("rb") as stream:
+        meta = stream.read(1024)[128:]
+    if DeflatedExplicitVRLittleEndian.encode() in meta:
+        raise UnsupportedFormat(f"{path.name}: deflated DICOM is not read; inflate it first (dcmtk: dcmconv +te)")
+
+
+def _require_pixels(header: SliceHeader, rest: int) -> None:
+    """Refuse an image that is cut off before or in its pixels, before it is taken for a slice.
+
+    `rest` is how many bytes of the file follow the last element read. Compressed pixels are judged when decoded.
+    """
+    rows, columns = (header.number(keyword, 0) for keyword in ("Rows", "Columns"))
+    if not rows or not columns or not header.transfer_syntax.is_transfer_syntax:
+        return
+    needed = rows * columns * header.number("BitsAllocated", 16) / 8 * header.number("SamplesPerPixel", 1)
+    if header.transfer_syntax.is_compressed:
+        needed = 1
+    if rest < needed:
+        raise UnreadableFile(f"{header.file.name}: truncated: {rest} bytes follow its header; copy the file again")
 
 
 @quiet()
@@ -188,6 +218,7 @@ def _stored_pixels(header: SliceHeader, shape: tuple[int, int]) -> Array:
         dataset = dcmread(header.file, force=True)
         if "file_meta" in dataset.__dict__ and "TransferSyntaxUID" not in dataset.file_meta:
             dataset.file_meta.TransferSyntaxUID = header.transfer_syntax
+        _require_length(header, dataset)
         stored = np.asarray(dataset.pixel_array)
     except RuntimeError as error:  # pydicom: "Unable to decompress ... because all plugins are missing dependencies"
         if "missing dependencies" in str(error):
@@ -196,6 +227,8 @@ def _stored_pixels(header: SliceHeader, shape: tuple[int, int]) -> Array:
                 f"(dcmtk: dcmdjpeg), or install one that does: {cause_of(error)}"
             ) from error
         raise UnreadableFile(f"{header.file.name}: its pixels cannot be decoded ({cause_of(error)})") from error
+    except UnreadableFile:
+        raise
     except Exception as error:
         raise UnreadableFile(
             f"{header.file.name}: its pixels cannot be read ({cause_of(error)}); is the file truncated? copy it again"
@@ -205,7 +238,18 @@ def _stored_pixels(header: SliceHeader, shape: tuple[int, int]) -> Array:
     return stored
 
 
+def _require_length(header: SliceHeader, dataset: Dataset) -> None:
+    """Refuse uncompressed pixels that are more or fewer than the header says: its sizes are then wrong."""
+    if header.transfer_syntax.is_compressed:
+        return
+    announced = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    if len(dataset.PixelData) not in (announced, announced + announced % 2):
+        raise UnreadableFile(
+            f"{header.file.name}: {announced} bytes of pixels were announced, {len(dataset.PixelData)} are stored"
+        )
+
+
 def _plain(value: Any) -> Json:
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and np.isfinite(float(value)):
         return int(value) if float(value).is_integer() else float(value)
     return str(value)

@@ -4,6 +4,9 @@ Which affine counts: the sform where its code is set, else the qform; where both
 taken and the defect named. With neither code set the voxel sizes are taken and the orientation is unknown.
 """
 
+import gzip
+import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat
 from isocenter.formats.header import ImageHeader, cause_of, within_budget
-from isocenter.types import Affine
+from isocenter.types import Affine, Array, Float64
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
@@ -35,9 +38,17 @@ def read_header(path: Path) -> ImageHeader:
     image = _load(path)
     header = image.header
     shape = _three(path, image.shape)
+    if not isinstance(header, nibabel.Nifti1Header):
+        raise UnsupportedFormat(f"{path.name}: a {type(image).__name__} is not read; NIfTI-1 and NIfTI-2 images are")
     dtype = header.get_data_dtype()
+    begin = int(image.dataobj.offset)
+    if begin < 352 or (begin > path.stat().st_size and not path.name.lower().endswith(".gz")):
+        raise UnreadableFile(f"{path.name}: its voxels would begin at byte {begin}; the header is broken")
+    steps = _stated_steps(path)[: len(image.shape)]
+    if not np.all(np.isfinite(steps)) or np.any(steps == 0):
+        raise UnreadableFile(f"{path.name}: voxel sizes {steps.tolist()} cannot be; the header is broken")
     within_budget(
-        int(np.prod(shape)) * dtype.itemsize,
+        prod(shape) * dtype.itemsize,
         path.stat().st_size,
         what=path.name,
         compressed=path.name.lower().endswith(".gz"),
@@ -68,9 +79,11 @@ def read(path: Path) -> Volume:
     image = _load(path)
     try:
         raw = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as error:
+        if path.name.lower().endswith(".gz"):
+            _require_sound_gzip(path, raw.nbytes + int(image.dataobj.offset))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UnreadableFile(f"{path.name}: its voxels cannot be read ({error}); copy the file again") from error
-    raw = raw.reshape(raw.shape[:3])
+    raw = raw.reshape(header.geometry.shape[::-1])
     if raw.dtype == _RGB:
         voxels = np.stack([raw[name].T for name in "RGB"])
     else:
@@ -88,8 +101,13 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     if isinstance(image, Volume) and image.channels != 1:
         raise UnsupportedFormat(f"NIfTI is written with one channel; this image has {image.channels}: write PNG")
     voxels = image.grid if isinstance(image, Volume) else image.voxels
+    if max(voxels.shape) > 32767:
+        raise UnsupportedFormat(
+            f"NIfTI-1 holds at most 32767 voxels along an axis; this image has {voxels.shape}: crop it"
+        )
     if voxels.dtype.kind in "iu" and voxels.dtype.itemsize == 8:
-        voxels = voxels.astype(np.int32 if abs(int(voxels.max())) < 2**31 else np.float64)
+        small = int(voxels.min()) >= -(2**31) and int(voxels.max()) < 2**31
+        voxels = voxels.astype(np.int32 if small else np.float64)
     geometry = image.geometry
     affine = _RAS_TO_LPS @ geometry.affine
     affine[:3, :3] = affine[:3, [2, 1, 0]]
@@ -102,6 +120,25 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     except HeaderDataError:  # a sheared grid has no quaternion
         out.set_qform(None, code=0)
     nibabel.save(out, path)
+
+
+def _stated_steps(path: Path) -> Float64[Array, "3"]:
+    """Voxel sizes as the file states them: nibabel replaces what cannot be by 1 without a word."""
+    with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+        head = stream.read(136)
+    little = int.from_bytes(head[:4], "little") in (348, 540)
+    first = int.from_bytes(head[:4], "little" if little else "big") == 348
+    kind, at = (np.dtype("f4"), 80) if first else (np.dtype("f8"), 112)  # pixdim[1..3]
+    return np.frombuffer(head, kind.newbyteorder("<" if little else ">"), 3, at).astype(np.float64)
+
+
+def _require_sound_gzip(path: Path, expected: int) -> None:
+    """Read a gzip stream to its end, where its checksum stands; nibabel stops when it has its voxels."""
+    with gzip.open(path) as stream:
+        while stream.tell() <= expected + (1 << 20):
+            if not stream.read(1 << 20):
+                return
+    raise OSError("more data follow the voxels than its header announces")
 
 
 def _load(path: Path) -> Any:
@@ -127,18 +164,22 @@ def _affine(path: Path, header: Any) -> tuple[Affine, bool, tuple[Defect, ...]]:
     try:
         sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
         base = header.get_base_affine()
-        mm = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+        unit = int(header["xyzt_units"]) & 7
+        mm = _MM_PER_UNIT.get(unit, 1.0)
     except Exception as error:
         raise UnreadableFile(f"{path.name}: its orientation cannot be read ({cause_of(error)})") from error
     scale = np.diag([mm, mm, mm, 1.0])
     defects: tuple[Defect, ...] = ()
-    if sform[1] and qform[1]:
+    if unit not in (1, 2, 3):
+        text = Message("the file states no unit of length: millimetres are assumed")
+        defects = (Defect("unit-unknown", text, fatal=False),) if unit else ()
+    if sform[1] and qform[1] and len(header.get_data_shape()) >= 3:
         zooms = np.asarray(header.get_zooms()[:3])
         apart = float(
             np.max(np.abs((sform[0] - qform[0])[:3] @ np.vstack((np.diag(header.get_data_shape()[:3]), [1] * 3))))
         )
-        if apart > 0.5 * float(zooms.min()):
-            defects = (
+        if not apart <= 0.5 * float(zooms.min()):
+            defects += (
                 Defect(
                     "sform-qform",
                     Message(

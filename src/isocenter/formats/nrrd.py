@@ -1,5 +1,7 @@
 """NRRD (`.nrrd`); a header whose data lie in another file is refused."""
 
+import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ _TO_LPS = {
     "left-anterior-superior": (1.0, -1.0, 1.0),
     "las": (1.0, -1.0, 1.0),
 }
+_SPATIAL = {"domain", "space", "none", "???"}
+_MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "um": 0.001, "µm": 0.001, "m": 1000.0, "cm": 10.0}
+_UNKNOWN = Message("the file states no orientation: left and right cannot be told")
 _COLOUR = {"rgb-color", "vector", "3-vector", "list", "3-color"}
 
 
@@ -38,16 +43,40 @@ def read(path: Path) -> Volume:
     """Voxels of a NRRD file."""
     raw = _raw_header(path)
     header = _header(path, raw)
-    try:
-        with path.open("rb") as stream:
-            nrrd.read_header(stream)
-            voxels = nrrd.read_data(raw, stream, str(path), index_order="C")
-    except Exception as error:
-        raise UnreadableFile(f"{path.name}: its voxels cannot be read ({cause_of(error)}); copy it again") from error
+    shape = [int(n) for n in raw["sizes"]][::-1]
+    dtype = _dtype(raw)
+    with path.open("rb") as stream:
+        nrrd.read_header(stream)
+        data = _decoded(path, stream.read(), prod(shape) * dtype.itemsize, raw)
+    voxels = np.frombuffer(data, dtype).reshape(shape)
     if voxels.ndim == 4 or (voxels.ndim == 3 and header.channels > 1):
         voxels = np.moveaxis(voxels, -1, 0)
     voxels = voxels.reshape(header.channels, *header.geometry.shape)
     return Volume(voxels, header.geometry, history=(Step("acquire.nrrd", {"file": path.name}),))
+
+
+def _decoded(path: Path, stored: bytes, expected: int, raw: Any) -> bytes:
+    """Exactly `expected` bytes, never more, however far the stream would inflate."""
+    if str(raw["encoding"]).lower() == "raw":
+        data = stored[:expected]
+    else:
+        inflate = zlib.decompressobj(wbits=31)
+        try:
+            data = inflate.decompress(stored, expected)
+            over = not inflate.eof and inflate.decompress(inflate.unconsumed_tail, 1)
+        except zlib.error as error:
+            raise UnreadableFile(f"{path.name}: its voxels cannot be inflated ({error}); copy it again") from error
+        if over or (len(data) == expected and not inflate.eof):
+            raise UnreadableFile(f"{path.name}: its voxels are more than announced, or cut off; copy it again")
+    if len(data) != expected:
+        raise UnreadableFile(f"{path.name}: truncated: {len(data)} of {expected} bytes of voxels; copy it again")
+    return data
+
+
+def _dtype(raw: Any) -> np.dtype[Any]:
+    """Number type with its byte order."""
+    kind: np.dtype[Any] = np.dtype(nrrd.reader._determine_datatype(raw))  # noqa: SLF001
+    return kind.newbyteorder(">" if str(raw.get("endian", "little")).lower() == "big" else "<")
 
 
 def write(image: Volume | LabelMap, path: Path) -> None:
@@ -72,50 +101,60 @@ def _raw_header(path: Path) -> Any:
 
 
 def _header(path: Path, raw: Any) -> ImageHeader:
-    if any(key in raw for key in ("data file", "datafile")):
+    fields = {str(key).lower() for key in raw}
+    if fields & {"data file", "datafile"}:
         raise UnsupportedFormat(f"{path.name}: its voxels lie in another file; convert it to one attached .nrrd first")
+    if fields & {"line skip", "lineskip", "byte skip", "byteskip"}:
+        raise UnsupportedFormat(f"{path.name}: skips part of its data (line skip, byte skip); save it again without")
     try:
         sizes = [int(n) for n in raw["sizes"]]
-        itemsize = np.dtype(nrrd.reader._determine_datatype(raw)).itemsize  # noqa: SLF001
+        dtype = _dtype(raw)
     except Exception as error:
         raise UnreadableFile(f"{path.name}: its sizes or type cannot be read ({cause_of(error)})") from error
     encoding = str(raw.get("encoding", "")).lower()
-    claimed = itemsize * int(np.prod(np.asarray(sizes, dtype=object)))
+    claimed = dtype.itemsize * prod(sizes)
     if encoding not in {"raw", "gzip", "gz"}:
         raise UnsupportedFormat(f"{path.name}: the encoding {encoding!r} is not read; raw and gzip are")
     within_budget(claimed, path.stat().st_size, what=path.name, compressed=encoding != "raw")
     kinds = [str(k).lower() for k in raw.get("kinds", [])]
-    colour = bool(kinds) and len(sizes) in (3, 4) and kinds[0] in _COLOUR
+    colour = bool(kinds) and len(sizes) in (3, 4) and kinds[0] in _COLOUR and sizes[0] == 3
+    odd = [kind for kind in kinds[1 if colour else 0 :] if kind not in _SPATIAL]
+    if odd or dtype.kind not in "iuf":
+        what = f"axes of kind {', '.join(odd)}" if odd else f"voxels of type {dtype}"
+        raise UnsupportedFormat(f"{path.name}: {what} are not read; space axes, real numbers and leading RGB are")
     grid = sizes[1:] if colour else sizes
     if len(grid) not in (2, 3) or min(sizes) < 1:
         raise UnsupportedFormat(f"{path.name}: sizes {sizes} are not one 2-D or 3-D image; split it first")
     try:
         geometry, defects = _geometry(raw, grid)
-    except (GeometryError, ValueError, KeyError) as error:
+    except (GeometryError, ValueError, KeyError, IndexError) as error:
         raise UnreadableFile(f"{path.name}: {error}") from error
     return ImageHeader(geometry, sizes[0] if colour else 1, defects)
 
 
 def _geometry(raw: Any, grid: list[int]) -> tuple[Geometry, tuple[Defect, ...]]:
-    shape = (1, *grid[::-1]) if len(grid) == 2 else tuple(grid[::-1])
-    space = str(raw.get("space", "")).lower()
-    directions = raw.get("space directions")
-    if directions is None or (space not in _TO_LPS and "space" in raw):
-        if "spacings" in raw and len(grid) == 3:
-            steps = [float(s) for s in raw["spacings"]][-3:]
-            note = Defect(
-                "orientation-unknown",
-                Message("the file states no orientation: left and right cannot be told"),
-                fatal=False,
-            )
-            return Geometry.regular(shape, spacing_mm=(steps[2], steps[1], steps[0])), (note,)
-        return Geometry.regular(shape, space=Space.PIXELS), ()
+    """Where the grid lies; what the file leaves open is named.
+
+    Raises: ValueError or GeometryError for directions and units that cannot be understood.
+    """
+    d, h, w = (1, *grid[::-1]) if len(grid) == 2 else grid[::-1]
+    units = {str(unit).strip('" ') for unit in np.atleast_1d(raw.get("space units", raw.get("units", ["mm"])))} - {""}
+    if not units <= set(_MM_PER_UNIT) or len(units) > 1:
+        raise ValueError(f"lengths in {', '.join(sorted(units))} are not understood; mm, um, cm and m are")
+    mm = _MM_PER_UNIT[units.pop()] if units else 1.0
+    unknown = (Defect("orientation-unknown", _UNKNOWN, fatal=False),)
+    directions, space = raw.get("space directions"), str(raw.get("space", "")).lower()
+    if directions is None:
+        steps = [float(s) * mm for s in np.atleast_1d(raw.get("spacings", []))]
+        if len(steps) < 3 or len(grid) != 3:
+            return Geometry.regular((d, h, w), space=Space.PIXELS), ()
+        return Geometry.regular((d, h, w), spacing_mm=(steps[-1], steps[-2], steps[-3])), unknown
     columns = np.asarray(directions, dtype=np.float64)
-    columns = columns[~np.isnan(columns).any(axis=1)]
+    columns = columns[~np.isnan(columns).any(axis=1)] * mm
     if columns.shape != (3, 3):
         raise ValueError(f"space directions {columns.tolist()} do not span three dimensions")
     sign = np.asarray(_TO_LPS.get(space, (1.0, 1.0, 1.0)))
     affine = np.eye(4)
     affine[:3, :3] = (columns * sign).T[:, ::-1]
-    affine[:3, 3] = np.asarray(raw.get("space origin", (0, 0, 0)), dtype=np.float64) * sign
-    return Geometry(shape, affine), ()  # type: ignore[arg-type]  # Geometry checks
+    affine[:3, 3] = np.asarray(raw.get("space origin", (0, 0, 0)), dtype=np.float64) * sign * mm
+    return Geometry((d, h, w), affine), () if space in _TO_LPS else unknown

@@ -11,6 +11,7 @@ from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
 from isocenter.errors import ReadBackMismatch
+from isocenter.formats.header import cause_of
 from isocenter.formats.quiet import quiet
 from isocenter.types import Affine, Array, Float64, Mask
 
@@ -39,10 +40,7 @@ def prove_nifti_labels(labels: LabelMap, path: Path) -> dict[str, float]:
     Returns: the largest deviations found.
     Raises: ReadBackMismatch.
     """
-    from isocenter.ops.itk import affine_of, array_of, sitk
-
-    image = sitk.ReadImage(str(path))
-    voxels, affine = array_of(image), affine_of(image)
+    voxels, affine = _read_again(path)
     if labels.geometry.space is not Space.PIXELS:
         _same_directions(path, affine, labels.geometry)
     found = _extents(_planes(voxels, affine, [lb.value for lb in labels.labels]))
@@ -54,13 +52,11 @@ def prove_volume(volume: Volume, path: Path) -> None:
 
     Raises: ReadBackMismatch.
     """
-    from isocenter.ops.itk import affine_of, array_of, sitk
-
-    image = sitk.ReadImage(str(path))
+    back, affine = _read_again(path)
     if volume.geometry.space is not Space.PIXELS:
-        _same_directions(path, affine_of(image), volume.geometry)
-    back = array_of(image)
-    if back.shape != volume.geometry.shape or not np.allclose(back, volume.grid, rtol=1e-6, atol=0, equal_nan=True):
+        _same_directions(path, affine, volume.geometry)
+    finite = np.isfinite(volume.grid)  # ITK reads what is not finite as it likes
+    if back.shape != volume.geometry.shape or not np.allclose(back[finite], volume.grid[finite], rtol=1e-6, atol=0):
         raise ReadBackMismatch(f"{path.name}: the values read back are not those written; nothing was kept")
 
 
@@ -71,6 +67,18 @@ def prove_seg(labels: LabelMap, path: Path) -> dict[str, float]:
     Raises: ReadBackMismatch.
     """
     return _compare(path, labels, _extents(_seg_planes(labels, path)))
+
+
+def _read_again(path: Path) -> tuple[Array, Affine]:
+    """Voxels and affine as SimpleITK reads them."""
+    from isocenter.ops.itk import affine_of, array_of, sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        why = "its grid is sheared" if "orthonormal" in str(error) else cause_of(error)
+        raise ReadBackMismatch(f"{path.name}: a second library cannot read it ({why}); nothing was kept") from error
+    return array_of(image), affine_of(image)
 
 
 def _planes(voxels: Array, affine: Affine, values: list[int]) -> Iterator[Plane]:
@@ -88,7 +96,7 @@ def _seg_planes(labels: LabelMap, path: Path) -> Iterator[Plane]:
     cosines = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
     measures = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(v) for v in measures.PixelSpacing)
-    between = float(measures.get("SpacingBetweenSlices") or measures.SliceThickness)
+    between = float(measures.SliceThickness)
     pixels = int(dataset.Rows) * int(dataset.Columns)
     data = np.frombuffer(dataset.PixelData, np.uint8)
     for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):

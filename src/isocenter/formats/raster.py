@@ -1,5 +1,7 @@
 """PNG, JPEG and TIFF: pixels without millimetres."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +10,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
-from isocenter.errors import UnreadableFile, UnsupportedFormat
-from isocenter.formats.header import LIMIT_BYTES, ImageHeader, within_budget
+from isocenter.errors import IsocenterError, UnreadableFile, UnsupportedFormat
+from isocenter.formats.header import LIMIT_BYTES, ImageHeader, cause_of, within_budget
 from isocenter.types import Array
 
 _CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "P": 3, "RGB": 3}
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
 _EXIF_ORIENTATION = 274
+_PHOTOMETRIC, _SAMPLE_FORMAT = 262, 339
 
 
 def read_header(path: Path) -> ImageHeader:
@@ -24,23 +27,20 @@ def read_header(path: Path) -> ImageHeader:
     Raises: UnreadableFile, or UnsupportedFormat for pixels that would lose bits or meaning (16-bit colour,
         transparency, CMYK).
     """
-    with _opened(path) as image:
+    with _opened(path) as image, _readable(path):
         return _header(path, image)
 
 
 def read(path: Path) -> Volume:
     """Pixels of a PNG, JPEG or TIFF file."""
-    with _opened(path) as image:
+    with _opened(path) as image, _readable(path):
         header = _header(path, image)
-        try:
-            pages = []
-            for page in range(header.geometry.shape[0]):
-                image.seek(page)
-                if image.size[::-1] != header.geometry.shape[1:] and image.getexif().get(_EXIF_ORIENTATION, 1) < 5:
-                    raise UnsupportedFormat(f"{path.name}: page {page} has another size than the first; split the file")
-                pages.append(_pixels(image))
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise UnreadableFile(f"{path.name}: its pixels cannot be read ({error}); copy the file again") from error
+        mode, size, pages = image.mode, image.size, []
+        for page in range(header.geometry.shape[0]):
+            image.seek(page)
+            if image.size != size or image.mode != mode:
+                raise UnsupportedFormat(f"{path.name}: page {page + 1} differs from the first; split the file")
+            pages.append(_pixels(image))
     voxels = np.moveaxis(np.stack(pages), -1, 0)
     return Volume(voxels, header.geometry, history=(Step("acquire.raster", {"file": path.name}),))
 
@@ -57,6 +57,19 @@ def _opened(path: Path) -> Image.Image:
         raise UnreadableFile(f"{path.name}: not a readable PNG, JPEG or TIFF file ({error})") from error
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever Pillow stumbles over is the file's fault."""
+    try:
+        yield
+    except IsocenterError:
+        raise
+    except Exception as error:
+        raise UnreadableFile(
+            f"{path.name}: its pixels cannot be read ({cause_of(error)}); copy the file again"
+        ) from error
+
+
 def _header(path: Path, image: Image.Image) -> ImageHeader:
     channels = _CHANNELS.get(image.mode)
     if channels is None:
@@ -66,6 +79,12 @@ def _header(path: Path, image: Image.Image) -> ImageHeader:
     if channels == 3 and _bits(image, path) > 8:
         raise UnsupportedFormat(f"{path.name}: colour of more than 8 bits would lose bits; save each channel as grey")
     pages = int(getattr(image, "n_frames", 1))
+    if pages > 1 and image.format != "TIFF":
+        raise UnsupportedFormat(f"{path.name}: holds {pages} pictures; save the one that is meant")
+    if "transparency" in image.info:
+        raise UnsupportedFormat(f"{path.name}: has transparent pixels; save it as grey or RGB without transparency")
+    if image.format == "TIFF":
+        _require_plain_tiff(path, image)
     width, height = image.size
     claimed = pages * width * height * channels
     within_budget(claimed, LIMIT_BYTES, what=path.name, compressed=False)
@@ -74,6 +93,19 @@ def _header(path: Path, image: Image.Image) -> ImageHeader:
     if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
         width, height = height, width
     return ImageHeader(Geometry.regular((pages, height, width), space=Space.PIXELS), channels)
+
+
+def _require_plain_tiff(path: Path, image: Image.Image) -> None:
+    """Refuse TIFF variants that Pillow decodes to other values than the file holds."""
+    tags = getattr(image, "tag_v2", {})
+    bits, kinds = _bits(image, path), tags.get(_SAMPLE_FORMAT, (1,))
+    signed_or_odd = any(kind != (3 if bits == 32 else 1) for kind in kinds)
+    if bits not in (1, 8, 16, 32) or signed_or_odd:
+        raise UnsupportedFormat(f"{path.name}: {bits}-bit samples of format {kinds[0]} are not read; save as 16-bit")
+    if bits > 8 and tags.get(_PHOTOMETRIC) == 0:
+        raise UnsupportedFormat(f"{path.name}: white is zero in this {bits}-bit TIFF; save it with black as zero")
+    if tags.get(_EXIF_ORIENTATION, 1) != 1:
+        raise UnsupportedFormat(f"{path.name}: a turned TIFF (orientation tag); save it upright")
 
 
 def _bits(image: Image.Image, path: Path) -> int:

@@ -84,7 +84,7 @@ class _Run:
         total = len(self.recipe.steps) + 1
         self._progress("reading", 0, total)
         original = self.series.volume()
-        self.steps += original.history
+        self.steps += [replace(done, version=__version__) for done in original.history]
         self.case = self.case.with_volume("original", original).with_volume("image", original)
         for index, step in enumerate(self.recipe.steps, start=1):
             self._progress(f"{step.stage}: {step.name}", index, total)
@@ -110,7 +110,7 @@ class _Run:
         elif step.kind.takes == "region":
             volume = self.case.volumes[step.on or "image"]
             self.features += step.kind.run(volume, self._labels(step.of, volume.geometry), step.settings)
-            self.steps.append(Step(name, step.settings.model_dump(mode="json"), version=__version__))
+            self._note(Step(name, step.settings.model_dump(mode="json")), step)
         else:
             here = self.case.volumes["image"].geometry
             maps = {key: onto(labels, here) for key, labels in self.case.label_maps.items()}
@@ -118,7 +118,13 @@ class _Run:
             found: Analysis = step.kind.run(subject, step.settings)
             self.findings += found.findings
             self.checks += found.checks
-            self.steps.append(Step(name, step.settings.model_dump(mode="json"), version=__version__))
+            self._note(Step(name, step.settings.model_dump(mode="json")), step)
+
+    def _note(self, done: Step, step: RecipeStep) -> None:
+        """Keep what was done, with what it was wired to."""
+        wiring = {"on": step.on, "of": step.of, "within": step.within, "as": step.output}
+        wired = {key: value for key, value in wiring.items() if value}
+        self.steps.append(replace(done, version=__version__, parameters={**wired, **done.parameters}))
 
     def _labels(self, name: str | None, geometry: Geometry | None) -> LabelMap:
         assert name is not None, "a recipe that is not wired is refused when it is read"
@@ -126,7 +132,7 @@ class _Run:
         return labels if geometry is None else onto(labels, geometry)
 
     def _keep(self, step: RecipeStep, result: Volume | LabelMap) -> None:
-        self.steps.append(replace(result.history[-1], version=__version__))
+        self._note(result.history[-1], step)
         if isinstance(result, Volume):
             self.case = self.case.with_volume("image", result)
         else:

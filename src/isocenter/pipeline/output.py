@@ -19,6 +19,7 @@ from isocenter.report.document import Language
 from isocenter.version import __version__
 
 REPORT = "report.json"
+_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".dcm", ".dicom", ".ima", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
 
 
@@ -41,8 +42,11 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
     for picture in pictures:
         (folder / picture.file).write_bytes(picture.png)
     data = machine.report(examination, masks=masks, images=[p.file for p in pictures], lineage=lineage)
-    (folder / REPORT).write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False), "utf-8")
-    (folder / "report.html").write_text(document.render(examination, data, pictures, language=language), "utf-8")
+    (folder / REPORT).write_text(
+        json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False), "utf-8", "backslashreplace"
+    )
+    page = document.render(examination, data, pictures, language=language)
+    (folder / "report.html").write_text(page, "utf-8", "replace")
 
 
 def _write_mask(examination: Examination, name: str, labels: LabelMap, folder: Path) -> dict[str, Json]:
@@ -83,8 +87,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
     What stood at `target` stays until the new one is complete. Killed at any moment, `recover` leaves either the old
     folder or the new one.
     """
-    partial = target.with_name(f".partial-{target.name}")
-    previous = target.with_name(f".previous-{target.name}")
+    partial = target.with_name(f".isocenter-partial-{target.name}")
+    previous = target.with_name(f".isocenter-previous-{target.name}")
     recover(target)
     partial.mkdir(parents=True)
     try:
@@ -100,8 +104,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def recover(target: Path) -> None:
     """Clean up after a run that was killed while it wrote `target`."""
-    previous = target.with_name(f".previous-{target.name}")
-    shutil.rmtree(target.with_name(f".partial-{target.name}"), ignore_errors=True)
+    previous = target.with_name(f".isocenter-previous-{target.name}")
+    shutil.rmtree(target.with_name(f".isocenter-partial-{target.name}"), ignore_errors=True)
     if previous.exists():
         if target.exists():
             shutil.rmtree(previous)
@@ -113,7 +117,7 @@ def written(folder: Path) -> dict[str, Json] | None:
     """The `report.json` of a finished folder; None if there is none that can be read."""
     try:
         data = json.loads((folder / REPORT).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
 
@@ -125,15 +129,12 @@ def safe_name(case: Case) -> str:
     patient's name becomes `study-` and eight digits of its hash.
     """
     base = case.name
-    for ending in (".nii.gz", ".seg.nrrd"):
-        if base.lower().endswith(ending):
-            base = base[: -len(ending)]
-            break
-    else:
-        base = Path(base).stem if case.path.is_file() else base
+    ending = next((e for e in _ENDINGS if base.lower().endswith(e)), "")
+    base = base[: len(base) - len(ending)]
     if _spells(base, case.identity):
         return f"study-{sha256(base.encode()).hexdigest()[:8]}"
-    safe = re.sub(r"[^\w.-]", "_", base).strip("._")[:80] or "study"
+    safe = re.sub(r"[^\w.-]", "_", base).strip("._")[:80]
+    safe = safe.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip("._") or "study"
     return f"{safe}_" if safe.split(".")[0].lower() in _RESERVED else safe
 
 

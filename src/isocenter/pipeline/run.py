@@ -7,8 +7,10 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 from isocenter.acquire.case import open_cases
 from isocenter.data.case import Case
@@ -61,7 +63,8 @@ class _Study:
 
     name: str
     path: Path
-    study_uid: str
+    index: int
+    """Which of the cases below `path`; their order is fixed."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +126,14 @@ def _plan(paths: Sequence[Path], out: Path) -> Iterator[_Study | StudyResult]:
     taken: set[str] = set()
     for path in dict.fromkeys(paths):
         try:
-            cases = open_cases(path)
+            cases = open_cases(path, without=out)
         except IsocenterError as error:
             yield StudyResult(path.name, path, None, None, (str(error),))
             continue
-        for case in cases:
+        for index, case in enumerate(cases):
             name = _free_name(safe_name(case), case, out, taken)
             taken.add(name.lower())
-            yield _Study(name, path, case.identity.study_uid)
+            yield _Study(name, path, index)
 
 
 def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
@@ -145,14 +148,25 @@ def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
 
 
 def _same_study(folder: Path, case: Case) -> bool:
-    lineage = (written(folder) or {}).get("lineage", {})
-    given = lineage.get("input", {}) if isinstance(lineage, dict) else {}
+    lineage = (written(folder) or {}).get("lineage")
+    given = lineage.get("input") if isinstance(lineage, dict) else None
+    if not isinstance(given, dict):
+        return False
     return given.get("path_sha256") == _path_hash(case) or given.get("sha256") == _input_hash(case)
+
+
+def _same_key(before: dict[str, Json], key: str) -> bool:
+    """Whether a finished report is of this input, recipe, language and version."""
+    lineage = before.get("lineage")
+    told = before.get("verdict") in set(Verdict) and isinstance(before.get("reasons"), list)
+    return told and isinstance(lineage, dict) and lineage.get("key") == key
 
 
 def _path_hash(case: Case) -> str:
     """Tells one input from another without writing down where it was."""
-    return sha256(f"{case.path.resolve()}\0{case.identity.study_uid}".encode()).hexdigest()
+    first = case.series[0]
+    own = case.identity.study_uid or first.uid
+    return sha256(f"{case.path.resolve()}\0{own}".encode()).hexdigest()
 
 
 def _input_hash(case: Case) -> str:
@@ -171,7 +185,7 @@ class _Watch:
 
     def finished(self, name: str) -> None:
         self._base += self._steps
-        self.step(f"{name}: done", 0)
+        self.step(f"{name}: ended", 0)
 
 
 def _in_turn(studies: Sequence[_Study], job: _Job, watch: _Watch) -> Iterator[tuple[_Study, StudyResult]]:
@@ -187,7 +201,8 @@ def _in_processes(
     left = dict.fromkeys(studies)
     for width in (workers, 1):
         for batch in [list(left)] if width > 1 else [[study] for study in left]:
-            with ProcessPoolExecutor(min(width, max(1, len(batch))), mp_context=get_context("spawn")) as pool:
+            size = min(width, max(1, len(batch)))
+            with ProcessPoolExecutor(size, mp_context=get_context("spawn"), initializer=_die_with_parent) as pool:
                 futures: dict[Future[StudyResult], _Study] = {pool.submit(_guarded, s, job, None): s for s in batch}
                 for future in as_completed(futures):
                     study = futures[future]
@@ -203,6 +218,18 @@ def _in_processes(
                     watch.finished(study.name)
 
 
+def _die_with_parent() -> None:
+    """End this worker when the run that started it is gone: killed means killed."""
+    parent = parent_process()
+    assert parent is not None, "workers are started by a run"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
     """One study; whatever goes wrong in it stays in it."""
     from isocenter.ops.itk import limited_threads
@@ -210,8 +237,14 @@ def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | Non
     try:
         with limited_threads(job.threads):
             return _one(study, job, on_step)
-    except (IsocenterError, OSError) as error:
+    except IsocenterError as error:
         return StudyResult(study.name, study.path, None, None, (str(error),))
+    except OSError as error:
+        why = f"the result cannot be written to {job.out} ({error.strerror or error}); what was there is untouched"
+        return StudyResult(study.name, study.path, None, None, (why,))
+    except MemoryError:
+        why = "not enough memory; close other programs, or run it on a machine with more"
+        return StudyResult(study.name, study.path, None, None, (why,))
     except Exception as error:  # noqa: BLE001 - one broken study must not stop the others
         _log.debug("study %s failed", study.name, exc_info=True)
         why = f"an error that should not occur ({type(error).__name__}: {error}); run it with --verbose and report it"
@@ -220,7 +253,7 @@ def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | Non
 
 def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
     recipe: Recipe = parse(job.recipe_text, source=job.recipe_source)
-    case = next(c for c in open_cases(study.path) if c.identity.study_uid == study.study_uid)
+    case = open_cases(study.path, without=job.out)[study.index]
     case = replace(case, name=study.name)
     refused_files = tuple(refused.message for refused in case.refused_files)
     folder = job.out / study.name
@@ -228,7 +261,7 @@ def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -
     parts = (given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "")
     key = sha256("\0".join(parts).encode()).hexdigest()
     before = written(folder)
-    if before is not None and not job.force and before.get("lineage", {}).get("key") == key:
+    if not job.force and before is not None and _same_key(before, key):
         verdict, reasons = Verdict(before["verdict"]), tuple(before["reasons"])
         return StudyResult(study.name, study.path, folder, verdict, reasons, skipped=True, refused_files=refused_files)
 

@@ -6,6 +6,9 @@ from pydantic import Field
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
 from isocenter.data.volume import Volume
+from isocenter.errors import DegenerateImage
+
+_MOST_VOXELS = 5
 
 
 class Gaussian(Settings):
@@ -46,6 +49,11 @@ def median(volume: Volume, settings: Median) -> Volume:
     from isocenter.ops import filter as filters
 
     d, h, w = (int(settings.radius_mm / s + 1e-6) for s in volume.geometry.spacing_mm)
+    if max(d, h, w) > _MOST_VOXELS:
+        raise DegenerateImage(
+            f"a median over {2 * max(d, h, w) + 1} voxels along an axis takes hours; lower radius_mm to at most "
+            f"{_MOST_VOXELS * min(volume.geometry.spacing_mm):.3g}, or resample first"
+        )
     voxels = np.empty_like(volume.voxels)
     for index, channel in enumerate(volume.voxels):
         filters.median(channel, radius=(d, h, w), out=np.asarray(voxels[index]))

@@ -1,5 +1,7 @@
 """The same image on another grid."""
 
+from math import prod
+
 import numpy as np
 from pydantic import Field, field_validator
 
@@ -8,10 +10,11 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
 from isocenter.data.volume import Volume
-from isocenter.errors import DegenerateImage, UnitError
+from isocenter.errors import DegenerateImage, GeometryError, UnitError
 from isocenter.ops.resample import Interpolation
 from isocenter.types import Array
 
+_MOST_BYTES = 8 * 2**30
 _WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 
 
@@ -81,6 +84,12 @@ def resample(volume: Volume, settings: Resample) -> Volume:
     wanted = settings.spacing_mm
     new = wanted if isinstance(wanted, tuple) else (wanted, wanted, wanted)
     shape = tuple(max(1, round(n * a / b)) for n, a, b in zip(volume.geometry.shape, old, new, strict=True))
+    needed = prod(shape) * volume.channels * 4
+    if needed > _MOST_BYTES:
+        raise GeometryError(
+            f"{shape} voxels would take {needed / 2**30:.1f} GiB, more than {_MOST_BYTES / 2**30:.0f}: "
+            "use a coarser spacing"
+        )
     geometry = _same_field(volume.geometry, (shape[0], shape[1], shape[2]), new)
     coarser = [0.5 * b / a if b > a * 1.01 else 0.0 for a, b in zip(old, new, strict=True)]
     channels = []

@@ -63,12 +63,11 @@ def render(
 
 def translate(text: str | Message, language: Language) -> str:
     """A text or message in the page's language; what the table lacks stays English."""
-    message = Message(text) if isinstance(text, str) else text
-    if language == "en":
-        return str(message) if isinstance(text, Message) else text
-    template = CHINESE.get(message.template, message.template)
-    values = {key: CHINESE.get(v, v) if isinstance(v, str) else v for key, v in message.values.items()}
-    return template.format_map(values) if isinstance(text, Message) else template
+
+    def word(english: str) -> str:
+        return english if language == "en" else CHINESE.get(english, english)
+
+    return word(text) if isinstance(text, str) else text.said(word)
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -94,12 +93,12 @@ def plain(value: Json) -> str:
 
 def date(text: str) -> str:
     """A DICOM date (PS3.5, DA) as ISO 8601; anything else as it is."""
-    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdigit() else text
+    return f"{text[:4]}-{text[4:6]}-{text[6:]}" if len(text) == 8 and text.isdecimal() else text
 
 
 def age(text: str) -> str:
     """A DICOM age (PS3.5, AS) such as `047Y` as `47 y`; anything else as it is."""
-    return f"{int(text[:3])} {text[3].lower()}" if len(text) == 4 and text[:3].isdigit() else text
+    return f"{int(text[:3])} {text[3].lower()}" if len(text) == 4 and text[:3].isdecimal() else text
 
 
 def _magnitude(value: float) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from isocenter.data.examination import Examination
 from isocenter.data.geometry import Geometry, Space
@@ -28,7 +29,8 @@ _VIEWS: dict[Plane, tuple[int, str, str]] = {
     "coronal": (1, "I", "L"),
     "sagittal": (0, "I", "P"),
 }
-_INCH, _DPI = 4.0, 110
+_INCH, _DPI = 3.4, 120
+_OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
 _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 
@@ -98,7 +100,9 @@ def histogram_svg(volume: Volume, labels: LabelMap | None) -> str:
     width = 1.2 * span / 120
     if volume.voxels.dtype.kind in "iu":  # whole steps, or some bins would hold one value more than others
         width = max(1.0, round(width))
-    first = np.floor(low - 0.1 * span) - 0.5
+    first = low - 0.1 * span
+    if volume.voxels.dtype.kind in "iu":
+        first = np.floor(first) - 0.5
     edges = first + width * np.arange(int(np.ceil(1.2 * span / width)) + 1)
     figure = Figure(figsize=(7.2, 2.4))
     axes = figure.add_axes((0.07, 0.14, 0.91, 0.82))
@@ -169,8 +173,9 @@ def _picture(view: _View, index: int, window: tuple[float, float], *, overlay: b
     rows, columns = grid.shape[:2]
     step = view.geometry.steps
     height, width = rows * step[1], columns * step[2]
-    scale = _INCH / max(height, width)
-    figure = Figure(figsize=(width * scale, height * scale), facecolor="black")
+    scale = _INCH / max(width, height / 2)  # one width for all planes: letters and bars are of one size
+    size = (max(0.5, width * scale), max(0.5, height * scale))
+    figure = Figure(figsize=size, facecolor="black")
     axes = figure.add_axes((0, 0, 1, 1))
     extent = (0.0, width, height, 0.0)
     if grid.ndim == 3:
@@ -221,7 +226,7 @@ def _position(view: _View, index: int) -> tuple[float | None, str]:
 def _letters(figure: Figure, view: _View) -> None:
     """Orientation letters at the four edges."""
     _, down, right = (*view.geometry.axis_letters,)
-    style = {"color": "#ffd75e", "fontsize": 13, "fontweight": "bold"}
+    style = {"color": "#ffd75e", "fontsize": 13, "fontweight": "bold", "path_effects": _OUTLINE}
     for x, y, text, ha, va in (
         (0.015, 0.5, _OPPOSITE[right], "left", "center"),
         (0.985, 0.5, right, "right", "center"),
@@ -236,5 +241,5 @@ def _scale_bar(axes: Axes, width: float, height: float) -> None:
     most = width / 4
     length = max((n for n in (1, 2, 5, 10, 20, 50, 100, 200) if n <= most), default=most)
     x, y = width * 0.03, height * 0.965
-    axes.plot([x, x + length], [y, y], color="white", linewidth=2.5, solid_capstyle="butt")
-    axes.text(x, y - height * 0.015, f"{length:g} mm", color="white", fontsize=9, va="bottom")
+    axes.plot([x, x + length], [y, y], color="white", linewidth=2.5, solid_capstyle="butt", path_effects=_OUTLINE)
+    axes.text(x, y - height * 0.015, f"{length:g} mm", color="white", fontsize=9, va="bottom", path_effects=_OUTLINE)
