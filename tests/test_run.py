@@ -299,6 +299,39 @@ class TestRepeating:
         assert [p.name for p in (tmp_path / "out").iterdir()] == [result.case]
         assert {p.name for p in result.folder.iterdir()} >= {"report.html", "report.json", "body.nii.gz", "body.dcm"}
 
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+    def test_killed_with_workers_no_worker_goes_on(self, recipe_file: Path, tmp_path: Path) -> None:
+        import psutil
+
+        studies = [tmp_path / f"s{i}" for i in range(8)]
+        for i, folder in enumerate(studies):
+            write_series(folder, phantom((40, 120, 120)), spacing=(2.0, 1.0, 1.0), study=str(i + 1))
+        command = [
+            sys.executable,
+            "-m",
+            "isocenter",
+            "run",
+            recipe_file,
+            *studies,
+            "-o",
+            tmp_path / "out",
+            "--workers",
+            "2",
+        ]
+        process = psutil.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        children: list[psutil.Process] = []
+        for _ in range(200):
+            children = process.children(recursive=True)
+            if len(children) >= 3:  # two workers and the tracker of their resources
+                break
+            time.sleep(0.05)
+        assert len(children) >= 3
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=15)
+        assert alive == []
+
 
 class TestProof:
     def labels(self) -> LabelMap:
