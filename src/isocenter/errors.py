@@ -63,3 +63,8 @@ class ReadBackMismatch(IsocenterError):
 
 class MissingExtra(IsocenterError):
     """An optional package is needed and absent."""
+
+
+def cause_of(error: Exception) -> str:
+    """What a library says went wrong, on one short line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

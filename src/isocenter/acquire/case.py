@@ -12,9 +12,8 @@ from isocenter.acquire.discover import files_below, kind_of
 from isocenter.data.case import Case, Defect, Identity, RefusedFile, Series
 from isocenter.data.message import Message
 from isocenter.data.volume import Volume
-from isocenter.errors import AmbiguousSelection, InputError, UnreadableFile
+from isocenter.errors import AmbiguousSelection, InputError, UnreadableFile, cause_of
 from isocenter.formats.dicom_image import SliceHeader, attributes_of, read, read_header
-from isocenter.formats.header import cause_of
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many are done, and how many there are."""

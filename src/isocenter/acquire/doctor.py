@@ -173,7 +173,7 @@ def _stack(
     axes: Float64[Array, "3 3"],
     spacing: tuple[float, ...],
 ) -> tuple[Defect, ...]:
-    """Duplicates, gaps, tilt and implausible spacing of slices sorted along their normal."""
+    """What is wrong with slices sorted along their normal: implausible sizes, duplicates, gaps, drift, tilt."""
     low, high = _IMPLAUSIBLE_MM
     if not all(low <= s <= high for s in spacing):
         return (_refuse("implausible-spacing", "a pixel spacing of {a:g} x {b:g} mm", a=spacing[0], b=spacing[1]),)
@@ -183,6 +183,11 @@ def _stack(
             return (_refuse("implausible-spacing", "a lone slice {a:g} mm thick", a=thickness),)
         assumed = Message("a lone slice that does not state its thickness: 1 mm is assumed")
         return () if thickness else (Defect("implausible-spacing", assumed, fatal=False),)
+    return _gaps(ordered, along) or _drift(ordered, positions, along, axes, min(spacing))
+
+
+def _gaps(ordered: Sequence[SliceHeader], along: Float64[Array, "n"]) -> tuple[Defect, ...]:
+    """Slices at one place, and distances that differ."""
     gaps = np.diff(along)
     usual = float(np.median(gaps))
     tolerance = max(SPACING_MM, SPACING_SHARE * usual)
@@ -214,11 +219,22 @@ def _stack(
                 gap=float(gaps[at]), usual=usual, **values,
             ),
         )  # fmt: skip
-    if not low <= usual <= high:
+    if not _IMPLAUSIBLE_MM[0] <= usual <= _IMPLAUSIBLE_MM[1]:
         return (_refuse("implausible-spacing", "slices {a:g} mm apart", a=usual),)
+    return ()
+
+
+def _drift(
+    ordered: Sequence[SliceHeader],
+    positions: Float64[Array, "n 3"],
+    along: Float64[Array, "n"],
+    axes: Float64[Array, "3 3"],
+    pixel: float,
+) -> tuple[Defect, ...]:
+    """Slices that do not lie one above the other: one beside the line, or all along a tilted line."""
     drift = (positions - positions[0]) @ axes[:, 1:]
     line = np.outer(along - along[0], drift[-1] / (along[-1] - along[0]))
-    across = max(SPACING_MM, SPACING_SHARE * min(spacing))
+    across = max(SPACING_MM, SPACING_SHARE * pixel)
     if np.abs(drift - line).max() > across:
         at = int(np.abs(drift - line).max(axis=1).argmax())
         return (

@@ -9,7 +9,7 @@ from isocenter.data.message import Message
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
-from isocenter.errors import AmbiguousSelection, IrregularSeries, IsocenterError, UnreadableFile
+from isocenter.errors import AmbiguousSelection, IrregularSeries, IsocenterError, UnreadableFile, cause_of
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,7 @@ class Series:
         except IsocenterError:
             raise
         except Exception as error:  # a codec's surprise: the file's fault, said in a sentence
-            why = " ".join(str(error).split())[:200] or type(error).__name__
-            raise UnreadableFile(f"series {self.uid}: its voxels cannot be read ({why})") from error
+            raise UnreadableFile(f"series {self.uid}: its voxels cannot be read ({cause_of(error)})") from error
 
 
 @dataclass(frozen=True, eq=False)

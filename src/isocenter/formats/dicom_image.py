@@ -15,8 +15,8 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirecto
 from isocenter.data.geometry import Geometry
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
-from isocenter.errors import UnreadableFile, UnsupportedFormat
-from isocenter.formats.header import cause_of, within_budget
+from isocenter.errors import UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.formats.header import within_budget
 from isocenter.formats.quiet import quiet
 from isocenter.types import Array
 

@@ -13,8 +13,7 @@ from pydicom.sr.coding import Code
 
 from isocenter.data.concepts import CodedConcept, concepts_of
 from isocenter.data.labels import LabelMap, present_values
-from isocenter.errors import UnsupportedFormat
-from isocenter.formats.header import cause_of
+from isocenter.errors import UnsupportedFormat, cause_of
 from isocenter.formats.quiet import quiet
 
 _CLUSTER = Code("123107", "DCM", "Cluster Analysis")

@@ -47,8 +47,3 @@ def within_budget(claimed: int, available: int, *, what: str, compressed: bool) 
             f"{what}: the header claims {claimed} bytes of voxels, the file holds {available}"
             f"{' compressed' if compressed else ''}: it is truncated or its header is broken; copy it again"
         )
-
-
-def cause_of(error: Exception) -> str:
-    """What a library says went wrong, on one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -20,8 +20,8 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
-from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat
-from isocenter.formats.header import ImageHeader, cause_of, within_budget
+from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.formats.header import ImageHeader, within_budget
 from isocenter.types import Affine, Array, Float64
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

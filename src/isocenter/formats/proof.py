@@ -10,8 +10,7 @@ from pydicom import dcmread
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
-from isocenter.errors import ReadBackMismatch
-from isocenter.formats.header import cause_of
+from isocenter.errors import ReadBackMismatch, cause_of
 from isocenter.formats.quiet import quiet
 from isocenter.types import Affine, Array, Float64, Mask
 

@@ -10,8 +10,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
-from isocenter.errors import IsocenterError, UnreadableFile, UnsupportedFormat
-from isocenter.formats.header import LIMIT_BYTES, ImageHeader, cause_of, within_budget
+from isocenter.errors import IsocenterError, UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.formats.header import LIMIT_BYTES, ImageHeader, within_budget
 from isocenter.types import Array
 
 _CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "P": 3, "RGB": 3}
