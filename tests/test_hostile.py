@@ -101,6 +101,10 @@ class TestNifti:
         with pytest.raises(IsocenterError, match=says):
             isocenter.open(nifti).volume()
 
+    def test_huge_values_stay_what_they_are(self, tmp_path: Path) -> None:
+        nibabel.save(nibabel.Nifti1Image(np.asarray([[[1.0, 1e300]]]), np.eye(4)), tmp_path / "a.nii")
+        assert isocenter.open(tmp_path / "a.nii").volume().voxels.ravel().tolist() == [1.0, 1e300]
+
     def test_a_flat_image_with_both_forms_is_read(self, tmp_path: Path) -> None:
         image = nibabel.Nifti1Image(np.zeros((4, 5), np.int16), np.eye(4))
         image.set_sform(np.eye(4), 1)

@@ -16,7 +16,7 @@ Each entry of `steps` names a stage and one of its steps; the other keys are tha
 `as` (name of the result), `of` (label map to work on), `within` (label map to stay inside), `on` (volume to work on).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
@@ -91,9 +91,9 @@ class Recipe:
     title: Words
     description: Words
     select: Select
-    steps: tuple[RecipeStep, ...]
-    report: Report
-    text: str
+    steps: tuple[RecipeStep, ...] = field(repr=False)
+    report: Report = field(repr=False)
+    text: str = field(repr=False)
 
     @property
     def sha256(self) -> str:

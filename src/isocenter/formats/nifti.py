@@ -89,7 +89,7 @@ def read(path: Path) -> Volume:
     else:
         voxels = raw.T[None]
         if voxels.dtype == np.float64:
-            voxels = voxels.astype(np.float32)
+            voxels = _narrowed(voxels)
     return Volume(voxels, header.geometry, history=(Step("acquire.nifti", {"file": path.name}),))
 
 
@@ -120,6 +120,13 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     except HeaderDataError:  # a sheared grid has no quaternion
         out.set_qform(None, code=0)
     nibabel.save(out, path)
+
+
+def _narrowed(voxels: Array) -> Array:
+    """In single precision, unless a value would overflow it."""
+    with np.errstate(over="ignore"):
+        single = voxels.astype(np.float32)
+    return single if np.array_equal(np.isfinite(single), np.isfinite(voxels)) else voxels
 
 
 def _stated_steps(path: Path) -> Float64[Array, "3"]:
