@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from tests.phantoms import write_series
+from tests.phantoms import thorax, write_series
 
 RUNS = 5
 SHAPE = (300, 512, 512)
@@ -90,12 +89,7 @@ def main() -> None:
     rows: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        d, h, w = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
-        body = ((h - 256) / 180.0) ** 2 + ((w - 256) / 230.0) ** 2 < 1
-        lungs = ((h - 256) / 90.0) ** 2 + ((abs(w - 256) - 100) / 70.0) ** 2 + ((d - 150) / 120.0) ** 2 < 1
-        noise = np.random.default_rng(0).integers(-20, 20, SHAPE)
-        voxels = (np.where(lungs, -850, np.where(body, 40, -1000)) + noise).astype(np.int16)
-        write_series(folder / "series", voxels, spacing=(1.0, 0.7, 0.7))
+        write_series(folder / "series", thorax(SHAPE), spacing=(1.0, 0.7, 0.7))
         rows += start_up()
         rows += opening(folder / "series")
         rows += demo(folder / "demo")

@@ -57,6 +57,15 @@ def slice_dataset(
     return ds
 
 
+def thorax(shape: tuple[int, int, int] = (300, 512, 512)) -> np.ndarray:
+    """A body with two lungs in air, in HU, with a little noise."""
+    d, h, w = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    body = ((h - 256) / 180.0) ** 2 + ((w - 256) / 230.0) ** 2 < 1
+    lungs = ((h - 256) / 90.0) ** 2 + ((abs(w - 256) - 100) / 70.0) ** 2 + ((d - 150) / 120.0) ** 2 < 1
+    noise = np.random.default_rng(0).integers(-20, 20, shape)
+    return (np.where(lungs, -850, np.where(body, 40, -1000)) + noise).astype(np.int16)
+
+
 def write_series(
     folder: Path,
     voxels: np.ndarray,

@@ -157,17 +157,9 @@ report: {overlay: tissue}
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured as Linux counts it")
 def test_a_run_on_300_slices_stays_under_four_volumes(tmp_path: Path) -> None:
-    import numpy as np
+    from tests.phantoms import thorax, write_series
 
-    from tests.phantoms import write_series
-
-    rng = np.random.default_rng(0)
-    d, h, w = np.ogrid[:300, :512, :512]
-    body = ((h - 256) / 180.0) ** 2 + ((w - 256) / 230.0) ** 2 < 1
-    lungs = ((h - 256) / 90.0) ** 2 + ((abs(w - 256) - 100) / 70.0) ** 2 + ((d - 150) / 120.0) ** 2 < 1
-    voxels = np.where(lungs, -850, np.where(body, 40, -1000)) + rng.integers(-20, 20, (300, 512, 512))
-    write_series(tmp_path / "s", voxels.astype(np.int16), spacing=(1.0, 0.7, 0.7))
-    del voxels, body, lungs
+    write_series(tmp_path / "s", thorax(), spacing=(1.0, 0.7, 0.7))
     (tmp_path / "big.yaml").write_text(BIG, "utf-8")
     command = [sys.executable, "-c", MEMORY, tmp_path / "big.yaml", tmp_path / "s", tmp_path / "out"]
     factor = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])

@@ -332,6 +332,40 @@ class TestRepeating:
         _, alive = psutil.wait_procs(children, timeout=15)
         assert alive == []
 
+    @pytest.mark.slow
+    @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+    def test_a_worker_that_dies_takes_no_study_with_it(self, recipe_file: Path, tmp_path: Path) -> None:
+        import psutil
+
+        studies = [tmp_path / f"s{i}" for i in range(6)]
+        for i, folder in enumerate(studies):
+            write_series(folder, phantom((40, 120, 120)), spacing=(2.0, 1.0, 1.0), study=str(i + 1))
+        command = [
+            sys.executable,
+            "-m",
+            "isocenter",
+            "run",
+            recipe_file,
+            *studies,
+            "-o",
+            tmp_path / "out",
+            "--workers",
+            "2",
+        ]
+        process = psutil.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        victim: psutil.Process | None = None
+        for _ in range(400):
+            working = [c for c in process.children() if "spawn_main" in " ".join(c.cmdline())]
+            if len(working) == 2:
+                victim = working[0]
+                break
+            time.sleep(0.02)
+        assert victim is not None
+        victim.kill()
+        said = process.communicate(timeout=120)[0]
+        assert process.returncode == 0
+        assert said.count("accepted") == 6
+
 
 class TestProof:
     def labels(self) -> LabelMap:

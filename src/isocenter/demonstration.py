@@ -1,12 +1,11 @@
 """`isocenter demo`: the whole path on data that an installed package carries."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from isocenter.acquire.case import open_case
+from isocenter.acquire.case import Progress, open_case
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Check, Verdict
 from isocenter.data.message import Message
@@ -28,7 +27,7 @@ def demo(
     out: str | Path = "isocenter-demo",
     *,
     language: Language = "en",
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> StudyResult:
     """Run `brain-mr` on the MNI152 average brain, and compare its tissues with the atlas of that brain.
 

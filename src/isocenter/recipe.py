@@ -18,9 +18,10 @@ Each entry of `steps` names a stage and one of its steps; the other keys are tha
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, reduce
 from hashlib import sha256
 from importlib.resources import files
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -125,14 +126,6 @@ def shipped() -> dict[str, Recipe]:
     return {f.name.removesuffix(".yaml"): parse(f.read_text("utf-8"), source=f.name) for f in found}
 
 
-def shipped_text(name: str) -> str:
-    """The YAML of a shipped recipe, to copy.
-
-    Raises: RecipeError with the nearest name.
-    """
-    return load(name).text
-
-
 def load(name_or_path: str | Path) -> Recipe:
     """A shipped recipe by name, or a YAML file.
 
@@ -189,9 +182,6 @@ def json_schema() -> dict[str, Json]:
 
 
 def _union(models: list[type[BaseModel]]) -> Any:
-    from functools import reduce
-    from operator import or_
-
     return reduce(or_, models)
 
 

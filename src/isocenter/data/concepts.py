@@ -1,6 +1,7 @@
 """Coded concepts (SNOMED CT codes as DICOM PS3.16 uses them) for the structures that our steps name."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,4 @@ def concepts_of(name: str) -> tuple[CodedConcept, CodedConcept]:
 
 def hash_name(name: str) -> int:
     """A number for `name` that is the same in every process (unlike `hash`)."""
-    from hashlib import sha256
-
     return int.from_bytes(sha256(name.encode()).digest()[:6], "big")

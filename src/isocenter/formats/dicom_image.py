@@ -129,10 +129,8 @@ def _require_pixels(header: SliceHeader, rest: int) -> None:
     rows, columns = (header.number(keyword, 0) for keyword in ("Rows", "Columns"))
     if not rows or not columns or not header.transfer_syntax.is_transfer_syntax:
         return
-    needed = rows * columns * header.number("BitsAllocated", 16) / 8 * header.number("SamplesPerPixel", 1)
-    if header.transfer_syntax.is_compressed:
-        needed = 1
-    if rest < needed:
+    stored = rows * columns * header.number("BitsAllocated", 16) / 8 * header.number("SamplesPerPixel", 1)
+    if rest < (1 if header.transfer_syntax.is_compressed else stored):
         raise UnreadableFile(f"{header.file.name}: truncated: {rest} bytes follow its header; copy the file again")
 
 

@@ -45,11 +45,6 @@ def read(path: Path) -> Volume:
     return Volume(voxels, header.geometry, history=(Step("acquire.raster", {"file": path.name}),))
 
 
-def write_png(picture: Array, path: Path) -> None:
-    """Write `h w` or `h w 3` bytes as PNG."""
-    Image.fromarray(picture).save(path, format="PNG", optimize=True)
-
-
 def _opened(path: Path) -> Image.Image:
     try:
         return Image.open(path, formats=_FORMATS)

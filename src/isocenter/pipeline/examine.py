@@ -1,13 +1,14 @@
 """A case and a recipe become an examination."""
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from isocenter.acquire.case import Progress
 from isocenter.acquire.select import choose, choose_named
 from isocenter.analyse.subject import Subject
 from isocenter.data.case import Case, Series
@@ -22,9 +23,6 @@ from isocenter.data.volume import Volume
 from isocenter.errors import IsocenterError
 from isocenter.recipe import Recipe, RecipeStep
 from isocenter.version import __version__
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how many are done, and how many there are."""
 
 _LIBRARIES = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "nilearn")
 

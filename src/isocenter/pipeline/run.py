@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
 
-from isocenter.acquire.case import open_cases
+from isocenter.acquire.case import Progress, open_cases
 from isocenter.data.case import Case
 from isocenter.data.finding import Verdict
 from isocenter.data.provenance import Json
@@ -24,9 +24,6 @@ from isocenter.report.document import Language
 from isocenter.version import __version__
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how many steps are done over all studies, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,8 @@ class _Study:
 
     name: str
     path: Path
-    index: int
-    """Which of the cases below `path`; their order is fixed."""
+    own: str
+    """Hash that tells this case from the others below `path`."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +127,10 @@ def _plan(paths: Sequence[Path], out: Path) -> Iterator[_Study | StudyResult]:
         except IsocenterError as error:
             yield StudyResult(path.name, path, None, None, (str(error),))
             continue
-        for index, case in enumerate(cases):
+        for case in cases:
             name = _free_name(safe_name(case), case, out, taken)
             taken.add(name.lower())
-            yield _Study(name, path, index)
+            yield _Study(name, path, _path_hash(case))
 
 
 def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
@@ -251,10 +248,20 @@ def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | Non
         return StudyResult(study.name, study.path, None, None, (why,))
 
 
+def _again(study: _Study, job: _Job) -> Case:
+    """Open the study in the process that works on it.
+
+    Raises: InputError if it went away since the run was planned.
+    """
+    for case in open_cases(study.path, without=job.out):
+        if _path_hash(case) == study.own:
+            return replace(case, name=study.name)
+    raise InputError(f"{study.path}: changed while the run went on; run it again")
+
+
 def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
     recipe: Recipe = parse(job.recipe_text, source=job.recipe_source)
-    case = open_cases(study.path, without=job.out)[study.index]
-    case = replace(case, name=study.name)
+    case = _again(study, job)
     refused_files = tuple(refused.message for refused in case.refused_files)
     folder = job.out / study.name
     given: dict[str, Json] = {"sha256": _input_hash(case), "path_sha256": _path_hash(case)}

@@ -3,6 +3,7 @@
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from math import floor, log10
 from typing import Literal
 
 from jinja2 import Environment, StrictUndefined
@@ -102,8 +103,6 @@ def age(text: str) -> str:
 
 
 def _magnitude(value: float) -> int:
-    from math import floor, log10
-
     return floor(log10(abs(value))) if value else 0
 
 
