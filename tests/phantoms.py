@@ -1,6 +1,8 @@
 """DICOM series made for tests, and ways to break them."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +87,18 @@ def write_series(
     ]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for i, ds in enumerate(change(slices)):
-        # names in an order that is not that of the slices
-        file = folder / f"IM{(i * 7) % 101:03d}_{ds.SeriesInstanceUID[-2:]}_{i}.dcm"
-        ds.save_as(file, enforce_file_format=True)
-        files.append(file)
+    with careless():
+        for i, ds in enumerate(change(slices)):
+            # names in an order that is not that of the slices
+            file = folder / f"IM{(i * 7) % 101:03d}_{ds.SeriesInstanceUID[-2:]}_{i}.dcm"
+            ds.save_as(file, enforce_file_format=True)
+            files.append(file)
     return files
+
+
+@contextmanager
+def careless() -> Iterator[None]:
+    """Let pydicom write what the standard does not allow, as scanners do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

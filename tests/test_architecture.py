@@ -13,7 +13,11 @@ from isocenter.errors import IsocenterError, MissingExtra
 from isocenter.optional import require
 
 SOURCES = Path(isocenter.__file__).parent
-UNTYPED = {"SimpleITK": {"ops/itk.py"}, "nibabel": {"formats/nifti.py"}, "nrrd": {"formats/nrrd.py"}}
+UNTYPED = {
+    "SimpleITK": {"ops/itk.py"},
+    "nibabel": {"formats/nifti.py", "formats/dicom_frames.py"},
+    "nrrd": {"formats/nrrd.py"},
+}
 
 
 def python(code: str) -> str:
@@ -22,8 +26,8 @@ def python(code: str) -> str:
 
 def test_public_names_are_pinned() -> None:
     assert sorted(isocenter.__all__) == [
-        "Case", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap", "Quantity",
-        "Space", "Volume", "__version__", "convert", "demo", "open", "recipes", "run",
+        "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
+        "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes", "run",
     ]  # fmt: skip
     for name in isocenter.__all__:
         assert getattr(isocenter, name) is not None

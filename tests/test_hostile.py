@@ -171,7 +171,7 @@ class TestDicom:
             ("slope", {"RescaleSlope": 0}),
             ("slope", {"RescaleSlope": -1}),
             ("slope", {"RescaleIntercept": "1e30"}),
-            ("slope", {"BitsStored": 65535}),
+            ("bits stored", {"BitsStored": 65535}),
         ],
     )
     def test_an_absurd_rescale_is_refused(self, tmp_path: Path, says: str, values: dict) -> None:
@@ -194,11 +194,6 @@ class TestDicom:
         write_series(tmp_path, phantom(), change=shorten)
         with pytest.raises(InputError, match="announced"):
             isocenter.open(tmp_path).volume()
-
-    def test_a_deflated_file_is_not_inflated(self, real_data: Callable[[str], Path]) -> None:
-        file = next(real_data("dicom").rglob("image_dfl.dcm"))
-        with pytest.raises(UnreadableFile, match="deflated"):
-            isocenter.open(file)
 
     def test_one_lone_slice_goes_the_whole_way(self, real_data: Callable[[str], Path], tmp_path: Path) -> None:
         file = next(real_data("dicom").rglob("MR_small.dcm"))

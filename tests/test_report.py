@@ -31,27 +31,24 @@ def said_in_sources() -> set[str]:
     found: set[str] = set()
     for file in SOURCES.rglob("*.py"):
         tree = ast.parse(file.read_text("utf-8"))
-        texts = {
-            t.id: n.value
-            for n in ast.walk(tree)
-            if isinstance(n, ast.Assign)
-            for t in n.targets
-            if isinstance(t, ast.Name)
-        }
+        texts: dict[str, list[ast.expr]] = {}
+        for n in ast.walk(tree):
+            for t in n.targets if isinstance(n, ast.Assign) else ():
+                if isinstance(t, ast.Name):
+                    texts.setdefault(t.id, []).append(n.value)
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
             called = getattr(node.func, "id", "")
-            place = {"Message": 0, "_refuse": 1}.get(called)
-            wanted = [node.args[place]] if place is not None and len(node.args) > place else []
+            places = {"Message": (0,), "refused": (1,), "noted": (1,), "mended": (1, 2)}.get(called, ())
+            wanted = [node.args[place] for place in places if len(node.args) > place]
             wanted += [k.value for k in node.keywords if k.arg == "text" and called == "_check"]
             for value in wanted:
-                value = texts.get(value.id) if isinstance(value, ast.Name) else value
-                found |= (
-                    {c.value for c in ast.walk(value) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
-                    if value
-                    else set()
-                )
+                meant = texts.get(value.id, []) if isinstance(value, ast.Name) else [value]
+                meant = [m for m in meant if not isinstance(m, (ast.Call, ast.JoinedStr))]  # sentences of another kind
+                for part in (c for m in meant for c in ast.walk(m)):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        found.add(part.value)
     template = (SOURCES / "report" / "templates" / "report.html.j2").read_text("utf-8")
     return found | set(re.findall(r"_\('((?:[^'])*)'\)", template))
 
@@ -204,7 +201,8 @@ class TestPage:
     def test_a_refused_report_says_why_and_what_was_looked_at(self, tmp_path: Path) -> None:
         write_series(tmp_path / "s", phantom(), change=lambda s: s[:5] + s[6:])
         (tmp_path / "r.yaml").write_text(RECIPE, "utf-8")
-        (result,) = isocenter.run(tmp_path / "r.yaml", [tmp_path / "s"], tmp_path / "out", language="zh")
+        strict = isocenter.Policy("strict")
+        (result,) = isocenter.run(tmp_path / "r.yaml", [tmp_path / "s"], tmp_path / "out", language="zh", policy=strict)
         html = (result.folder / "report.html").read_text("utf-8")
         assert "拒绝" in html
         data = json.loads((result.folder / "report.json").read_text("utf-8"))

@@ -14,7 +14,10 @@ from isocenter.version import __version__
 
 if TYPE_CHECKING:
     from isocenter.acquire.case import open_case as open  # noqa: A004
+    from isocenter.acquire.inspection import inspect
+    from isocenter.acquire.policy import Policy
     from isocenter.data.case import Case
+    from isocenter.data.cine import Cine
     from isocenter.data.features import Feature, FeatureTable
     from isocenter.data.finding import Finding
     from isocenter.data.geometry import Geometry, Space
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Case": "data.case",
+    "Cine": "data.cine",
     "Feature": "data.features",
     "FeatureTable": "data.features",
     "Finding": "data.finding",
@@ -35,18 +39,21 @@ _HOME = {
     "IsocenterError": "errors",
     "Label": "data.labels",
     "LabelMap": "data.labels",
+    "Policy": "acquire.policy",
     "Quantity": "data.volume",
     "Space": "data.geometry",
     "Volume": "data.volume",
     "convert": "pipeline.convert",
     "demo": "demonstration",
+    "inspect": "acquire.inspection",
     "open": "acquire.case:open_case",
     "recipes": "recipe:shipped",
     "run": "pipeline.run",
 }
 
-__all__ = ["Case", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
-           "Quantity", "Space", "Volume", "__version__", "convert", "demo", "open", "recipes", "run"]  # fmt: skip
+__all__ = ["Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
+           "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes",
+           "run"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

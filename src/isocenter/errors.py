@@ -3,6 +3,7 @@
     IsocenterError
     ├── InputError                 what came cannot be used (exit code 2)
     │   ├── UnreadableFile         not an image, truncated, or hostile
+    │   │   └── TruncatedPixels    an image of a known series whose pixels are cut off
     │   ├── UnsupportedFormat      a file of a kind that is not read, or not written
     │   ├── IrregularSeries        slices that do not form one regular grid
     │   ├── AmbiguousSelection     more than one candidate, or none, where one was needed
@@ -27,6 +28,19 @@ class InputError(IsocenterError):
 
 class UnreadableFile(InputError):
     """A file that is not an image, is truncated, or is hostile."""
+
+
+class TruncatedPixels(UnreadableFile):
+    """An image of a known series whose pixels are cut off or absent.
+
+    Args:
+        message: the sentence.
+        series_uid: Series Instance UID of the image, once it is known.
+    """
+
+    def __init__(self, message: str, series_uid: str = "") -> None:
+        super().__init__(message)
+        self.series_uid = series_uid
 
 
 class UnsupportedFormat(InputError):

@@ -1,5 +1,7 @@
 """Acquire: a path becomes a case, or is refused with a sentence."""
 
 from isocenter.acquire.case import open_case, open_cases
+from isocenter.acquire.inspection import inspect
+from isocenter.acquire.policy import Policy
 
-__all__ = ["open_case", "open_cases"]
+__all__ = ["Policy", "inspect", "open_case", "open_cases"]

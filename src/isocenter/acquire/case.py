@@ -1,110 +1,199 @@
 """A path becomes one case, or one for each study that it holds."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from isocenter.acquire import doctor
-from isocenter.acquire.discover import files_below, kind_of
-from isocenter.data.case import Case, Defect, Identity, RefusedFile, Series
-from isocenter.data.message import Message
-from isocenter.data.volume import Volume
-from isocenter.errors import AmbiguousSelection, InputError, UnreadableFile, cause_of
-from isocenter.formats.dicom_image import SliceHeader, attributes_of, read, read_header
+from isocenter.acquire.archive import is_zip, listed, unpacked
+from isocenter.acquire.codes import refused
+from isocenter.acquire.discover import files_below, is_dicomdir, kind_of
+from isocenter.acquire.doctor import kind_of as class_of
+from isocenter.acquire.policy import REPAIR, Policy
+from isocenter.acquire.results import result_of
+from isocenter.acquire.series import dicom_series
+from isocenter.data.case import Case, Defect, Identity, RefusedFile, Result, Series
+from isocenter.errors import AmbiguousSelection, InputError, TruncatedPixels, UnreadableFile, cause_of
+from isocenter.formats.dicom_header import Header
+from isocenter.formats.dicom_image import read_header
 
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many are done, and how many there are."""
+_TELL_EVERY = 64
 
 
-def open_case(path: str | Path, *, on_progress: Progress | None = None) -> Case:
-    """Open one examination: a DICOM folder or file, a NIfTI, NRRD, PNG, JPEG or TIFF file.
+def open_case(path: str | Path, *, policy: Policy = REPAIR, on_progress: Progress | None = None) -> Case:
+    """Open one examination: a DICOM folder, file, DICOMDIR or zip; a NIfTI, NRRD, MetaImage, PNG, JPEG or TIFF file.
 
     Headers are read and judged; voxels are read when a volume is asked for.
 
     Args:
         path: file or folder.
+        policy: what is done about defects.
         on_progress: called while headers are read.
     Raises: UnreadableFile if nothing in it is an image; AmbiguousSelection if it holds several studies.
     """
-    cases = open_cases(path, on_progress=on_progress)
+    cases = open_cases(path, policy=policy, on_progress=on_progress)
     if len(cases) == 1:
         return cases[0]
     raise AmbiguousSelection(
         f"{path} holds {len(cases)} studies; open one of them by its file or folder:\n"
-        + "\n".join(f"  {c.series[0].files[0]}: {len(c.series)} series, first {c.series[0].uid}" for c in cases[:40])
+        + "\n".join(f"  {_first_file(c)}: {len(c.series)} series, first {_first_uid(c)}" for c in cases[:40])
     )
 
 
+def _first_file(case: Case) -> Path:
+    return case.series[0].files[0] if case.series else case.results[0].file
+
+
+def _first_uid(case: Case) -> str:
+    return case.series[0].uid if case.series else case.results[0].uid
+
+
+@dataclass
+class _Found:
+    """What the files below a path turned out to be."""
+
+    studies: dict[str, dict[str, list[Header]]] = field(default_factory=dict)
+    loose: list[Series] = field(default_factory=list)
+    refused: list[RefusedFile] = field(default_factory=list)
+    truncated: dict[str, list[str]] = field(default_factory=dict)
+
+    def refuse(self, file: Path, why: str) -> None:
+        self.refused.append(RefusedFile(file, why))
+
+
 def open_cases(
-    path: str | Path, *, without: Path | None = None, on_progress: Progress | None = None
+    path: str | Path,
+    *,
+    policy: Policy = REPAIR,
+    without: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> tuple[Case, ...]:
     """Open every study below a path; see `open_case`.
 
     A file that names no patient (NIfTI, PNG ...) is a case of its own: nothing proves that it belongs to others. The
     folder `without` is left out.
     """
-    root = Path(path)
-    refused: list[RefusedFile] = []
-    unlisted = lambda folder, why: refused.append(RefusedFile(folder, f"{folder.name}: {why}"))  # noqa: E731
-    files = list(files_below(root, without=without, on_unlisted=unlisted))
-    slices: dict[str, dict[str, list[SliceHeader]]] = {}
-    loose: list[Series] = []
+    given = Path(path)
+    found = _Found()
+    root, files, keep = _files(given, found, without)
     for done, file in enumerate(files):
-        if on_progress:
+        if on_progress and done % _TELL_EVERY == 0:
             on_progress("reading headers", done, len(files))
-        try:
-            kind = kind_of(file)
-            if kind == "dicom":
-                header = read_header(file)
-                series_uid = header.text("SeriesInstanceUID")
-                study = slices.setdefault(header.text("StudyInstanceUID") or f"of {series_uid}", {})
-                study.setdefault(series_uid, []).append(header)
-            else:
-                loose.append(_file_series(file, kind, root))
-        except InputError as error:
-            refused.append(RefusedFile(file, str(error)))
-        except Exception as error:  # noqa: BLE001 - a codec's surprise is that file's fault, not the study's
-            refused.append(RefusedFile(file, f"{file.name}: its header cannot be read ({cause_of(error)})"))
-    if not slices and not loose:
-        raise UnreadableFile(_nothing(root, refused))
-    groups = [_study(study) for study in slices.values()] + [[series] for series in loose]
-    identities = [_identity(study) for study in slices.values()] + [Identity()] * len(loose)
-    name = root.resolve().name
+        _look(file, root, found)
+    if not found.studies and not found.loose:
+        raise UnreadableFile(_nothing(given, found.refused))
+    cases = [_case(study, root, policy, found) for study in found.studies.values()]
+    cases += [Case(series.files[0].name, given, Identity(), (series,)) for series in found.loose]
+    if not any(case.series or case.results for case in cases):
+        raise UnreadableFile(_nothing(given, found.refused))
+    several = len(cases) > 1
     return tuple(
-        Case(_study_name(group, root) if len(groups) > 1 else name, root, identity, tuple(group), tuple(refused))
-        for group, identity in zip(groups, identities, strict=True)
+        replace(
+            case,
+            name=case.name if several else given.resolve().name,
+            path=given,
+            refused_files=tuple(found.refused),
+            series=tuple(replace(s, keep=keep) for s in case.series),
+        )
+        for case in cases
     )
 
 
-def _study(study: dict[str, list[SliceHeader]]) -> list[Series]:
-    """The series of one study; all are refused where the files name several patients."""
-    found = [_dicom_series(uid, headers) for uid, headers in study.items()]
+def _files(
+    given: Path, found: _Found, without: Path | None
+) -> tuple[Path, list[Path], "tempfile.TemporaryDirectory[str] | None"]:
+    """The files to look at, the folder they lie in, and what must live as long as they are needed."""
+    unlisted = lambda folder, why: found.refuse(folder, f"{folder.name}: {why}")  # noqa: E731
+    files = list(files_below(given, without=without, on_unlisted=unlisted))
+    if given.is_file() and files:
+        try:
+            if is_zip(given):
+                keep = unpacked(given, lambda file, why: found.refuse(file, f"{file.name}: {why}"))
+                root = Path(keep.name)
+                return root, list(files_below(root, on_unlisted=unlisted)), keep
+            if is_dicomdir(given):
+                return given.parent, listed(given, found.refuse), None
+        except OSError as error:
+            raise UnreadableFile(f"{given.name}: cannot be opened ({error.strerror})") from error
+    return given, files, None
+
+
+def _look(file: Path, root: Path, found: _Found) -> None:
+    """Sort one file in by what it holds."""
+    try:
+        header = read_header(file, marked=True)
+        if header is None:
+            kind = kind_of(file)
+            if kind != "dicom":
+                found.loose.append(_file_series(file, kind, root))
+                return
+            header = read_header(file)
+        if header is None or not class_of(header):
+            found.refuse(file, f"{file.name}: {_no_image(header)}")
+            return
+        series_uid = header.text("SeriesInstanceUID")
+        study = found.studies.setdefault(header.text("StudyInstanceUID") or f"of {series_uid}", {})
+        study.setdefault(series_uid, []).append(header)
+    except TruncatedPixels as error:
+        found.refuse(file, str(error))
+        found.truncated.setdefault(error.series_uid, []).append(file.name)
+    except InputError as error:
+        found.refuse(file, str(error))
+    except Exception as error:  # noqa: BLE001 - a codec's surprise is that file's fault, not the study's
+        found.refuse(file, f"{file.name}: its header cannot be read ({cause_of(error)})")
+
+
+def _no_image(header: Header | None) -> str:
+    from pydicom.uid import UID
+
+    name = UID(header.text("SOPClassUID")).name if header else "unknown"
+    return f"a DICOM object of a kind that is not read ({name})"
+
+
+def _case(study: dict[str, list[Header]], root: Path, policy: Policy, found: _Found) -> Case:
+    """The series and results of one study; all series are refused where the files name several patients."""
+    series: list[Series] = []
+    results: list[Result] = []
+    for uid, headers in study.items():
+        images = [h for h in headers if class_of(h) != "result"]
+        if images:
+            made, refused_files = dicom_series(uid, images, policy, truncated=found.truncated.get(uid, ()))
+            series += made
+            found.refused += refused_files
+        for header in headers:
+            if class_of(header) == "result":
+                try:
+                    results.append(result_of(header))
+                except InputError as error:
+                    found.refuse(header.file, str(error))
     patients = {header.text("PatientID") for headers in study.values() for header in headers}
-    if len(patients) == 1:
-        return found
-    text = Message("one study holds files of {n} patients; sort them apart first", {"n": len(patients)})
-    mixed = Defect("several-patients", text)
-    return [replace(series, defects=(*series.defects, mixed)) for series in found]
+    if len(patients) > 1:
+        text = "one study holds files of {n} patients; sort them apart first"
+        mixed: Defect = refused("several-patients", text, n=len(patients))
+        series = [replace(s, defects=(*s.defects, mixed)) for s in series]
+    return Case(_study_name(study, root), root, _identity(study), tuple(series), results=tuple(results))
 
 
-def _nothing(root: Path, refused: Sequence[RefusedFile]) -> str:
-    if not refused:
+def _nothing(root: Path, refused_files: Sequence[RefusedFile]) -> str:
+    if not refused_files:
         return f"{root}: the folder holds no file"
-    if root.is_file():
-        return refused[0].message
-    listed = "\n".join(f"  {r.message}" for r in refused[:5])
-    more = f"\n  ... and {len(refused) - 5} more" if len(refused) > 5 else ""
-    return f"{root}: none of its {len(refused)} files is an image that can be read:\n{listed}{more}"
+    if root.is_file() and len(refused_files) == 1:
+        return refused_files[0].message
+    by_message = list(dict.fromkeys(r.message for r in refused_files))
+    text = "\n".join(f"  {message}" for message in by_message[:5])
+    more = f"\n  ... and {len(by_message) - 5} more" if len(by_message) > 5 else ""
+    return f"{root}: none of its {len(refused_files)} files is an image that can be read:\n{text}{more}"
 
 
-def _study_name(group: Sequence[Series], root: Path) -> str:
-    """The file of a case of one file; the deepest folder below `root` that holds a DICOM study."""
-    if group[0].format != "dicom":
-        return group[0].files[0].name
-    folders = [file.parent.resolve() for series in group for file in series.files]
+def _study_name(study: dict[str, list[Header]], root: Path) -> str:
+    """The deepest folder below `root` that holds all of a study."""
+    unique = {header.file.parent for headers in study.values() for header in headers}
+    folders = [folder.resolve() for folder in unique]
     common = folders[0]
     while any(common not in (folder, *folder.parents) for folder in folders):
         common = common.parent
@@ -114,11 +203,12 @@ def _study_name(group: Sequence[Series], root: Path) -> str:
 def _file_series(file: Path, kind: str, root: Path) -> Series:
     codec = _codec(kind)
     header = codec.read_header(file)
-    implausible = [] if header.spacing_mm is None else [s for s in header.spacing_mm if not 1e-5 <= s <= 100]
-    text = Message("voxels {a:g} mm apart", {"a": implausible[0]}) if implausible else None
-    defects = (*header.defects, *([Defect("implausible-spacing", text)] if text else []))
+    defects = tuple(header.defects)
+    odd = [] if header.spacing_mm is None else [s for s in header.spacing_mm if not 1e-5 <= s <= 100]
+    if odd:
+        defects += (refused("implausible-spacing", "voxels {a:g} mm apart", a=odd[0]),)
     return Series(
-        uid=file.relative_to(root).as_posix() if file != root else file.name,
+        uid=file.relative_to(root).as_posix() if file != root and file.is_relative_to(root) else file.name,
         format=kind,
         modality="",
         description="",
@@ -129,61 +219,26 @@ def _file_series(file: Path, kind: str, root: Path) -> Series:
         defects=defects,
         files=(file,),
         read=partial(codec.read, file),
+        frames=header.frames,
+        path=file,
     )
 
 
 def _codec(kind: str) -> ModuleType:
-    from isocenter.formats import nifti, nrrd, raster
+    from isocenter.formats import metaimage, nifti, nrrd, raster
 
-    return {"nifti": nifti, "nrrd": nrrd, "raster": raster}[kind]
-
-
-def _dicom_series(uid: str, headers: Sequence[SliceHeader]) -> Series:
-    """One series; one whose header cannot be understood is refused as a whole, and nothing else with it."""
-    try:
-        return _understood(headers)
-    except Exception as error:  # noqa: BLE001 - pydicom converts values when they are looked at
-        text = Message("{error}", {"error": f"{headers[0].file.name}: {cause_of(error)}"})
-        found = doctor.Diagnosis(tuple(headers), None, (Defect("invalid-value", text),))
-        files = tuple(h.file for h in headers)
-        shape = (len(headers), 1, 1)
-        return Series(uid, "dicom", "", "", shape, 1, None, {}, found.defects, files, partial(_read_slices, found))
+    return {"nifti": nifti, "nrrd": nrrd, "raster": raster, "metaimage": metaimage}[kind]
 
 
-def _understood(headers: Sequence[SliceHeader]) -> Series:
-    found = doctor.examine(headers)
-    first = found.headers[0]
-    geometry = found.geometry
-    rows, columns = (int(min(first.number(keyword, 1), 65535)) for keyword in ("Rows", "Columns"))
-    return Series(
-        uid=first.text("SeriesInstanceUID"),
-        format="dicom",
-        modality=first.text("Modality"),
-        description=first.text("SeriesDescription"),
-        shape=geometry.shape if geometry else (len(headers), max(1, rows), max(1, columns)),
-        channels=1,
-        spacing_mm=geometry.spacing_mm if geometry else None,
-        attributes=attributes_of(first),
-        defects=found.defects,
-        files=tuple(h.file for h in found.headers),
-        read=partial(_read_slices, found),
-    )
-
-
-def _read_slices(found: doctor.Diagnosis) -> Volume:
-    assert found.geometry is not None, "a series without a grid is refused before it is read"
-    return read(found.headers, found.geometry)
-
-
-def _identity(study: dict[str, list[SliceHeader]]) -> Identity:
-    """Who was examined, as the first readable slice says."""
+def _identity(study: dict[str, list[Header]]) -> Identity:
+    """Who was examined, as the first readable file says."""
     for headers in study.values():
         with suppress(InputError):
             return _identity_of(headers[0])
     return Identity()
 
 
-def _identity_of(header: SliceHeader) -> Identity:
+def _identity_of(header: Header) -> Identity:
     return Identity(
         patient_id=header.text("PatientID"),
         patient_name=header.text("PatientName"),

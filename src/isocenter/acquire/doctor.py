@@ -1,266 +1,252 @@
-"""The series doctor: do these slices form one regular grid?
+"""The series doctor: what a series' files hold, whether it can be trusted, and what mends it.
 
-| tolerance | value |
-|---|---|
-| slice spacing | 0.01 mm or 1 % of it, the larger |
-| position across the slices | 0.01 mm or 1 % of the pixel size, the larger |
-| orientation | 0.1 degree |
+Order and spacing come from ImagePositionPatient and ImageOrientationPatient (PS3.3 C.7.6.2), never from InstanceNumber
+or SliceThickness. Tolerances stand in `acquire.stack`, codes in `acquire.codes`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-import numpy as np
-
-from isocenter.data.case import Defect
+from isocenter.acquire import values
+from isocenter.acquire.codes import mended, noted, refused, under
+from isocenter.acquire.flat import picture
+from isocenter.acquire.parts import Part, take_apart
+from isocenter.acquire.policy import Policy
+from isocenter.acquire.stack import Laid, lay
+from isocenter.acquire.suv import uptake
+from isocenter.data.case import Defect, RefusedFile
 from isocenter.data.geometry import Geometry
-from isocenter.data.message import Message
-from isocenter.errors import GeometryError, UnreadableFile
-from isocenter.formats.dicom_image import SliceHeader
-from isocenter.types import Array, Float64
+from isocenter.data.volume import Quantity
+from isocenter.errors import InputError
+from isocenter.formats.dicom_frames import Frame, frames_of
+from isocenter.formats.dicom_header import Header
+from isocenter.formats.dicom_image import PIXEL_KINDS, Stack, require_readable
+from isocenter.formats.dicom_pixels import channels_of
 
-SPACING_MM = 0.01
-SPACING_SHARE = 0.01
-ORIENTATION_DEG = 0.1
-_IMPLAUSIBLE_MM = (0.01, 50.0)
+_PREFIX = "1.2.840.10008.5.1.4.1.1."
+_CLASSES = {
+    **dict.fromkeys(("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "128", "130", "128.1"), "stack"),
+    **dict.fromkeys(("1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "12.1", "12.1.1", "12.2", "12.2.1"),
+                    "projection"),
+    **dict.fromkeys(("6.1", "3.1", "6", "3"), "ultrasound"),
+    **dict.fromkeys(("7", "7.1", "7.2", "7.3", "7.4", "77.1.1", "77.1.1.1", "77.1.2", "77.1.2.1", "77.1.4", "77.1.4.1",
+                     "77.1.5.1", "77.1.5.2"), "picture"),
+    **dict.fromkeys(("66.4", "66.7", "481.3"), "result"),
+}  # fmt: skip
+_STACKED = ("CT", "MR", "PT")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Slices in the order of the grid, the grid (None if there is none), and the defects."""
+    """One volume or cine that a series holds.
 
-    headers: tuple[SliceHeader, ...]
-    geometry: Geometry | None
+    Args:
+        frames: all of it, in order where that is known.
+        stacks: one for a volume, one for each time point of a cine; none where it is refused.
+        times_s: of the time points.
+        flat: the frames of the one stack are pictures, not slices.
+        defects: as the policy takes them.
+        localizer: a scout view split off.
+    """
+
+    frames: tuple[Frame, ...]
+    stacks: tuple[Stack, ...]
     defects: tuple[Defect, ...]
+    times_s: tuple[float, ...] | None = None
+    flat: bool = False
+    localizer: bool = False
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Of one volume; None where it is refused."""
+        return self.stacks[0].geometry if self.stacks else None
+
+    @property
+    def times(self) -> int:
+        """How many frames a cine has; 1 for a volume."""
+        return len(self.frames) if self.flat else max(1, len(self.stacks))
 
 
-def examine(headers: Sequence[SliceHeader]) -> Diagnosis:
-    """Order one series' slices by position and say whether they form a regular grid.
+def kind_of(header: Header) -> str:
+    """`stack`, `projection`, `ultrasound`, `picture` or `result`; empty for what is no image that is read."""
+    kind = _class_kind(header.raw("SOPClassUID"))
+    if kind not in ("", "picture") or header.text("Modality") not in _STACKED or not header.has("Rows"):
+        return kind
+    return "stack" if header.has("ImagePositionPatient") and header.has("ImageOrientationPatient") else kind
 
-    Position and orientation come from the patient coordinates, never from InstanceNumber or SliceThickness.
+
+@lru_cache(maxsize=256)
+def _class_kind(raw: bytes) -> str:
+    sop = raw.decode("latin-1").strip("\0 ")
+    return _CLASSES.get(sop.removeprefix(_PREFIX), "") if sop.startswith(_PREFIX) else ""
+
+
+def diagnose(
+    headers: Sequence[Header], policy: Policy, *, truncated: Sequence[str] = ()
+) -> tuple[list[Diagnosis], list[RefusedFile]]:
+    """Everything that the images of one series hold, and the files that are no part of it.
+
+    Args:
+        headers: of one Series Instance UID.
+        policy: what is done about defects.
+        truncated: names of files of the series whose pixels are cut off.
     """
-    ordered = tuple(headers)
-    try:
-        defects = _kind(headers) or _sizes(headers) or _orientation(headers)
-        if defects:
-            return Diagnosis(ordered, None, defects)
-        positions = np.asarray([_exactly(h, "ImagePositionPatient", 3) for h in headers])
-        axes = _axes(headers[0])
-        along = positions @ axes[:, 0]
-        order = np.argsort(along, kind="stable")
-        ordered = tuple(headers[i] for i in order)
-        spacing = _exactly(headers[0], "PixelSpacing", 2)
-        defects = _stack(ordered, positions[order], along[order], axes, spacing)
-        if any(d.fatal for d in defects):
-            return Diagnosis(ordered, None, defects)
-        between = float(np.diff(along[order]).mean()) if len(headers) > 1 else _thickness(headers[0])
-        shape = (len(headers), int(headers[0].number("Rows", 0)), int(headers[0].number("Columns", 0)))
-        first = positions[order[0]]
-        geometry = Geometry.regular(
-            shape,
-            spacing_mm=(between, spacing[0], spacing[1]),
-            origin_mm=(float(first[0]), float(first[1]), float(first[2])),
-            directions=axes,
-            frame_uid=headers[0].text("FrameOfReferenceUID") or None,
-        )
-    except (UnreadableFile, GeometryError) as error:
-        return Diagnosis(ordered, None, (Defect("malformed-geometry", Message("{error}", {"error": str(error)})),))
-    return Diagnosis(ordered, geometry, defects)
-
-
-def _kind(headers: Sequence[SliceHeader]) -> tuple[Defect, ...]:
-    """What is not a plain CT or MR slice."""
-    first = headers[0]
-    modality = first.text("Modality")
-    if modality not in ("CT", "MR"):
-        return (
-            _refuse(
-                "unsupported",
-                "{modality} images are not read yet; CT and MR are",
-                modality=modality or "unnamed",
-            ),
-        )
+    frames: list[tuple[Frame, ...]] = []
+    refused_files: list[RefusedFile] = []
+    readable: set[tuple[bytes, ...]] = set()
     for header in headers:
-        name = header.file.name
-        if header.number("NumberOfFrames", 1) != 1 or header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
-            return (_refuse("unsupported", "{file}: not a single-frame image (enhanced multi-frame?)", file=name),)
-        if header.number("SamplesPerPixel", 1) != 1:
-            return (
-                _refuse(
-                    "unsupported",
-                    "{file}: colour, where a {modality} slice is grey",
-                    file=name,
-                    modality=modality,
-                ),
+        try:
+            pixels = tuple(map(header.raw, PIXEL_KINDS))
+            if pixels not in readable:
+                require_readable(header)
+                readable.add(pixels)
+            frames.append(frames_of(header))
+        except InputError as error:
+            refused_files.append(RefusedFile(header.file, str(error)))
+    kept = [each[0].header for each in frames]
+    if not kept:
+        return [], refused_files
+    kind = kind_of(kept[0])
+    if kind == "stack":
+        return _stacks([f for each in frames for f in each], policy, _common(kept, truncated)), refused_files
+    common = _common(kept, truncated)
+    return [_flat(each, kind, common, policy) for each in frames], refused_files
+
+
+def _common(headers: Sequence[Header], truncated: Sequence[str]) -> list[Defect]:
+    """What concerns a series as a whole."""
+    cut = []
+    if truncated:
+        text = "the pixels of {n} file(s) are cut off or absent ({file}{more})"
+        more = " ..." if len(truncated) > 1 else ""
+        cut = [mended("truncated-pixels", text, "left out", n=len(truncated), file=truncated[0], more=more)]
+    return [
+        *cut,
+        *values.safely(lambda: values.value_defects(headers)),
+        *values.safely(lambda: values.time_defects(headers)),
+    ]
+
+
+def _flat(frames: tuple[Frame, ...], kind: str, common: Sequence[Defect], policy: Policy) -> Diagnosis:
+    try:
+        found = picture(frames, kind=kind)
+    except InputError as error:
+        defect = refused("invalid-value", "{error}", error=str(error))
+        return Diagnosis(frames, (), (defect, *common), flat=True)
+    slope, shift = frames[0].rescale or (1.0, 0.0)
+    defects = [*found.defects, *common]
+    if not 0 < abs(slope) < 1e6 or abs(shift) > 1e9:
+        text = "{file}: rescale slope {slope:g} and intercept {shift:g} cannot be right"
+        defects.append(refused("invalid-value", text, file=frames[0].name, slope=slope, shift=shift))
+    return _judged(Diagnosis(frames, (found.stack,), tuple(defects), found.times_s, flat=True), policy)
+
+
+def _judged(found: Diagnosis, policy: Policy) -> Diagnosis:
+    """Under the policy: a diagnosis with a fatal defect has nothing to read."""
+    defects = under(policy, found.defects)
+    return replace(found, defects=defects, stacks=() if any(d.fatal for d in defects) else found.stacks)
+
+
+def _stacks(frames: Sequence[Frame], policy: Policy, common: list[Defect]) -> list[Diagnosis]:
+    """Volumes and cines of a series of slices."""
+    placed, unplaced = _placed(frames)
+    if not placed:
+        code, text = unplaced[0].fault or ("malformed-geometry", "")
+        return [Diagnosis(tuple(frames), (), (refused(code, "{error}", error=text), *common))]
+    if unplaced:
+        code, why = unplaced[0].fault or ("malformed-geometry", "")
+        text = "{error}; {n} of {all} slices have no place"
+        common.insert(0, mended(code, text, "left out", error=why, n=len(unplaced), all=len(frames)))
+    parts = take_apart(placed)
+    found = [_part(part, policy) for part in parts]
+    numbered = list({id(f.header): f.header for f in parts[0].frames}.values())
+    numbering = values.safely(lambda: values.number_defects(numbered))
+    first = replace(found[0], defects=(*found[0].defects, *numbering, *common))
+    others = [replace(f, defects=(*f.defects, *[d for d in common if d.remedy is None])) for f in found[1:]]
+    return [_judged(diagnosis, policy) for diagnosis in (first, *others)]
+
+
+def _placed(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """Frames with position, orientation and spacing, and those without."""
+    placed, unplaced = [], []
+    for frame in frames:
+        absent = [
+            name
+            for name, value in (
+                ("ImagePositionPatient", frame.position),
+                ("ImageOrientationPatient", frame.orientation),
+                ("PixelSpacing", frame.spacing),
             )
-        if header.text("PhotometricInterpretation") not in ("MONOCHROME2", ""):
-            kind = header.text("PhotometricInterpretation")
-            return (_refuse("monochrome1", "{file}: {kind} is not read; MONOCHROME2 is", file=name, kind=kind),)
-        if modality == "CT" and len(header.numbers("RescaleSlope") + header.numbers("RescaleIntercept")) != 2:
-            return (
-                _refuse("missing-rescale", "{file}: a CT slice without rescale has no Hounsfield units", file=name),
-            )
-        slope, shift = header.number("RescaleSlope", 1.0), header.number("RescaleIntercept", 0.0)
-        if not (0 < slope <= 1e4 and abs(shift) <= 1e6) or header.number("BitsStored", 16) > 32:
-            text = "{file}: rescale slope {slope:g} and intercept {shift:g} cannot be right"
-            return (_refuse("invalid-value", text, file=name, slope=slope, shift=shift),)
-        if modality == "CT" and header.text("RescaleType") not in ("", "HU"):
-            kind = header.text("RescaleType")
-            return (
-                _refuse("missing-rescale", "{file}: rescaled to {kind}, where a CT is in HU", file=name, kind=kind),
-            )
-    return ()
+            if value is None
+        ]
+        if frame.fault is not None:
+            unplaced.append(frame)
+        elif absent:
+            text = f"{frame.name}: {', '.join(absent)} absent: the slice has no place in the patient"
+            unplaced.append(replace(frame, fault=("malformed-geometry", text)))
+        else:
+            placed.append(frame)
+    return placed, unplaced
 
 
-def _sizes(headers: Sequence[SliceHeader]) -> tuple[Defect, ...]:
-    """Slices that differ from the others where all must be alike."""
-    same = (
-        ("mixed-size", "sizes", lambda h: (h.number("Rows", 0), h.number("Columns", 0))),
-        ("mixed-spacing", "pixel spacings", lambda h: tuple(round(s, 5) for s in h.numbers("PixelSpacing"))),
-        ("frame-of-reference", "frames of reference", lambda h: h.text("FrameOfReferenceUID")),
-        ("several-volumes", "echo times", lambda h: h.text("EchoTime")),
-    )
-    for code, what, value in same:
-        found = Counter(value(h) for h in headers)
-        if len(found) > 1:
-            usual = found.most_common(1)[0][0]
-            odd = next(h for h in headers if value(h) != usual)
-            return (
-                _refuse(
-                    code,
-                    "slices of different {what}: most have {usual}, {file} has {odd}",
-                    what=what, usual=str(usual), file=odd.file.name, odd=str(value(odd)),
-                ),
-            )  # fmt: skip
-    return ()
+def _part(part: Part, policy: Policy) -> Diagnosis:
+    """One volume or cine, its values judged and its slices laid."""
+    header = part.frames[0].header
+    modality = header.text("Modality")
+    defects = [*part.defects, *values.safely(lambda: values.rescale_defects(part.frames, modality))]
+    if any(d.fatal for d in defects):
+        return Diagnosis(part.frames, (), tuple(defects), localizer=part.localizer)
+    stacks: list[Stack] = []
+    for frames in part.times or (part.frames,):
+        stack, said = _laid(frames, policy)
+        defects += [d for d in said if d not in defects] if not part.times or not stacks else []
+        if stack is None:
+            defects += [d for d in said if d.fatal and d not in defects]
+            return Diagnosis(part.frames, (), tuple(defects), localizer=part.localizer)
+        stacks.append(stack)
+    try:
+        measured, more = _measuring(stacks, part, modality, policy)
+    except InputError as error:
+        measured, more = stacks, (refused("invalid-value", "{error}", error=str(error)),)
+    ordered = tuple(f for stack in measured for f in stack.frames)
+    return Diagnosis(ordered, tuple(measured), (*defects, *more), part.times_s, localizer=part.localizer)
 
 
-def _orientation(headers: Sequence[SliceHeader]) -> tuple[Defect, ...]:
-    """Slices turned against the first (a localizer in the series, say)."""
-    turns = np.asarray([_exactly(h, "ImageOrientationPatient", 6) for h in headers])
-    usual = np.median(turns, axis=0)
-    chord = 2 * np.sin(np.deg2rad(ORIENTATION_DEG) / 2)
-    off = np.maximum(np.linalg.norm(turns[:, :3] - usual[:3], axis=1), np.linalg.norm(turns[:, 3:] - usual[3:], axis=1))
-    if np.all(off <= chord):
+def _laid(frames: Sequence[Frame], policy: Policy) -> Laid:
+    try:
+        return lay(frames, policy)
+    except InputError as error:
+        return None, (refused("malformed-geometry", "{error}", error=str(error)),)
+
+
+def _measuring(
+    stacks: Sequence[Stack], part: Part, modality: str, policy: Policy
+) -> tuple[list[Stack], tuple[Defect, ...]]:
+    """Stacks that know what their values measure."""
+    frame = part.frames[0]
+    inverse = frame.header.text("PhotometricInterpretation") == "MONOCHROME1"
+    if modality == "PT":
+        found = uptake(part.frames, suv=policy.suv)
+        said = {**(found.said or {})}
+        stacks = [replace(s, quantity=found.quantity, factor=found.factor, said={**s.said, **said}) for s in stacks]
+        return stacks, (*found.defects, *_kept_monochrome1(inverse, "the uptake"))
+    if modality == "CT" and channels_of(frame.header) == 1:
+        kind = values.rescale_type(frame)
+        if kind not in ("", "HU"):
+            text = "{file}: rescaled to {kind}: no Hounsfield units are claimed"
+            return list(stacks), (noted("missing-rescale", text, file=frame.name, kind=kind),)
+        return [replace(s, quantity=Quantity.HU) for s in stacks], _kept_monochrome1(inverse, "the Hounsfield units")
+    if not inverse:
+        return list(stacks), ()
+    text = "MONOCHROME1: the smallest value is meant to be shown white"
+    defect = mended("monochrome1", text, "inverted, so that larger is brighter")
+    return [replace(s, inverted=True, said={**s.said, "inverted": "MONOCHROME1"}) for s in stacks], (defect,)
+
+
+def _kept_monochrome1(inverse: bool, what: str) -> tuple[Defect, ...]:
+    """Where values are calibrated, how they are shown does not change them."""
+    if not inverse:
         return ()
-    odd = headers[int(np.argmax(off))]
-    count = int(np.sum(off > chord))
-    text = "{count} of {all} slices are turned against the others ({file} by {degrees:.3g} degrees); a localizer?"
-    degrees = float(np.rad2deg(2 * np.arcsin(min(1.0, off.max() / 2))))
-    return (_refuse("mixed-orientation", text, count=count, all=len(headers), file=odd.file.name, degrees=degrees),)
-
-
-def _axes(header: SliceHeader) -> Float64[Array, "3 3"]:
-    """Unit directions in which slices, rows and columns of the array grow.
-
-    Raises: UnreadableFile for cosines that are not two perpendicular unit vectors.
-    """
-    cosines = np.asarray(_exactly(header, "ImageOrientationPatient", 6))
-    row, column = cosines[:3], cosines[3:]
-    if abs(np.linalg.norm(row) - 1) > 1e-2 or abs(np.linalg.norm(column) - 1) > 1e-2 or abs(row @ column) > 1e-2:
-        raise UnreadableFile(f"ImageOrientationPatient {cosines.tolist()} is not two perpendicular unit vectors")
-    row = row / np.linalg.norm(row)
-    column = column - row * (row @ column)
-    column /= np.linalg.norm(column)
-    return np.stack((np.cross(row, column), column, row), axis=1)
-
-
-def _stack(
-    ordered: Sequence[SliceHeader],
-    positions: Float64[Array, "n 3"],
-    along: Float64[Array, "n"],
-    axes: Float64[Array, "3 3"],
-    spacing: tuple[float, ...],
-) -> tuple[Defect, ...]:
-    """What is wrong with slices sorted along their normal: implausible sizes, duplicates, gaps, drift, tilt."""
-    low, high = _IMPLAUSIBLE_MM
-    if not all(low <= s <= high for s in spacing):
-        return (_refuse("implausible-spacing", "a pixel spacing of {a:g} x {b:g} mm", a=spacing[0], b=spacing[1]),)
-    if len(ordered) == 1:
-        thickness = ordered[0].number("SliceThickness", 0.0)
-        if thickness > high or thickness < 0:
-            return (_refuse("implausible-spacing", "a lone slice {a:g} mm thick", a=thickness),)
-        assumed = Message("a lone slice that does not state its thickness: 1 mm is assumed")
-        return () if thickness else (Defect("implausible-spacing", assumed, fatal=False),)
-    return _gaps(ordered, along) or _drift(ordered, positions, along, axes, min(spacing))
-
-
-def _gaps(ordered: Sequence[SliceHeader], along: Float64[Array, "n"]) -> tuple[Defect, ...]:
-    """Slices at one place, and distances that differ."""
-    gaps = np.diff(along)
-    usual = float(np.median(gaps))
-    tolerance = max(SPACING_MM, SPACING_SHARE * usual)
-    twice = np.flatnonzero(gaps <= SPACING_MM)
-    if twice.size:
-        at = int(twice[0])
-        text = "slice {b} ({fb}) repeats the place of slice {a} ({fa}), {z:.2f} mm along the stack; {n} such pairs"
-        return (
-            _refuse(
-                "duplicate-slice", text, a=at + 1, b=at + 2, fa=ordered[at].file.name, fb=ordered[at + 1].file.name,
-                z=float(along[at]), n=len(twice),
-            ),
-        )  # fmt: skip
-    off = np.flatnonzero(np.abs(gaps - usual) > tolerance)
-    if off.size:
-        at = int(off[np.argmax(np.abs(gaps[off] - usual))])
-        ratio = gaps[at] / usual
-        whole = abs(ratio - round(ratio)) * usual <= tolerance and round(ratio) > 1
-        code = "missing-slice" if whole else "uneven-spacing"
-        text = (
-            "{n} slice(s) missing between slice {a} ({fa}) and {b} ({fb}): {gap:.2f} mm apart, {usual:.2f} mm is usual"
-            if whole
-            else "uneven spacing: slices {a} ({fa}) and {b} ({fb}) are {gap:.3f} mm apart, {usual:.3f} mm is usual"
-        )
-        values = {"n": max(0, round(ratio) - 1)} if whole else {}
-        return (
-            _refuse(
-                code, text, a=at + 1, b=at + 2, fa=ordered[at].file.name, fb=ordered[at + 1].file.name,
-                gap=float(gaps[at]), usual=usual, **values,
-            ),
-        )  # fmt: skip
-    if not _IMPLAUSIBLE_MM[0] <= usual <= _IMPLAUSIBLE_MM[1]:
-        return (_refuse("implausible-spacing", "slices {a:g} mm apart", a=usual),)
-    return ()
-
-
-def _drift(
-    ordered: Sequence[SliceHeader],
-    positions: Float64[Array, "n 3"],
-    along: Float64[Array, "n"],
-    axes: Float64[Array, "3 3"],
-    pixel: float,
-) -> tuple[Defect, ...]:
-    """Slices that do not lie one above the other: one beside the line, or all along a tilted line."""
-    drift = (positions - positions[0]) @ axes[:, 1:]
-    line = np.outer(along - along[0], drift[-1] / (along[-1] - along[0]))
-    across = max(SPACING_MM, SPACING_SHARE * pixel)
-    if np.abs(drift - line).max() > across:
-        at = int(np.abs(drift - line).max(axis=1).argmax())
-        return (
-            _refuse(
-                "malformed-geometry", "slice {a} ({f}) lies {mm:.2f} mm beside the line of the others",
-                a=at + 1, f=ordered[at].file.name, mm=float(np.abs(drift - line).max()),
-            ),
-        )  # fmt: skip
-    if np.abs(drift).max() > across:
-        tilt = float(np.rad2deg(np.arctan2(np.linalg.norm(drift[-1]), along[-1] - along[0])))
-        return (_refuse("gantry-tilt", "the slices are sheared by {tilt:.1f} degrees (gantry tilt)", tilt=tilt),)
-    return ()
-
-
-def _thickness(header: SliceHeader) -> float:
-    """Extent of a lone slice."""
-    return header.number("SliceThickness", 1.0) or 1.0
-
-
-def _exactly(header: SliceHeader, keyword: str, count: int) -> tuple[float, ...]:
-    numbers = header.numbers(keyword)
-    if len(numbers) != count:
-        said = header.text(keyword) or "absent"
-        raise UnreadableFile(f"{header.file.name}: {keyword} needs {count} numbers; it is {said}")
-    return numbers
-
-
-def _refuse(code: str, template: str, **values: str | float) -> Defect:
-    return Defect(code, Message(template, values))
+    text = "MONOCHROME1: the smallest value is meant to be shown white"
+    return (mended("monochrome1", text, "{what} come from the rescale and are kept", what=what),)

@@ -123,7 +123,15 @@ def choose(case: Case, select: Select) -> tuple[tuple[Candidate, ...], Message |
 
 def choose_named(case: Case, uid: str) -> tuple[tuple[Candidate, ...], Message | None]:
     """Take the series `uid`, whatever the recipe would have taken."""
-    named = [s.uid == uid for s in case.series]
+    fitting = [s for s in case.series if s.key == uid] or [s for s in case.series if s.uid == uid and not s.localizer]
+    named = [s in fitting[:1] for s in case.series]
+    if len(fitting) > 1:
+        listed = _lines(fitting)
+        several = Message("{n} volumes have the UID {uid}; name one with --series:\n{listed}",
+                          {"n": len(fitting), "uid": uid, "listed": listed})  # fmt: skip
+        return tuple(
+            Candidate(s, chosen=False, reason=Message("fits as well as another")) for s in case.series
+        ), several
     said = {True: Message("named by the user"), False: Message("another series was named by the user")}
     candidates = tuple(Candidate(s, n, said[n]) for s, n in zip(case.series, named, strict=True))
     listed = _lines(case.series)
@@ -151,9 +159,7 @@ def _unfit(series: Series, select: Select) -> _Reason:
         return Message("{have} where {want} is wanted", {"have": series.modality, "want": " / ".join(wanted)})
     if fatal:
         return Message("cannot be trusted: {why}", {"why": fatal})
-    if series.channels != 1 and wanted:
-        return Message("a colour image")
-    odd = _image_type(series, select)
+    odd = _shape(series, select) or _image_type(series, select)
     if odd:
         return odd
     said = " ".join(_text(series.attributes.get(k)) for k in ("SequenceName", "ProtocolName")) + series.description
@@ -169,6 +175,15 @@ def _unfit(series: Series, select: Select) -> _Reason:
         if given != select.contrast:
             return Message("with contrast agent" if given else "without contrast agent")
     return _grid(series, select)
+
+
+def _shape(series: Series, select: Select) -> _Reason:
+    """What is not one grey volume."""
+    if series.localizer:
+        return Message("a localizer that was split off")
+    if series.frames > 1:
+        return Message("a cine of {n} frames where one volume is wanted", {"n": series.frames})
+    return Message("a colour image") if series.channels != 1 and select.modality else None
 
 
 def _image_type(series: Series, select: Select) -> _Reason:

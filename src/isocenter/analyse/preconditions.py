@@ -6,6 +6,9 @@ from isocenter.data.finding import Check, Verdict
 from isocenter.data.message import Message
 from isocenter.data.step import Settings
 
+_DOUBTFUL = ("orientation-unknown", "sform-qform", "unit-unknown", "implausible-spacing")
+"""Defects that leave open where the image lies, or how large it is."""
+
 
 class Orientation(Settings):
     """Settings of `orientation_known`: none."""
@@ -13,7 +16,7 @@ class Orientation(Settings):
 
 def orientation_known(subject: Subject, settings: Orientation) -> Analysis:
     """Review an image whose file leaves its orientation open, or contradicts itself about it."""
-    doubts = tuple(d.message for d in subject.series.defects if not d.fatal)
+    doubts = tuple(d.message for d in subject.series.defects if d.code in _DOUBTFUL)
     if not doubts:
         said = Message("The file states how the image lies in the patient.")
         return Analysis(checks=(Check("orientation_known", "stated", Verdict.ACCEPTED, said),))

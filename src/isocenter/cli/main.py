@@ -3,12 +3,15 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
 from isocenter.cli import show
+
+if TYPE_CHECKING:
+    from isocenter.acquire.policy import Policy as AcquirePolicy
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +32,24 @@ class Language(StrEnum):
     ZH = "zh"
 
 
+class Policy(StrEnum):
+    """What is done about defects."""
+
+    REPAIR = "repair"
+    STRICT = "strict"
+    REPORT = "report"
+
+
+PolicyOption = Annotated[
+    Policy,
+    Option(
+        "--policy",
+        help="Defects of a series: mend what can be mended and say so; refuse whatever is not right; or say all and "
+        "give no volume for an irregular stack.",
+    ),
+]
+Fill = Annotated[int, Option("--fill-gaps", min=0, max=100, help="Fill gaps of up to so many missing slices.")]
+Suv = Annotated[bool, Option("--suv/--no-suv", help="PET as SUV by body weight, or as the Bq/mL that it states.")]
 Lang = Annotated[Language, Option("--lang", help="Language of the report: English or Simplified Chinese.")]
 
 
@@ -59,6 +80,9 @@ def run(
     force: Annotated[bool, Option("--force", help="Do again what is done already.")] = False,
     lang: Lang = Language.EN,
     series: Annotated[str | None, Option(help="UID of the series to take, whatever the recipe would take.")] = None,
+    policy: PolicyOption = Policy.REPAIR,
+    fill_gaps: Fill = 1,
+    suv: Suv = True,
 ) -> None:
     """Run RECIPE on each of PATHS: report.html, report.json, masks and key images in OUT/<case>/.
 
@@ -77,9 +101,32 @@ def run(
                 force=force,
                 language=lang.value,
                 series=series,
+                policy=policy_of(policy, fill_gaps, suv=suv),
                 on_progress=tell,
             )
         show.results(found)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, Argument(help="A folder, a DICOM file, a DICOMDIR, a zip, or an image file.")],
+    json: Annotated[
+        bool, Option("--json", help="Print the same as JSON, and nothing else on standard output.")
+    ] = False,
+    policy: PolicyOption = Policy.REPAIR,
+    fill_gaps: Fill = 1,
+    suv: Suv = True,
+) -> None:
+    """Say what is in PATH and whether it can be trusted: every series with its verdict and every defect found.
+
+    `ok`: as it should be. `repaired`: something was mended, and what. `refused`: no volume is given, and why.
+    """
+    with show.failing_cleanly():
+        from isocenter.acquire.inspection import inspect as inspect_path
+
+        with show.progress() as tell:
+            found = inspect_path(path, policy=policy_of(policy, fill_gaps, suv=suv), on_progress=tell)
+        show.inspection(found, as_json=json)
 
 
 @app.command()
@@ -99,14 +146,25 @@ def demo(
 @app.command()
 def convert(
     path: Annotated[Path, Argument(help="A DICOM folder or an image file.")],
-    output: Annotated[Path, Option("--out", "-o", help="A file ending in .nii.gz, .nii or .nrrd.")],
-    series: Annotated[str | None, Option(help="UID of the series to write, where there are several.")] = None,
+    output: Annotated[Path, Option("--out", "-o", help="A file ending in .nii.gz, .nii, .nrrd, .seg.nrrd or .png.")],
+    series: Annotated[
+        str | None, Option(help="UID of the series to write, where there are several; or of a SEG or RTSTRUCT.")
+    ] = None,
+    frame: Annotated[int | None, Option(min=0, help="The frame of a cine to write, counted from 0.")] = None,
+    label: Annotated[str | None, Option(help="The one segment of a SEG or RTSTRUCT to write.")] = None,
+    policy: PolicyOption = Policy.REPAIR,
+    fill_gaps: Fill = 1,
+    suv: Suv = True,
 ) -> None:
-    """Write one volume of PATH as NIfTI or NRRD; it is read back with a second library before it is kept."""
+    """Write one volume of PATH, or the segments of a SEG or RTSTRUCT in it, as NIfTI, NRRD or PNG.
+
+    What was written is read back with a second library before it is kept.
+    """
     with show.failing_cleanly():
         from isocenter.pipeline.convert import convert as convert_volume
 
-        convert_volume(path, output, series=series)
+        chosen = policy_of(policy, fill_gaps, suv=suv)
+        convert_volume(path, output, series=series, frame=frame, label=label, policy=chosen)
         typer.echo(str(output))
 
 
@@ -140,6 +198,13 @@ def recipes_schema() -> None:
         from isocenter.recipe import json_schema
 
         typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def policy_of(mode: Policy, fill: int, *, suv: bool) -> "AcquirePolicy":
+    """The options as the library takes them."""
+    from isocenter.acquire.policy import Policy as AcquirePolicy
+
+    return AcquirePolicy(mode.value, fill, suv)
 
 
 def expanded(paths: list[str]) -> list[Path]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from isocenter.acquire.inspection import Inspection
+    from isocenter.data.case import Series
     from isocenter.pipeline.run import StudyResult
 
 BAD_INPUT = 2
@@ -81,6 +83,13 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         yield move
 
 
+def describe(series: "Series") -> str:
+    """One line about a series."""
+    from isocenter.data.case import describe as line
+
+    return line(series)
+
+
 def results(found: Sequence["StudyResult"]) -> None:
     """A line for each study: verdict and report on standard output, reasons on standard error; then the exit code."""
     for refused in dict.fromkeys(message for result in found for message in result.refused_files):
@@ -100,6 +109,27 @@ def results(found: Sequence["StudyResult"]) -> None:
         raise typer.Exit(BAD_INPUT)
     if usable < len(found):
         raise typer.Exit(SOME_FAILED)
+
+
+def inspection(found: "Inspection", *, as_json: bool) -> None:
+    """Every series with its verdict and defects on standard output; files that are part of none on standard error."""
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.as_json(), ensure_ascii=False, indent=2))
+        return
+    colours = {"ok": "green", "repaired": "yellow", "refused": "red"}
+    for series in found.series:
+        typer.secho(f"{series.verdict:9}", fg=colours[series.verdict], nl=False)
+        typer.echo(printable(describe(series).strip().removesuffix("(refused)").rstrip()))
+        for defect in series.defects:
+            typer.echo(printable(f"         {defect.code}: {defect.said}"))
+    for case in found.cases:
+        for result in case.results:
+            names = ", ".join(result.names[:8]) + (" ..." if len(result.names) > 8 else "")
+            typer.echo(printable(f"result   {result.uid}  {result.kind}  {names}"))
+    for refused in found.files_refused:
+        say(f"  not used: {refused.message}", colour="yellow")
 
 
 def demonstration(result: "StudyResult") -> None:

@@ -18,6 +18,7 @@ class Feature:
         definition: where it is defined: `"IBSI:RNU0"`, or a sentence.
         label: the region's name.
         missing: why there is no value.
+        not_measured: share of the region's voxels that no scanner measured (filled over a missing slice, padding).
 
     Raises: InputError for a value without a number and without a reason, or with both.
     """
@@ -28,6 +29,7 @@ class Feature:
     definition: str
     label: str
     missing: str = ""
+    not_measured: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.value is None) != bool(self.missing):

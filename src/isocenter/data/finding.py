@@ -17,6 +17,7 @@ class Finding:
         interval: lower and upper end, where there is one; `method` says what it means.
         method: how value and interval were obtained.
         evidence: names of the label maps that show it.
+        not_measured: share of that evidence's voxels that no scanner measured.
     """
 
     statement: Message
@@ -25,6 +26,7 @@ class Finding:
     interval: tuple[float, float] | None
     method: Message
     evidence: tuple[str, ...] = ()
+    not_measured: float = 0.0
 
 
 class Verdict(StrEnum):

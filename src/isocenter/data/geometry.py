@@ -20,6 +20,8 @@ class Space(StrEnum):
     """The patient's LPS millimetres."""
     DETECTOR = "detector"
     """Millimetres on a projection's detector, not in the patient."""
+    PLANE = "plane"
+    """Millimetres in the image's own plane, whose place in the patient is unknown (ultrasound)."""
     SLIDE = "slide"
     """Millimetres on a microscope slide."""
     PIXELS = "pixels"

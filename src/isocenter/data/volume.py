@@ -9,7 +9,7 @@ from isocenter.data.geometry import Geometry, Space
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Step
 from isocenter.errors import GeometryError, UnitError
-from isocenter.types import Array, Grid, Voxels
+from isocenter.types import Array, Grid, Mask, Voxels
 
 
 class Quantity(StrEnum):
@@ -18,6 +18,7 @@ class Quantity(StrEnum):
     ARBITRARY = "arbitrary"
     HU = "HU"
     SUV = "SUV"
+    ACTIVITY = "Bq/mL"
     OPTICAL_DENSITY = "optical density"
     PROBABILITY = "probability"
 
@@ -41,6 +42,7 @@ class Volume:
         geometry: where they lie; its shape is the last three of `voxels`.
         quantity: what they measure. A step that breaks the unit sets ARBITRARY.
         history: what was done, first to last.
+        not_measured: voxels that no scanner measured: interpolated over a missing slice, or outside the field of view.
 
     Raises: GeometryError where voxels and grid differ, or voxels are not real numbers.
     """
@@ -49,6 +51,7 @@ class Volume:
     geometry: Geometry
     quantity: Quantity = Quantity.ARBITRARY
     history: tuple[Step, ...] = ()
+    not_measured: Mask | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         voxels = np.asarray(self.voxels)
@@ -62,6 +65,14 @@ class Volume:
                 f"voxels are (channels, *{self.geometry.shape}) on this grid; got an array of shape {voxels.shape}"
             )
         object.__setattr__(self, "voxels", frozen_array(voxels))
+        if self.not_measured is not None:
+            mask = np.asarray(self.not_measured)
+            if mask.dtype != np.bool_ or mask.shape != self.geometry.shape:
+                raise GeometryError(
+                    f"the mask of what was not measured is boolean on the grid {self.geometry.shape}; "
+                    f"got {mask.dtype} of shape {mask.shape}"
+                )
+            object.__setattr__(self, "not_measured", frozen_array(mask))
 
     @property
     def channels(self) -> int:
@@ -87,8 +98,15 @@ class Volume:
         voxels: Voxels | Grid | None = None,
         geometry: Geometry | None = None,
         quantity: Quantity | None = None,
+        not_measured: Mask | None = None,
     ) -> "Volume":
-        """A new volume, one step longer. A three-dimensional `voxels` is taken as one channel."""
+        """A new volume, one step longer. A three-dimensional `voxels` is taken as one channel.
+
+        Raises: GeometryError for a step onto another grid that forgets which voxels were not measured.
+        """
+        moved = geometry is not None and self.geometry.distance_to(geometry) > 1e-6
+        if self.not_measured is not None and not_measured is None and moved:
+            raise GeometryError(f"{step.name} changes the grid and must say where its voxels were not measured")
         if voxels is not None and voxels.ndim == 3:
             voxels = voxels[None]
         return replace(
@@ -97,6 +115,7 @@ class Volume:
             geometry=geometry or self.geometry,
             quantity=quantity or self.quantity,
             history=(*self.history, step),
+            not_measured=self.not_measured if not_measured is None else not_measured,
         )
 
     def require_quantity(self, quantity: Quantity) -> None:
@@ -121,6 +140,7 @@ class Volume:
             ("axes grow towards", " ".join(self.geometry.axis_letters)),
             ("space", self.geometry.space.value),
             ("values", f"{low:g} to {high:g} ({self.quantity}, {self.voxels.dtype})"),
+            ("not measured", "-" if self.not_measured is None else f"{self.not_measured.mean():.2%} of the voxels"),
             ("history", " > ".join(s.name for s in self.history) or "-"),
         ]
         return html_table("Volume", rows)

@@ -1,30 +1,31 @@
-"""Single-frame DICOM images: headers, and the voxels of slices whose order is known."""
+"""DICOM images: planes whose place is known become a volume, or a cine of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.pixels.processing import apply_modality_lut
 
+from isocenter.data.cine import Cine
 from isocenter.data.geometry import Geometry
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
-from isocenter.errors import UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.errors import TruncatedPixels, UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.formats.dicom_frames import PRIVATE, Frame
+from isocenter.formats.dicom_header import Header, Wanted, syntax_name
+from isocenter.formats.dicom_header import read_header as read_elements
+from isocenter.formats.dicom_pixels import channels_of, in_threads, read_planes, require_pixels, stored_dtype
 from isocenter.formats.header import within_budget
 from isocenter.formats.quiet import quiet
-from isocenter.types import Array
+from isocenter.types import Array, Float64, Mask
 
 ATTRIBUTES = (
     "ImageType", "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence", "SequenceVariant",
     "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime", "EchoTrainLength", "FlipAngle",
     "MagneticFieldStrength", "SliceThickness", "ConvolutionKernel", "KVP", "ContrastBolusAgent", "BodyPartExamined",
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "SeriesNumber", "AcquisitionDate", "PatientPosition",
+    "ViewPosition", "Laterality", "ImageLaterality", "Units", "DecayCorrection",
 )  # fmt: skip
 """What a series is chosen by and judged by; by DICOM keyword, from its first slice."""
 
@@ -36,218 +37,375 @@ IDENTITY = (
 _GRID = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
     "InstanceNumber", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
-    "RescaleSlope", "RescaleIntercept", "RescaleType", "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated",
-    "BitsStored", "PixelRepresentation", "NumberOfFrames",
+    "SpacingBetweenSlices", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelSpacingCalibrationType",
+    "EstimatedRadiographicMagnificationFactor", "SequenceOfUltrasoundRegions", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_WANTED = [Tag(keyword) for keyword in (*ATTRIBUTES, *IDENTITY, *_GRID)]
+_PIXELS = (
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "PhotometricInterpretation",
+    "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit", "RedPaletteColorLookupTableDescriptor",
+)  # fmt: skip
+_APART = (
+    "EchoNumbers", "AcquisitionNumber", "TemporalPositionIdentifier", "TriggerTime", "FrameReferenceTime",
+    "DiffusionBValue", "DiffusionGradientOrientation", *PRIVATE,
+)  # fmt: skip
+_TIMES = (
+    "StudyTime", "SeriesDate", "SeriesTime", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime",
+    "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "PatientWeight", "StudyID",
+    "RadiopharmaceuticalInformationSequence", "7053,0010",
+)  # fmt: skip
+_WANTED = Wanted((*ATTRIBUTES, *IDENTITY, *_GRID, *_PIXELS, *_APART, *_TIMES))
 
 
-@dataclass(frozen=True)
-class SliceHeader:
-    """One image file before its pixels: the elements that geometry, selection and reading need."""
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Planes and the grid that they become.
 
-    file: Path
-    elements: Dataset
-    transfer_syntax: UID
-    size_bytes: int
-
-    def text(self, keyword: str) -> str:
-        """The element as text, several values joined by a backslash; empty if absent."""
-        value = self._value(keyword)
-        if isinstance(value, (MultiValue, list)):
-            return "\\".join(str(v) for v in value)
-        return "" if value is None else str(value).strip()
-
-    def numbers(self, keyword: str) -> tuple[float, ...]:
-        """The element as numbers; empty if absent.
-
-        Raises: UnreadableFile where it is not numbers.
-        """
-        value = self._value(keyword)
-        if value is None or value == "":
-            return ()
-        try:
-            many = value if isinstance(value, (MultiValue, list)) else [value]
-            numbers = tuple(float(v) for v in many)
-        except (TypeError, ValueError) as error:
-            raise UnreadableFile(f"{self.file.name}: {keyword} is {value!r}, not numbers") from error
-        if not np.all(np.isfinite(numbers)):
-            raise UnreadableFile(f"{self.file.name}: {keyword} is {value!r}, not finite")
-        return numbers
-
-    def number(self, keyword: str, default: float) -> float:
-        """The element's first number, or `default` if absent."""
-        return next(iter(self.numbers(keyword)), default)
-
-    def _value(self, keyword: str) -> Any:
-        try:
-            with quiet():
-                return self.elements.get(keyword)
-        except Exception as error:  # pydicom converts on access and raises what its parts raise
-            raise UnreadableFile(
-                f"{self.file.name}: the element {keyword} cannot be read ({cause_of(error)})"
-            ) from error
-
-
-@quiet()
-def read_header(path: Path) -> SliceHeader:
-    """Header of one DICOM file, pixels untouched.
-
-    Raises: UnreadableFile where it is not DICOM, truncated before its pixels, or not an image.
+    Args:
+        frames: the measured planes, in the order of the grid.
+        geometry: of the result.
+        weights: for a repaired grid, `d n`: how much of each measured plane goes into each slice; None where the
+            planes are the slices.
+        shifts: for a tilted stack, `n 2`: rows and columns by which each plane is moved into the grid.
+        not_measured: slices (by index) that hold interpolated voxels.
+        quantity: what the rescaled values measure.
+        factor: of each plane, turns rescaled values into `quantity`; None where they are it.
+        inverted: MONOCHROME1 turned into MONOCHROME2.
+        said: what the history tells of how it was put together.
     """
-    _refuse_deflated(path)
-    try:
-        with path.open("rb") as stream:
-            dataset = dcmread(stream, stop_before_pixels=True, specific_tags=_WANTED, force=True)
-            rest = path.stat().st_size - stream.tell()
-        meta = dataset.__dict__.get("file_meta", {})
-        syntax, kind = meta.get("TransferSyntaxUID"), meta.get("MediaStorageSOPClassUID")
-    except Exception as error:
-        raise UnreadableFile(f"{path.name}: not a readable DICOM file ({cause_of(error)})") from error
-    header = SliceHeader(path, dataset, UID(syntax or "1.2.840.10008.1.2"), path.stat().st_size)
-    if kind == MediaStorageDirectoryStorage:
-        raise UnsupportedFormat(f"{path.name}: a DICOMDIR is a table of contents; give the folder with the images")
-    if not header.text("SOPClassUID") or not header.text("SeriesInstanceUID"):
+
+    frames: tuple[Frame, ...]
+    geometry: Geometry
+    weights: Float64[Array, "d n"] | None = None
+    shifts: Float64[Array, "n 2"] | None = None
+    not_measured: tuple[int, ...] = ()
+    quantity: Quantity = Quantity.ARBITRARY
+    factor: float | None = None
+    inverted: bool = False
+    said: Mapping[str, Json] = field(default_factory=dict)
+
+
+def read_header(path: Path, *, marked: bool = False) -> Header | None:
+    """Header of one DICOM image, pixels untouched.
+
+    Args:
+        path: the file.
+        marked: give None for a file without the mark `DICM`, whatever it is.
+    Raises: UnreadableFile where it is not DICOM, is truncated, or is no object of a series.
+    """
+    header = read_elements(path, _WANTED, marked=marked)
+    if header is None:
+        return None
+    if not header.has("SOPClassUID") or not header.has("SeriesInstanceUID"):
         raise UnreadableFile(f"{path.name}: not a DICOM image (no SOP Class or Series Instance UID); is it truncated?")
-    _require_pixels(header, rest)
+    if header.has("Rows"):
+        try:
+            require_pixels(header)
+        except TruncatedPixels as error:
+            raise TruncatedPixels(str(error), header.text("SeriesInstanceUID")) from None
     return header
 
 
-def _refuse_deflated(path: Path) -> None:
-    """A deflated data set is inflated whole when it is opened, however large it claims to be."""
-    with path.open("rb") as stream:
-        meta = stream.read(1024)[128:]
-    if DeflatedExplicitVRLittleEndian.encode() in meta:
-        raise UnsupportedFormat(f"{path.name}: deflated DICOM is not read; inflate it first (dcmtk: dcmconv +te)")
-
-
-def _require_pixels(header: SliceHeader, rest: int) -> None:
-    """Refuse an image that is cut off before or in its pixels, before it is taken for a slice.
-
-    `rest` is how many bytes of the file follow the last element read. Compressed pixels are judged when decoded.
-    """
-    rows, columns = (header.number(keyword, 0) for keyword in ("Rows", "Columns"))
-    if not rows or not columns or not header.transfer_syntax.is_transfer_syntax:
-        return
-    stored = rows * columns * header.number("BitsAllocated", 16) / 8 * header.number("SamplesPerPixel", 1)
-    if rest < (1 if header.transfer_syntax.is_compressed else stored):
-        raise UnreadableFile(f"{header.file.name}: truncated: {rest} bytes follow its header; copy the file again")
-
-
-@quiet()
-def attributes_of(header: SliceHeader) -> dict[str, Json]:
+def attributes_of(header: Header) -> dict[str, Json]:
     """Acquisition parameters as plain data: numbers, text, or lists of them."""
     found: dict[str, Json] = {}
     for keyword in ATTRIBUTES:
-        value = header._value(keyword)  # noqa: SLF001
-        if value is None or value == "":
-            continue
-        if isinstance(value, (MultiValue, list)):
-            found[keyword] = [_plain(v) for v in value]
-        else:
-            found[keyword] = _plain(value)
+        values = [_plain(value, keyword) for value in header.values(keyword)]
+        if values and values != [""]:
+            found[keyword] = values[0] if len(values) == 1 else values
     return found
 
 
-def value_dtype(headers: Sequence[SliceHeader]) -> np.dtype[Any]:
-    """The smallest type that holds all rescaled values exactly; float32 where the rescale is no integer shift."""
-    lows, highs = [], []
-    for header in headers:
-        slope, shift = header.number("RescaleSlope", 1.0), header.number("RescaleIntercept", 0.0)
-        if slope != 1.0 or not float(shift).is_integer():
-            return np.dtype(np.float32)
-        bits = int(header.number("BitsStored", header.number("BitsAllocated", 16)))
-        signed = header.number("PixelRepresentation", 0) == 1
-        lows.append((-(2 ** (bits - 1)) if signed else 0) + shift)
-        highs.append((2 ** (bits - 1) if signed else 2**bits) - 1 + shift)
-    low, high = min(lows), max(highs)
-    for kind in (np.uint8, np.int16, np.uint16, np.int32):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return np.dtype(kind)
-    return np.dtype(np.float32)
+_WORDS = {"SeriesDescription", "ProtocolName", "SequenceName", "Manufacturer", "SoftwareVersions", "AcquisitionDate",
+          "ConvolutionKernel", "ManufacturerModelName", "BodyPartExamined", "ContrastBolusAgent"}  # fmt: skip
+
+
+def _plain(value: str, keyword: str) -> Json:
+    if keyword in _WORDS:
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return (int(number) if number.is_integer() else number) if abs(number) < 1e15 else value
 
 
 @quiet()
-def read(headers: Sequence[SliceHeader], geometry: Geometry) -> Volume:
-    """Voxels of slices in the order given, rescaled.
+def read(stack: Stack) -> Volume:
+    """Voxels of a stack, rescaled, on its grid.
 
-    Args:
-        headers: one for each slice, first slice of the grid first.
-        geometry: where they lie.
     Raises: UnreadableFile for pixels that are truncated or cannot be decoded; UnsupportedFormat where a decoder is
         missing.
     """
-    dtype = value_dtype(headers)
-    within_budget(
-        int(np.prod(geometry.shape)) * dtype.itemsize, 2**62, what=headers[0].file.parent.name, compressed=False
-    )
-    voxels = np.empty(geometry.shape, dtype)
-    for index, header in enumerate(headers):
-        stored = _stored_pixels(header, geometry.shape[1:])
-        slope, shift = header.number("RescaleSlope", 1.0), header.number("RescaleIntercept", 0.0)
-        if dtype.kind == "f":
-            np.multiply(stored, slope, out=voxels[index], casting="unsafe")
-            voxels[index] += shift
+    first = stack.frames[0].header
+    voxels = _values(stack)
+    said = {"slices": len(stack.frames), "rescale": any(f.rescale for f in stack.frames), **stack.said}
+    padding = _padding(voxels, stack)
+    voxels = np.moveaxis(voxels, 1, 0) if voxels.shape[1] > 1 else voxels.reshape(1, -1, *voxels.shape[2:])
+    filled = padding
+    if stack.weights is not None or stack.shifts is not None:
+        voxels, filled = _regular(voxels, padding, stack)
+    if padding is not None:
+        said["padded_voxels"] = int(np.count_nonzero(padding))
+    if filled is not None and not filled.any():
+        filled = None
+    step = Step("acquire.dicom", said, {"transfer_syntax": syntax_name(first.syntax)})
+    return Volume(voxels, stack.geometry, stack.quantity, (step,), not_measured=filled)
+
+
+def read_cine(stacks: Sequence[Stack], times_s: tuple[float, ...] | None) -> Cine:
+    """Volumes of one grid, one after the other in time."""
+    first = read(stacks[0])
+    frames = np.empty((len(stacks), *first.voxels.shape), first.voxels.dtype)
+    frames[0] = first.voxels
+    for at, stack in enumerate(stacks[1:], start=1):
+        voxels = read(stack).voxels
+        if voxels.dtype != frames.dtype:
+            frames = frames.astype(np.result_type(frames.dtype, voxels.dtype))
+        frames[at] = voxels
+    return Cine(frames, first.geometry, times_s, first.quantity, first.history)
+
+
+def read_frames(stack: Stack, times_s: tuple[float, ...] | None) -> Cine:
+    """A cine of single planes: the frames of `stack`, on the grid of one."""
+    volume = read(stack)
+    frames = np.moveaxis(volume.voxels, 1, 0)[:, :, None]
+    d, h, w = volume.geometry.shape
+    geometry = volume.geometry.crop((0, 0, 0), (1, h, w)) if d > 1 else volume.geometry
+    return Cine(np.ascontiguousarray(frames), geometry, times_s, volume.quantity, volume.history)
+
+
+def _values(stack: Stack) -> Array:
+    """Rescaled pixels `n c h w` of the measured planes; memory is asked for only after the claims are checked."""
+    frames = stack.frames
+    header = frames[0].header
+    types = {stored_dtype(f.header) for f in _one_for_each_file(frames)}
+    dtype = types.pop() if len(types) == 1 else np.dtype(np.int64)
+    rows, columns = frames[0].shape
+    shape = (len(frames), channels_of(header), rows, columns)
+    within_budget(int(np.prod(shape)) * dtype.itemsize, 1 << 62, what=header.file.parent.name, compressed=False)
+    planes = np.empty(shape, dtype)
+    whole = _whole_shifts(stack) if not types else None
+    shift = _Shift(planes, whole) if whole is not None else None
+
+    def then(at: int) -> None:
+        if stack.inverted:
+            _invert(planes[at], frames[at].header)
+        if shift is not None:
+            shift.one(at)
+
+    if types:
+        for at, frame in enumerate(frames):
+            plane = np.empty((1, *shape[1:]), stored_dtype(frame.header))
+            read_planes([frame], plane)
+            if stack.inverted:
+                _invert(plane[0], frame.header)
+            planes[at] = plane[0]
+    else:
+        read_planes(frames, planes, then)
+    return _rescaled(planes, stack) if shift is None else shift.result()
+
+
+def _one_for_each_file(frames: Sequence[Frame]) -> list[Frame]:
+    return list({id(f.header): f for f in frames}.values())
+
+
+def _invert(plane: Array, header: Header) -> None:
+    """The brightest stored value becomes the darkest."""
+    bits = int(header.number("BitsStored", 8 * plane.dtype.itemsize))
+    ends = (1 << bits) - 1 if plane.dtype.kind == "u" else -1
+    np.subtract(plane.dtype.type(ends), plane, out=plane)
+
+
+def _whole_shifts(stack: Stack) -> list[int] | None:
+    """The whole number to add to each plane, where rescaling is no more than that."""
+    if stack.frames[0].header.has("ModalityLUTSequence") or stack.factor not in (None, 1.0):
+        return None
+    scale = [f.rescale or (1.0, 0.0) for f in stack.frames]
+    if all(s == 1.0 and b.is_integer() and abs(b) < 2**30 for s, b in scale):
+        return [int(b) for _, b in scale]
+    return None
+
+
+class _Shift:
+    """Whole numbers added in place, plane by plane, in the stored width.
+
+    A sum may wrap on the way, and is right again when its bits are read with the sign that fits; where none of that
+    width fits, it is taken back and made in a wider type.
+    """
+
+    def __init__(self, planes: Array, shifts: Sequence[int]) -> None:
+        self.planes, self.shifts = planes, shifts
+        self.width = planes.dtype.itemsize
+        self.raw = planes.view(f"u{self.width}")
+        self.ends: list[tuple[int, int]] = [(0, 0)] * len(planes)
+
+    def one(self, at: int) -> None:
+        """Note the plane's ends and add its number."""
+        plane, shift = self.planes[at], self.shifts[at]
+        self.ends[at] = int(plane.min()) + shift, int(plane.max()) + shift
+        self._add(at, shift)
+
+    def _add(self, at: int, number: int) -> None:
+        if number:
+            wrapped = self.raw.dtype.type(number & ((1 << 8 * self.width) - 1))
+            np.add(self.raw[at], wrapped, out=self.raw[at])
+
+    def result(self) -> Array:
+        """The sums, in the smallest type of at least the stored width that holds them."""
+        low, high = min(e[0] for e in self.ends), max(e[1] for e in self.ends)
+        for kind in (["u1"] if self.width == 1 else []) + ["i2", "u2", "i4"]:
+            holds = np.iinfo(np.dtype(kind))
+            if np.dtype(kind).itemsize >= self.width and holds.min <= low and high <= holds.max:
+                break
         else:
-            np.add(stored, int(shift), out=voxels[index], casting="unsafe", dtype=np.int64)
-    voxels = _narrowed(voxels)
-    first = headers[0]
-    is_ct = first.text("Modality") == "CT"
-    step = Step(
-        "acquire.dicom",
-        {"slices": len(headers), "rescale": bool(first.numbers("RescaleSlope"))},
-        {"transfer_syntax": first.transfer_syntax.name},
-    )
-    return Volume(voxels[None], geometry, Quantity.HU if is_ct else Quantity.ARBITRARY, (step,))
+            kind = "f8"
+        if np.dtype(kind).itemsize == self.width:
+            return self.raw.view(kind)
+        out = np.empty(self.planes.shape, kind)
+
+        def widened(at: int) -> None:
+            self._add(at, -self.shifts[at])
+            np.add(
+                self.planes[at],
+                self.shifts[at],
+                out=out[at],
+                dtype=np.int64 if kind != "f8" else None,
+                casting="unsafe",
+            )
+
+        in_threads(widened, len(out))
+        return out
 
 
-def _narrowed(voxels: Array) -> Array:
-    """In 16 bits where the values allow it: headers announce more than scanners use."""
-    if voxels.dtype == np.int32 and np.iinfo(np.int16).min <= voxels.min() and voxels.max() <= np.iinfo(np.int16).max:
-        return voxels.astype(np.int16)
-    return voxels
+def _rescaled(planes: Array, stack: Stack) -> Array:
+    """Stored values as what they measure, through a table or as float32."""
+    frames = stack.frames
+    if frames[0].header.has("ModalityLUTSequence"):
+        return _through_lut(planes, stack)
+    factor = 1.0 if stack.factor is None else stack.factor
+    out = np.empty(planes.shape, np.float32)
+
+    def one(at: int) -> None:
+        slope, intercept = frames[at].rescale or (1.0, 0.0)
+        np.multiply(planes[at], slope * factor, out=out[at], casting="unsafe")
+        if intercept:
+            out[at] += np.float32(intercept * factor)
+
+    in_threads(one, len(frames))
+    return out
 
 
-def _stored_pixels(header: SliceHeader, shape: tuple[int, int]) -> Array:
-    claimed = shape[0] * shape[1] * int(header.number("BitsAllocated", 16)) // 8
-    if not header.transfer_syntax.is_compressed:
-        within_budget(claimed, header.size_bytes, what=header.file.name, compressed=False)
-    try:
-        dataset = dcmread(header.file, force=True)
-        if "file_meta" in dataset.__dict__ and "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = header.transfer_syntax
-        _require_length(header, dataset)
-        stored = np.asarray(dataset.pixel_array)
-    except RuntimeError as error:  # pydicom: "Unable to decompress ... because all plugins are missing dependencies"
-        if "missing dependencies" in str(error):
-            raise UnsupportedFormat(
-                f"{header.file.name}: no installed package decodes {header.transfer_syntax.name}; decompress it first "
-                f"(dcmtk: dcmdjpeg), or install one that does: {cause_of(error)}"
-            ) from error
-        raise UnreadableFile(f"{header.file.name}: its pixels cannot be decoded ({cause_of(error)})") from error
-    except UnreadableFile:
-        raise
-    except Exception as error:
-        raise UnreadableFile(
-            f"{header.file.name}: its pixels cannot be read ({cause_of(error)}); is the file truncated? copy it again"
-        ) from error
-    if stored.shape != shape:
-        raise UnreadableFile(f"{header.file.name}: {shape} pixels were announced, {stored.shape} were stored")
-    return stored
+def _through_lut(planes: Array, stack: Stack) -> Array:
+    """Values through the Modality LUT (PS3.3 C.11.1)."""
+    out = np.empty(planes.shape, np.float32)
+    for at, frame in enumerate(stack.frames):
+        try:
+            out[at] = apply_modality_lut(planes[at], frame.header.dataset())
+        except UnreadableFile:
+            raise
+        except Exception as error:
+            raise UnreadableFile(f"{frame.name}: its modality LUT cannot be applied ({cause_of(error)})") from error
+    return out
 
 
-def _require_length(header: SliceHeader, dataset: Dataset) -> None:
-    """Refuse uncompressed pixels that are more or fewer than the header says: its sizes are then wrong."""
-    if header.transfer_syntax.is_compressed:
-        return
-    announced = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    if len(dataset.PixelData) not in (announced, announced + announced % 2):
-        raise UnreadableFile(
-            f"{header.file.name}: {announced} bytes of pixels were announced, {len(dataset.PixelData)} are stored"
-        )
+AIR_HU = -1024
+"""What padded voxels of a CT are set to: nothing is less dense, and scanners pad with values far below."""
 
 
-def _plain(value: Any) -> Json:
-    if isinstance(value, (int, float)) and np.isfinite(float(value)):
-        return int(value) if float(value).is_integer() else float(value)
-    return str(value)
+def _padding(voxels: Array, stack: Stack) -> Mask | None:
+    """Voxels outside a CT's field of view, padded with a value below air; they are set to air.
+
+    Padding that is also a possible measurement (0 stored is air in many CTs, background in an MR) stays as it is.
+    """
+    header = stack.frames[0].header
+    pad = header.numbers("PixelPaddingValue")
+    if stack.quantity is not Quantity.HU or not pad:
+        return None
+    value, limit = pad[0], header.number("PixelPaddingRangeLimit", pad[0])
+    slope, intercept = stack.frames[0].rescale or (1.0, 0.0)
+    if header.number("PixelRepresentation", 0) == 1:
+        value, limit = (v - 65536 if v > 32767 else v for v in (value, limit))
+    low, high = sorted((value * slope + intercept, limit * slope + intercept))
+    if high >= AIR_HU or float(voxels.min()) > high:
+        return None
+    mask = np.asarray((voxels >= low) & (voxels <= high))[:, 0]
+    if not mask.any():
+        return None
+    voxels[:, 0][mask] = AIR_HU
+    return mask
+
+
+def _regular(voxels: Array, padding: Mask | None, stack: Stack) -> tuple[Array, Mask]:
+    """Measured planes `c n h w` on the stack's grid, linearly; which voxels no plane measured."""
+    n = voxels.shape[1]
+    shape = stack.geometry.shape
+    ground = AIR_HU if stack.quantity is Quantity.HU else float(voxels.min())
+    out = np.empty((voxels.shape[0], *shape), voxels.dtype)
+    missing = np.zeros(shape, np.bool_)
+    weights = np.eye(n) if stack.weights is None else stack.weights
+    moved: dict[int, tuple[Array, Array]] = {}
+    for at in range(shape[0]):
+        used = [int(i) for i in np.flatnonzero(weights[at])]
+        for i in [i for i in moved if i < used[0]]:
+            del moved[i]
+        for i in used:
+            if i not in moved:
+                pad = None if padding is None else padding[i]
+                moved[i] = _moved(voxels[:, i], pad, stack, i, ground)
+        plane = np.sum([weights[at, i] * moved[i][0] for i in used], axis=0)
+        missing[at] = np.any([moved[i][1] for i in used], axis=0)
+        plane[:, missing[at]] = ground  # nothing between something and nothing
+        out[:, at] = np.rint(plane) if out.dtype.kind in "iu" else plane
+    missing[list(stack.not_measured)] = True
+    return out, missing
+
+
+def _moved(plane: Array, padding: Array | None, stack: Stack, at: int, ground: float) -> tuple[Array, Array]:
+    """A plane `c h w` moved within the grid by a part of a pixel, and where it holds nothing."""
+    empty = np.zeros(plane.shape[1:], np.bool_) if padding is None else padding
+    if stack.shifts is None:
+        return plane.astype(np.float64), empty
+    out = np.full((plane.shape[0], *stack.geometry.shape[1:]), ground, np.float64)
+    none = np.ones(stack.geometry.shape[1:], np.bool_)
+    whole = np.floor(stack.shifts[at]).astype(int)
+    part = stack.shifts[at] - whole
+    for axis in (0, 1):
+        if part[axis] > 1e-3:
+            plane, empty = _between(plane, empty, axis, float(part[axis]))
+            whole[axis] += 1
+    h, w = plane.shape[1:]
+    inside = (slice(whole[0], whole[0] + h), slice(whole[1], whole[1] + w))
+    out[:, inside[0], inside[1]] = plane
+    none[inside] = empty
+    return out, none
+
+
+def _between(plane: Array, empty: Array, axis: int, part: float) -> tuple[Array, Array]:
+    """Values a part of a pixel before each pixel but the first, linearly along rows (0) or columns (1)."""
+    here, before = (plane[:, 1:], plane[:, :-1]) if axis == 0 else (plane[:, :, 1:], plane[:, :, :-1])
+    missing = (empty[1:] | empty[:-1]) if axis == 0 else (empty[:, 1:] | empty[:, :-1])
+    return here * (1 - part) + before * part, missing
+
+
+PIXEL_KINDS = ("PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
+               "RedPaletteColorLookupTableDescriptor")  # fmt: skip
+"""What `require_readable` looks at."""
+
+
+def require_readable(header: Header) -> None:
+    """Refuse pixels of a kind that is not read, before they are asked for.
+
+    Raises: UnsupportedFormat.
+    """
+    kind = header.text("PhotometricInterpretation")
+    known = ("MONOCHROME1", "MONOCHROME2", "", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLOR")
+    if kind not in known or channels_of(header) not in (1, 3):
+        samples = int(header.number("SamplesPerPixel", 1))
+        raise UnsupportedFormat(f"{header.file.name}: {samples} samples of {kind} a pixel are not read")
+    stored_dtype(header)
+    allocated = header.number("BitsAllocated", 16)
+    stored = header.number("BitsStored", allocated)
+    if not 1 <= stored <= allocated:
+        raise UnreadableFile(f"{header.file.name}: {stored:g} bits stored of {allocated:g} allocated cannot be")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from isocenter.data.concepts import CodedConcept, concepts_of
+from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap, present_values
 from isocenter.errors import UnsupportedFormat, cause_of
 from isocenter.formats.quiet import quiet
@@ -45,34 +47,81 @@ class Origin:
 
 
 @quiet()
-def write(labels: LabelMap, path: Path, *, name: str, sources: Sequence[Path], origin: Origin) -> None:
+def write(
+    labels: LabelMap, path: Path, *, name: str, sources: Sequence[Path], origin: Origin, slice_by_slice: bool = True
+) -> None:
     """Write a label map as a binary DICOM SEG.
 
     Args:
-        labels: on the grid of the source series.
+        labels: on the grid of the source series, or on the regular grid that the series was brought onto.
         path: the file to write.
         name: of the label map; becomes the series description.
         sources: the source series' files in slice order.
         origin: recipe and version.
+        slice_by_slice: each slice of the grid is one of the sources; else frames are placed by position, and the
+            header says that the grid is not the source's own.
     Raises: UnsupportedFormat with the reason where the standard or the source does not allow it.
     """
     if not present_values(labels.voxels) - {0}:
         raise UnsupportedFormat("no voxel is labelled, and an empty DICOM SEG is not allowed")
     datasets = [dcmread(file, stop_before_pixels=True, force=True) for file in sources]
-    if "FrameOfReferenceUID" not in datasets[0]:
+    if "FrameOfReferenceUID" not in datasets[0] and labels.geometry.shape[0] > 1:
         raise UnsupportedFormat("the source has no frame of reference, without which a DICOM SEG has no place")
     for dataset in datasets:
         _complete(dataset)
+    note = "not for clinical use" if slice_by_slice else "on a repaired grid, not for clinical use"
+    placed: dict[str, Any] = {"pixel_measures": _measures(labels)} if labels.geometry.space is Space.PATIENT else {}
+    try:
+        segmentation = hd.seg.Segmentation(
+            source_images=datasets,
+            pixel_array=_renumbered(labels),
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_descriptions(labels, name, origin),
+            series_instance_uid=origin.uid(f"series/{name}"),
+            series_number=_series_number(datasets[0]),
+            sop_instance_uid=origin.uid(f"instance/{name}"),
+            instance_number=1,
+            manufacturer="isocenter",
+            manufacturer_model_name=f"isocenter {origin.recipe}",
+            software_versions=origin.version,
+            device_serial_number="1",
+            series_description=f"{name} ({note})"[:64],
+            content_description=f"{name}, {note}"[:64],
+            content_label=_code_string(name),
+            **placed,
+            **({} if slice_by_slice else _places(labels)),
+        )
+        segmentation.save_as(path)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnsupportedFormat(f"no DICOM SEG can be derived from this source ({cause_of(error)})") from error
+
+
+def _places(labels: LabelMap) -> dict[str, Any]:
+    """Position of each slice and their orientation, by the label map's own grid."""
+    affine = labels.geometry.affine
+    turn = labels.geometry.directions
+    system = hd.CoordinateSystemNames.PATIENT
+    return {
+        "plane_positions": [
+            hd.PlanePositionSequence(system, (affine[:3, 3] + affine[:3, 0] * at).tolist())
+            for at in range(labels.geometry.shape[0])
+        ],
+        "plane_orientation": hd.PlaneOrientationSequence(system, [*turn[:, 2].tolist(), *turn[:, 1].tolist()]),
+    }
+
+
+def _descriptions(labels: LabelMap, name: str, origin: Origin) -> list[hd.seg.SegmentDescription]:
+    """One for each label, numbered from 1."""
     algorithm = hd.AlgorithmIdentificationSequence(
         name=origin.recipe,
         family=_family(labels),
         version=origin.version,
         source="isocenter",
     )
-    descriptions = []
+    found = []
     for number, label in enumerate(labels.labels, start=1):
         category, kind = concepts_of(label.name)
-        descriptions.append(
+        found.append(
             hd.seg.SegmentDescription(
                 segment_number=number,
                 segment_label=label.name[:64],
@@ -84,28 +133,7 @@ def write(labels: LabelMap, path: Path, *, name: str, sources: Sequence[Path], o
                 tracking_id=f"{name} {label.name}"[:64],
             )
         )
-    try:
-        segmentation = hd.seg.Segmentation(
-            source_images=datasets,
-            pixel_array=_renumbered(labels),
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=descriptions,
-            series_instance_uid=origin.uid(f"series/{name}"),
-            series_number=_series_number(datasets[0]),
-            sop_instance_uid=origin.uid(f"instance/{name}"),
-            instance_number=1,
-            manufacturer="isocenter",
-            manufacturer_model_name=f"isocenter {origin.recipe}",
-            software_versions=origin.version,
-            device_serial_number="1",
-            series_description=f"{name} (not for clinical use)"[:64],
-            pixel_measures=_measures(labels),
-            content_description=f"{name}, not for clinical use"[:64],
-            content_label=_code_string(name),
-        )
-        segmentation.save_as(path)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnsupportedFormat(f"no DICOM SEG can be derived from this source ({cause_of(error)})") from error
+    return found
 
 
 def _family(labels: LabelMap) -> Code:

@@ -19,6 +19,7 @@ class ImageHeader:
     geometry: Geometry
     channels: int = 1
     defects: tuple[Defect, ...] = field(default=())
+    frames: int = 1
 
     @property
     def spacing_mm(self) -> tuple[float, float, float] | None:

@@ -32,7 +32,7 @@ def path_of(kind: str) -> Path:
 
 def t1() -> Volume:
     """The T1-weighted average brain; 0 outside."""
-    return nifti.read(path_of("t1"))
+    return _volume("t1")
 
 
 def brain_mask(t1_volume: Volume) -> Mask:
@@ -42,4 +42,10 @@ def brain_mask(t1_volume: Volume) -> Mask:
 
 def tissue_map(kind: str) -> Volume:
     """Share of grey (`gm`) or white (`wm`) matter in each voxel, 0 to 255."""
-    return nifti.read(path_of(kind))
+    return _volume(kind)
+
+
+def _volume(kind: str) -> Volume:
+    found = nifti.read(path_of(kind))
+    assert isinstance(found, Volume), "the average brain does not move"
+    return found

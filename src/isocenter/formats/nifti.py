@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from isocenter.data.case import Defect
+from isocenter.data.cine import Cine
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
@@ -26,6 +27,7 @@ from isocenter.types import Affine, Array, Float64
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
+_SECONDS_PER_UNIT = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
@@ -33,11 +35,12 @@ def read_header(path: Path) -> ImageHeader:
     """Grid and channels of a NIfTI file.
 
     Raises: UnreadableFile where the header is broken or claims more than the file holds; UnsupportedFormat for
-        several volumes in one file.
+        more than four axes.
     """
     image = _load(path)
     header = image.header
     shape = _three(path, image.shape)
+    times = _times(image.shape)
     if not isinstance(header, nibabel.Nifti1Header):
         raise UnsupportedFormat(f"{path.name}: a {type(image).__name__} is not read; NIfTI-1 and NIfTI-2 images are")
     dtype = header.get_data_dtype()
@@ -48,7 +51,7 @@ def read_header(path: Path) -> ImageHeader:
     if not np.all(np.isfinite(steps)) or np.any(steps == 0):
         raise UnreadableFile(f"{path.name}: voxel sizes {steps.tolist()} cannot be; the header is broken")
     within_budget(
-        prod(shape) * dtype.itemsize,
+        prod(shape) * times * dtype.itemsize,
         path.stat().st_size,
         what=path.name,
         compressed=path.name.lower().endswith(".gz"),
@@ -70,11 +73,11 @@ def read_header(path: Path) -> ImageHeader:
                 fatal=False,
             ),
         )
-    return ImageHeader(geometry, 3 if dtype == _RGB else 1, defects)
+    return ImageHeader(geometry, 3 if dtype == _RGB else 1, defects, times)
 
 
-def read(path: Path) -> Volume:
-    """Voxels of a NIfTI file; integers stay integers where the file scales nothing."""
+def read(path: Path) -> Volume | Cine:
+    """Voxels of a NIfTI file, a cine where it has a fourth axis; integers stay integers where nothing is scaled."""
     header = read_header(path)
     image = _load(path)
     try:
@@ -83,14 +86,23 @@ def read(path: Path) -> Volume:
             _require_sound_gzip(path, raw.nbytes + int(image.dataobj.offset))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UnreadableFile(f"{path.name}: its voxels cannot be read ({error}); copy the file again") from error
-    raw = raw.reshape(header.geometry.shape[::-1])
+    raw = raw.reshape((*header.geometry.shape[::-1], header.frames), order="F")
     if raw.dtype == _RGB:
-        voxels = np.stack([raw[name].T for name in "RGB"])
+        voxels = np.stack([raw[name].T for name in "RGB"], axis=1)
     else:
-        voxels = raw.T[None]
+        voxels = raw.T[:, None]
         if voxels.dtype == np.float64:
             voxels = _narrowed(voxels)
-    return Volume(voxels, header.geometry, history=(Step("acquire.nifti", {"file": path.name}),))
+    step = Step("acquire.nifti", {"file": path.name})
+    if header.frames == 1:
+        return Volume(voxels[0], header.geometry, history=(step,))
+    return Cine(voxels, header.geometry, _seconds(image.header, header.frames), history=(step,))
+
+
+def _seconds(header: Any, frames: int) -> tuple[float, ...] | None:
+    """When each frame was taken, where the file states a unit of time."""
+    step = float(header["pixdim"][4]) * _SECONDS_PER_UNIT.get(int(header["xyzt_units"]) & 0x38, 0.0)
+    return tuple(i * step for i in range(frames)) if 0 < step < 1e6 else None
 
 
 def write(image: Volume | LabelMap, path: Path) -> None:
@@ -158,12 +170,14 @@ def _load(path: Path) -> Any:
 def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) < 2 or any(n < 1 for n in shape):
         raise UnreadableFile(f"{path.name}: an image of shape {shape} has no voxels")
-    if any(n != 1 for n in shape[3:]):
-        raise UnsupportedFormat(
-            f"{path.name}: holds {int(np.prod(shape[3:]))} volumes (shape {shape}); split it into one file each first"
-        )
+    if any(n != 1 for n in shape[4:]):
+        raise UnsupportedFormat(f"{path.name}: more than four axes (shape {shape}); split it into one file each first")
     a, b, c = (*shape, 1)[:3]
     return int(a), int(b), int(c)
+
+
+def _times(shape: tuple[int, ...]) -> int:
+    return int(shape[3]) if len(shape) > 3 else 1
 
 
 def _affine(path: Path, header: Any) -> tuple[Affine, bool, tuple[Defect, ...]]:

@@ -1,6 +1,8 @@
 """NRRD (`.nrrd`); a header whose data lie in another file is refused."""
 
+import re
 import zlib
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ import numpy as np
 
 from isocenter.data.case import Defect
 from isocenter.data.geometry import Geometry, Space
-from isocenter.data.labels import LabelMap
+from isocenter.data.labels import Label, LabelMap
 from isocenter.data.message import Message
+from isocenter.data.palette import rgb_of
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat, cause_of
 from isocenter.formats.header import ImageHeader, within_budget
+from isocenter.types import Array, LabelGrid
 
 _TO_LPS = {
     "left-posterior-superior": (1.0, 1.0, 1.0),
@@ -43,6 +47,11 @@ def read(path: Path) -> Volume:
     """Voxels of a NRRD file."""
     raw = _raw_header(path)
     header = _header(path, raw)
+    return Volume(_voxels(path, raw, header), header.geometry, history=(Step("acquire.nrrd", {"file": path.name}),))
+
+
+def _voxels(path: Path, raw: Any, header: ImageHeader) -> Array:
+    """Voxels `c d h w`."""
     shape = [int(n) for n in raw["sizes"]][::-1]
     dtype = _dtype(raw)
     with path.open("rb") as stream:
@@ -51,8 +60,7 @@ def read(path: Path) -> Volume:
     voxels = np.frombuffer(data, dtype).reshape(shape)
     if voxels.ndim == 4 or (voxels.ndim == 3 and header.channels > 1):
         voxels = np.moveaxis(voxels, -1, 0)
-    voxels = voxels.reshape(header.channels, *header.geometry.shape)
-    return Volume(voxels, header.geometry, history=(Step("acquire.nrrd", {"file": path.name}),))
+    return voxels.reshape(header.channels, *header.geometry.shape)
 
 
 def _decoded(path: Path, stored: bytes, expected: int, raw: Any) -> bytes:
@@ -92,6 +100,74 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     nrrd.write(str(path), voxels, header, index_order="C")
 
 
+def write_segments(layers: Sequence[LabelMap], path: Path) -> None:
+    """Write label maps of one grid as 3D Slicer's `.seg.nrrd`: names, colours, and a layer for each map.
+
+    Raises: GeometryError where the grids differ or a label has no name.
+    Source: 3D Slicer developer guide, segmentation file format (Segment*_ID, _Name, _LabelValue, _Layer, _Extent).
+    """
+    first = layers[0]
+    for other in layers[1:]:
+        first.geometry.require_same(other.geometry, what="the layers of a segmentation")
+    several = len(layers) > 1
+    voxels = np.stack([m.voxels for m in layers], axis=-1) if several else first.voxels
+    header: dict[str, Any] = {"kinds": [*["domain"] * 3], "encoding": "gzip"}
+    if several:
+        header["kinds"] = ["list", *header["kinds"]]
+    if first.geometry.space is not Space.PIXELS:
+        directions = first.geometry.affine[:3, [2, 1, 0]].T
+        header["space"] = "left-posterior-superior"
+        header["space directions"] = np.vstack([[np.nan] * 3, directions]) if several else directions
+        header["space origin"] = first.geometry.affine[:3, 3]
+    at = 0
+    for layer, labels in enumerate(layers):
+        for label in labels.labels:
+            header |= _segment(at, label, layer, labels.voxels)
+            at += 1
+    nrrd.write(str(path), voxels, header, index_order="C")
+
+
+def _segment(at: int, label: Label, layer: int, voxels: LabelGrid) -> dict[str, str]:
+    """The header fields of one segment."""
+    inside = [np.flatnonzero((voxels == label.value).any(axis=other)) for other in ((0, 1), (0, 2), (1, 2))]
+    extent = " ".join(f"{i[0]} {i[-1]}" if i.size else "0 -1" for i in inside)
+    colour = " ".join(f"{c / 255:.4f}" for c in rgb_of(at))
+    name = "".join(c for c in label.name if c.isprintable())
+    return {
+        f"Segment{at}_ID": f"Segment_{at + 1}",
+        f"Segment{at}_Name": name,
+        f"Segment{at}_Color": colour,
+        f"Segment{at}_LabelValue": str(label.value),
+        f"Segment{at}_Layer": str(layer),
+        f"Segment{at}_Extent": extent,
+    }
+
+
+def read_segments(path: Path) -> tuple[LabelMap, ...]:
+    """The label maps of a `.seg.nrrd`, one for each layer, with their names.
+
+    Raises: UnreadableFile where it names no segments.
+    """
+    raw = _raw_header(path)
+    fields = {str(key): str(value) for key, value in raw.items()}
+    count = sum(1 for key in fields if re.fullmatch(r"Segment\d+_ID", key))
+    if not count:
+        raise UnreadableFile(f"{path.name}: names no segments; it is not a .seg.nrrd")
+    layers: dict[int, list[Label]] = {}
+    for at in range(count):
+        try:
+            value, layer = int(fields[f"Segment{at}_LabelValue"]), int(fields.get(f"Segment{at}_Layer", "0"))
+        except (KeyError, ValueError) as error:
+            raise UnreadableFile(f"{path.name}: segment {at} states no value ({cause_of(error)})") from error
+        layers.setdefault(layer, []).append(Label(value, fields.get(f"Segment{at}_Name") or f"segment {at + 1}"))
+    header = _header(path, raw)
+    voxels = _voxels(path, raw, header)
+    step = Step("acquire.nrrd", {"file": path.name})
+    if max(layers) >= len(voxels):
+        raise UnreadableFile(f"{path.name}: segments lie in layer {max(layers)}, of which there are {len(voxels)}")
+    return tuple(LabelMap(voxels[at], header.geometry, tuple(found), (step,)) for at, found in sorted(layers.items()))
+
+
 def _raw_header(path: Path) -> Any:
     try:
         with path.open("rb") as stream:
@@ -117,7 +193,8 @@ def _header(path: Path, raw: Any) -> ImageHeader:
         raise UnsupportedFormat(f"{path.name}: the encoding {encoding!r} is not read; raw and gzip are")
     within_budget(claimed, path.stat().st_size, what=path.name, compressed=encoding != "raw")
     kinds = [str(k).lower() for k in raw.get("kinds", [])]
-    colour = bool(kinds) and len(sizes) in (3, 4) and kinds[0] in _COLOUR and sizes[0] == 3
+    layered = bool(kinds) and kinds[0] == "list" and len(sizes) == 4 and "Segment0_ID" in raw
+    colour = bool(kinds) and len(sizes) in (3, 4) and kinds[0] in _COLOUR and (sizes[0] == 3 or layered)
     odd = [kind for kind in kinds[1 if colour else 0 :] if kind not in _SPATIAL]
     if odd or dtype.kind not in "iuf":
         what = f"axes of kind {', '.join(odd)}" if odd else f"voxels of type {dtype}"

@@ -1,11 +1,12 @@
 """What was written is read back with a library that did not write it, and compared in millimetres."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
@@ -59,6 +60,42 @@ def prove_volume(volume: Volume, path: Path) -> None:
         raise ReadBackMismatch(f"{path.name}: the values read back are not those written; nothing was kept")
 
 
+def prove_segments(layers: Sequence[LabelMap], path: Path) -> dict[str, float]:
+    """Read a `.seg.nrrd` with SimpleITK, and its names from the header's text, and compare both with what was meant.
+
+    Raises: ReadBackMismatch.
+    """
+    voxels, affine = _read_again(path)
+    if layers[0].geometry.space is not Space.PIXELS:
+        _same_directions(path, affine, layers[0].geometry)
+    head = path.read_bytes()[: 1 << 20].split(b"\n\n", 1)[0].decode("utf-8", "replace")
+    worst: dict[str, float] = {}
+    at = 0
+    for layer, labels in enumerate(layers):
+        plane = voxels[..., layer] if len(layers) > 1 else voxels
+        found = _extents(_planes(plane, affine, [lb.value for lb in labels.labels]))
+        for key, off in _compare(path, labels, found).items():
+            worst[key] = max(off, worst.get(key, 0.0))
+        for label in labels.labels:
+            wanted = (f"Segment{at}_Name:=", f"Segment{at}_LabelValue:={label.value}")
+            if any(f"\n{line}" not in head for line in wanted):
+                raise ReadBackMismatch(f"{path.name}: read back, it does not name {label.name}; nothing was kept")
+            at += 1
+    return worst
+
+
+def prove_picture(image: Volume | LabelMap, path: Path) -> None:
+    """Read a PNG with SimpleITK: the same values.
+
+    Raises: ReadBackMismatch.
+    """
+    back, _ = _read_again(path)
+    meant = image.voxels[:, 0] if isinstance(image, Volume) else image.voxels
+    found = np.moveaxis(back, -1, 0) if len(meant) == 3 else back.reshape(meant.shape[-2:])[None]
+    if found.shape != meant.shape or not np.array_equal(found, meant):
+        raise ReadBackMismatch(f"{path.name}: the values read back are not those written; nothing was kept")
+
+
 @quiet()
 def prove_seg(labels: LabelMap, path: Path) -> dict[str, float]:
     """Read a DICOM SEG frame by frame from its bits and functional groups, without the library that wrote it.
@@ -92,6 +129,9 @@ def _planes(voxels: Array, affine: Affine, values: list[int]) -> Iterator[Plane]
 def _seg_planes(labels: LabelMap, path: Path) -> Iterator[Plane]:
     dataset = dcmread(path)
     shared = dataset.SharedFunctionalGroupsSequence[0]
+    if "PlaneOrientationSequence" not in shared:
+        yield from _placeless_planes(labels, dataset)
+        return
     cosines = [float(v) for v in shared.PlaneOrientationSequence[0].ImageOrientationPatient]
     measures = shared.PixelMeasuresSequence[0]
     row_mm, column_mm = (float(v) for v in measures.PixelSpacing)
@@ -106,10 +146,28 @@ def _seg_planes(labels: LabelMap, path: Path) -> Iterator[Plane]:
         affine[:3, 1] = np.asarray(cosines[3:]) * row_mm  # rows run along the second cosine
         affine[:3, 2] = np.asarray(cosines[:3]) * column_mm
         affine[:3, 3] = [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
-        start = frame * pixels
-        bits = np.unpackbits(data[start // 8 : (start + pixels + 7) // 8], bitorder="little")
-        plane = bits[start % 8 :][:pixels].reshape(dataset.Rows, dataset.Columns).astype(np.bool_)
+        plane = _bits(data, frame * pixels, (int(dataset.Rows), int(dataset.Columns)))
         yield labels.labels[number - 1].value, affine, row_mm * column_mm * between, plane
+
+
+def _placeless_planes(labels: LabelMap, dataset: Dataset) -> Iterator[Plane]:
+    """Frames of a SEG of one picture without a frame of reference: they lie where the picture does."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    data = np.frombuffer(dataset.PixelData, np.uint8)
+    size = float(abs(np.linalg.det(labels.geometry.affine[:3, :3])))
+    for frame, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        shared = dataset.SharedFunctionalGroupsSequence[0]
+        identified = groups if "SegmentIdentificationSequence" in groups else shared
+        number = int(identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        plane = _bits(data, frame * rows * columns, (rows, columns))
+        yield labels.labels[number - 1].value, labels.geometry.affine, size, plane
+
+
+def _bits(data: Array, start: int, shape: tuple[int, int]) -> Array:
+    """A plane of bits that begins at bit `start`."""
+    pixels = shape[0] * shape[1]
+    bits = np.unpackbits(data[start // 8 : (start + pixels + 7) // 8], bitorder="little")
+    return np.asarray(bits[start % 8 :][:pixels].reshape(shape), dtype=np.bool_)
 
 
 def _extents(planes: Iterator[Plane]) -> dict[int, Extent]:

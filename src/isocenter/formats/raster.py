@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import IsocenterError, UnreadableFile, UnsupportedFormat, cause_of
@@ -43,6 +44,27 @@ def read(path: Path) -> Volume:
             pages.append(_pixels(image))
     voxels = np.moveaxis(np.stack(pages), -1, 0)
     return Volume(voxels, header.geometry, history=(Step("acquire.raster", {"file": path.name}),))
+
+
+def write(image: Volume | LabelMap, path: Path) -> None:
+    """Write one picture as PNG: grey of 8 or 16 bits, or colour of 8, every value as it is.
+
+    Raises: UnsupportedFormat for several slices, or values that a PNG cannot hold.
+    """
+    voxels = image.voxels if isinstance(image, Volume) else image.voxels[None]
+    if voxels.shape[1] != 1:
+        raise UnsupportedFormat(f"PNG is written with one slice; this image has {voxels.shape[1]}: write NIfTI or NRRD")
+    picture = voxels[:, 0]
+    low, high = picture.min(), picture.max()
+    most = 255 if len(picture) == 3 else 65535
+    whole = picture.dtype.kind in "iu" or bool(np.all(picture == np.rint(picture)))
+    if len(picture) not in (1, 3) or not whole or low < 0 or high > most:
+        raise UnsupportedFormat(
+            f"PNG holds whole numbers from 0 to {most}; this image has {low:g} to {high:g} in {len(picture)} channels: "
+            "write NIfTI or NRRD"
+        )
+    kept = picture.astype(np.uint8 if high <= 255 else np.uint16)
+    Image.fromarray(np.ascontiguousarray(kept[0] if len(kept) == 1 else np.moveaxis(kept, 0, -1))).save(path, "PNG")
 
 
 def _opened(path: Path) -> Image.Image:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
+from isocenter.ops import threads
 from isocenter.types import Affine, Array, Triple
 
 sitk: Any = SimpleITK
@@ -45,10 +46,12 @@ def affine_of(image: Any) -> Affine:
 
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
-    """Let SimpleITK use at most `count` threads inside."""
+    """Let SimpleITK, and what else asks `ops.threads`, use at most `count` threads inside."""
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(max(1, count))
+    threads.limit(count)
     try:
         yield
     finally:
+        threads.limit(None)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)

@@ -8,6 +8,8 @@ from hashlib import sha256
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+import numpy as np
+
 from isocenter.acquire.case import Progress
 from isocenter.acquire.select import choose, choose_named
 from isocenter.analyse.subject import Subject
@@ -22,6 +24,7 @@ from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Volume
 from isocenter.errors import IsocenterError
 from isocenter.recipe import Recipe, RecipeStep
+from isocenter.types import Mask
 from isocenter.version import __version__
 
 _LIBRARIES = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "nilearn")
@@ -91,6 +94,36 @@ class _Run:
                 break
         for name, labels in self.case.label_maps.items():
             self.case = self.case.with_labels(name, onto(labels, original.geometry))
+        self.checks += self._repaired(original)
+
+    def _repaired(self, original: Volume) -> list[Check]:
+        """What must be looked at because the series was mended: the stack itself, and every region on filled voxels."""
+        found = []
+        mended = original.history[0].parameters.get("repaired") if original.history else None
+        if mended:
+            text = "The stack was brought onto a regular grid before anything was measured: {why}."
+            why = tuple(d.said for d in self.series.defects if d.code in mended)
+            found.append(Check("repaired_series", ", ".join(mended), Verdict.REVIEW, Message(text, {"why": why})))
+        if original.not_measured is None:
+            return found
+        share = {name: self._not_measured((name,)) for name in self.case.label_maps}
+        touched = {name: part for name, part in share.items() if part > 0}
+        if not touched:
+            text = "No region holds voxels that were not measured."
+            return [*found, Check("voxels_not_measured", 0.0, Verdict.ACCEPTED, Message(text))]
+        text = "{share:.2%} of {name} was not measured (filled over missing slices, or outside the field of view)."
+        return found + [
+            Check(f"voxels_not_measured_{name}", part, Verdict.REVIEW, Message(text, {"share": part, "name": name}))
+            for name, part in touched.items()
+        ]
+
+    def _not_measured(self, names: Sequence[str]) -> float:
+        """The largest share of these label maps' foreground that was not measured."""
+        original = self.case.volumes["original"]
+        if original.not_measured is None:
+            return 0.0
+        maps = [onto(self.case.label_maps[name], original.geometry) for name in names if name in self.case.label_maps]
+        return max((_share(original.not_measured, labels.foreground) for labels in maps), default=0.0)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         if self._on_progress:
@@ -107,14 +140,15 @@ class _Run:
             self._keep(step, step.kind.run(self._labels(step.of, None), step.settings))
         elif step.kind.takes == "region":
             volume = self.case.volumes[step.on or "image"]
-            self.features += step.kind.run(volume, self._labels(step.of, volume.geometry), step.settings)
+            labels = self._labels(step.of, volume.geometry)
+            self.features += marked(step.kind.run(volume, labels, step.settings), volume, labels)
             self._note(Step(name, step.settings.model_dump(mode="json")), step)
         else:
             here = self.case.volumes["image"].geometry
             maps = {key: onto(labels, here) for key, labels in self.case.label_maps.items()}
             subject = Subject(replace(self.case, label_maps=maps), self.series, self.features)
             found: Analysis = step.kind.run(subject, step.settings)
-            self.findings += found.findings
+            self.findings += [replace(f, not_measured=self._not_measured(f.evidence)) for f in found.findings]
             self.checks += found.checks
             self._note(Step(name, step.settings.model_dump(mode="json")), step)
 
@@ -136,6 +170,20 @@ class _Run:
         else:
             assert step.output is not None, "segmenting steps name their result"
             self.case = self.case.with_labels(step.output, result)
+
+
+def marked(features: FeatureTable, image: Volume, labels: LabelMap) -> FeatureTable:
+    """Features of regions that hold voxels which were not measured say what share of them."""
+    if image.not_measured is None:
+        return features
+    share = {lb.name: _share(image.not_measured, labels.voxels == lb.value) for lb in labels.labels}
+    return FeatureTable(tuple(replace(f, not_measured=share.get(f.label, 0.0)) for f in features))
+
+
+def _share(part: Mask, of: Mask) -> float:
+    """Which share of the voxels `of` lies in `part`."""
+    count = int(np.count_nonzero(of))
+    return int(np.count_nonzero(part & of)) / count if count else 0.0
 
 
 def onto(labels: LabelMap, geometry: Geometry) -> LabelMap:

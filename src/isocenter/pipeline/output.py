@@ -14,7 +14,7 @@ from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, UnsupportedFormat
-from isocenter.formats import nifti, proof
+from isocenter.formats import itksnap, nifti, nrrd, proof, raster
 from isocenter.report.document import Language
 from isocenter.version import __version__
 
@@ -50,34 +50,55 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
 
 
 def _write_mask(examination: Examination, name: str, labels: LabelMap, folder: Path) -> dict[str, Json]:
-    """Write one label map as NIfTI, and as DICOM SEG where the source allows it; both read back."""
-    file = folder / f"{name}.nii.gz"
+    """Write one label map as NIfTI, `.seg.nrrd` and, where it can be, DICOM SEG or PNG; each is read back."""
+    file, segments = folder / f"{name}.nii.gz", folder / f"{name}.seg.nrrd"
     nifti.write(labels, file)
+    itksnap.write(labels.labels, folder / f"{name}{itksnap.ENDING}")
+    nrrd.write_segments([labels], segments)
     said: dict[str, Json] = {
         "nifti": file.name,
+        "label_description": f"{name}{itksnap.ENDING}",
+        "seg_nrrd": segments.name,
         "labels": {str(label.value): label.name for label in labels.labels},
-        "proof": {"nifti": proof.prove_nifti_labels(labels, file)},
+        "proof": {
+            "nifti": proof.prove_nifti_labels(labels, file),
+            "seg_nrrd": proof.prove_segments([labels], segments),
+        },
         "dicom": None,
     }
+    if labels.geometry.shape[0] == 1 and labels.geometry.space is not Space.PATIENT:
+        raster.write(labels, folder / f"{name}.png")
+        proof.prove_picture(labels, folder / f"{name}.png")
+        said["png"] = f"{name}.png"
     series = examination.chosen
-    if series is None or series.format != "dicom" or labels.geometry.space is not Space.PATIENT:
-        said["dicom_absent"] = "the source is not DICOM"
-        return said
+    if series is None or series.format != "dicom":
+        return {**said, "dicom_absent": "the source is not DICOM"}
+    return _write_seg(examination, name, labels, folder, said)
+
+
+def _write_seg(
+    examination: Examination, name: str, labels: LabelMap, folder: Path, said: dict[str, Json]
+) -> dict[str, Json]:
+    """Add a DICOM SEG to what was written, or the reason why there is none."""
     from isocenter.formats import dicom_seg
 
+    series = examination.chosen
+    assert series is not None, "a mask comes from a series"
     lineage = examination.lineage or {}
     key = json.dumps([lineage.get("examined"), examination.recipe["sha256"], __version__], sort_keys=True)
     origin = dicom_seg.Origin(str(examination.recipe["name"]), __version__, sha256(key.encode()).hexdigest())
     seg = folder / f"{name}.dcm"
+    placed = labels.geometry.space is Space.PATIENT
     try:
-        dicom_seg.write(labels, seg, name=name, sources=series.files, origin=origin)
+        dicom_seg.write(
+            labels, seg, name=name, sources=series.files, origin=origin,
+            slice_by_slice=series.slice_by_slice or not placed,
+        )  # fmt: skip
     except UnsupportedFormat as error:
         seg.unlink(missing_ok=True)
-        said["dicom_absent"] = str(error)
-        return said
+        return {**said, "dicom_absent": str(error)}
     said["proof"]["dicom"] = proof.prove_seg(labels, seg)
-    said["dicom"] = seg.name
-    return said
+    return {**said, "dicom": seg.name, "dicom_on_repaired_grid": series.regridded}
 
 
 @contextmanager

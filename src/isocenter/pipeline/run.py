@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 from isocenter.acquire.case import Progress, open_cases
+from isocenter.acquire.policy import REPAIR, Policy
 from isocenter.data.case import Case
 from isocenter.data.finding import Verdict
 from isocenter.data.provenance import Json
@@ -74,6 +75,7 @@ class _Job:
     language: Language
     force: bool
     series_uid: str | None
+    policy: Policy
     threads: int
 
 
@@ -86,6 +88,7 @@ def run(
     force: bool = False,
     language: Language = "en",
     series: str | None = None,
+    policy: Policy = REPAIR,
     on_progress: Progress | None = None,
 ) -> tuple[StudyResult, ...]:
     """Run a recipe on studies and write a folder with report and masks for each.
@@ -98,6 +101,7 @@ def run(
         force: do again what was done for the same input, recipe and version.
         language: of the HTML reports, `en` or `zh`.
         series: UID of the series to take, whatever the recipe would have taken.
+        policy: what is done about defects of series.
         on_progress: told what is going on.
     Returns: one result for each study, in the order of `paths`; a path that cannot be opened gives one too.
     Raises: RecipeError; InputError where nothing was given or the output folder cannot be made.
@@ -110,24 +114,24 @@ def run(
     target = Path(out)
     require_folder(target)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    job = _Job(loaded.text, str(recipe), target, language, force, series, threads)
-    planned = list(_plan([Path(p) for p in paths], target))
+    job = _Job(loaded.text, str(recipe), target, language, force, series, policy, threads)
+    planned = list(_plan([Path(p) for p in paths], target, policy))
     studies = [study for study in planned if isinstance(study, _Study)]
     watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 2)
     done = dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
     return tuple(done[study] if isinstance(study, _Study) else study for study in planned)
 
 
-def _plan(paths: Sequence[Path], out: Path) -> Iterator[_Study | StudyResult]:
+def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[_Study | StudyResult]:
     """Names for all studies, in order; a path that cannot be opened is a result already."""
     taken: set[str] = set()
     for path in dict.fromkeys(paths):
         try:
-            cases = open_cases(path, without=out)
+            cases = open_cases(path, policy=policy, without=out)
         except IsocenterError as error:
             yield StudyResult(path.name, path, None, None, (str(error),))
             continue
-        for case in cases:
+        for case in [case for case in cases if case.series]:
             name = _free_name(safe_name(case), case, out, taken)
             taken.add(name.lower())
             yield _Study(name, path, _path_hash(case))
@@ -161,8 +165,7 @@ def _same_key(before: dict[str, Json], key: str) -> bool:
 
 def _path_hash(case: Case) -> str:
     """Tells one input from another without writing down where it was."""
-    first = case.series[0]
-    own = case.identity.study_uid or first.uid
+    own = case.identity.study_uid or case.series[0].uid
     return sha256(f"{case.path.resolve()}\0{own}".encode()).hexdigest()
 
 
@@ -253,7 +256,7 @@ def _again(study: _Study, job: _Job) -> Case:
 
     Raises: InputError if it went away since the run was planned.
     """
-    for case in open_cases(study.path, without=job.out):
+    for case in open_cases(study.path, policy=job.policy, without=job.out):
         if _path_hash(case) == study.own:
             return replace(case, name=study.name)
     raise InputError(f"{study.path}: changed while the run went on; run it again")
@@ -265,7 +268,7 @@ def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -
     refused_files = tuple(refused.message for refused in case.refused_files)
     folder = job.out / study.name
     given: dict[str, Json] = {"sha256": _input_hash(case), "path_sha256": _path_hash(case)}
-    parts = (given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "")
+    parts = (given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "", job.policy.key)
     key = sha256("\0".join(parts).encode()).hexdigest()
     before = written(folder)
     if not job.force and before is not None and _same_key(before, key):
@@ -279,6 +282,8 @@ def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -
     examination = examine(case, recipe, series_uid=job.series_uid, on_progress=tell)
     tell("writing and reading back", len(recipe.steps) + 1, 0)
     with whole_folder(folder) as partial:
-        write(examination, partial, language=job.language, lineage={"input": given, "key": key})
+        write(
+            examination, partial, language=job.language, lineage={"input": given, "key": key, "policy": job.policy.key}
+        )
     reasons = tuple(map(str, examination.reasons))
     return StudyResult(study.name, study.path, folder, examination.verdict, reasons, refused_files=refused_files)

@@ -44,12 +44,14 @@ def orient(volume: Volume, settings: Orient) -> Volume:
     order = [next(i for i in range(3) if _WORLD_AXIS[have[i]] == _WORLD_AXIS[x]) for x in settings.to]
     geometry = volume.geometry.permute((order[0], order[1], order[2]))
     voxels: Array = volume.voxels.transpose(0, *(i + 1 for i in order))
+    mask = None if volume.not_measured is None else volume.not_measured.transpose(order)
     for axis, letter in enumerate(settings.to):
         if have[order[axis]] != letter:
             geometry = geometry.flip(axis)
             voxels = np.flip(voxels, axis + 1)
+            mask = None if mask is None else np.flip(mask, axis)
     step = Step("preprocess.orient", settings.model_dump(), {"from": "".join(have)})
-    return volume.then(step, voxels=voxels, geometry=geometry)
+    return volume.then(step, voxels=voxels, geometry=geometry, not_measured=mask)
 
 
 class Resample(Settings):
@@ -108,7 +110,16 @@ def resample(volume: Volume, settings: Resample) -> Volume:
             )
         )
     step = Step("preprocess.resample", settings.model_dump(mode="json"), {"from_mm": list(old), "shape": list(shape)})
-    return volume.then(step, voxels=np.stack(channels), geometry=geometry)
+    mask = None
+    if volume.not_measured is not None:
+        touched = onto(
+            volume.not_measured.view(np.uint8),
+            affine=volume.geometry.affine,
+            to_shape=geometry.shape,
+            to_affine=geometry.affine,
+        )
+        mask = np.asarray(touched > 1e-3)
+    return volume.then(step, voxels=np.stack(channels), geometry=geometry, not_measured=mask)
 
 
 def _same_field(old: Geometry, shape: tuple[int, int, int], spacing: tuple[float, float, float]) -> Geometry:
@@ -144,4 +155,6 @@ def crop(volume: Volume, settings: Crop, *, within: LabelMap | None = None) -> V
         raise DegenerateImage("there is nothing to crop to: the mask is empty or the image is flat")
     start, stop = [b.start for b in box], [b.stop for b in box]
     step = Step("preprocess.crop", settings.model_dump(), {"start": start, "stop": stop})
-    return volume.then(step, voxels=volume.voxels[(slice(None), *box)], geometry=volume.geometry.crop(start, stop))
+    mask = None if volume.not_measured is None else volume.not_measured[box]
+    geometry = volume.geometry.crop(start, stop)
+    return volume.then(step, voxels=volume.voxels[(slice(None), *box)], geometry=geometry, not_measured=mask)

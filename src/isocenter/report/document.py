@@ -12,9 +12,10 @@ from markupsafe import Markup
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Verdict
 from isocenter.data.message import Message
+from isocenter.data.palette import colour_of
 from isocenter.data.provenance import Json
 from isocenter.report.chinese import CHINESE
-from isocenter.report.figures import COLOURS, Picture, histogram_svg
+from isocenter.report.figures import Picture, histogram_svg
 
 Language = Literal["en", "zh"]
 
@@ -41,7 +42,7 @@ def render(
 
     original = examination.case.volumes.get("original")
     overlay = examination.case.label_maps.get(examination.overlay or "")
-    legend = [(label.name, COLOURS[(label.value - 1) % len(COLOURS)]) for label in (overlay.labels if overlay else ())]
+    legend = [(label.name, colour_of(label.value - 1)) for label in (overlay.labels if overlay else ())]
     histogram = Markup(histogram_svg(original, overlay)) if original is not None else None  # noqa: S704 - our own SVG
     planes = list(dict.fromkeys(p.plane for p in pictures))
     return template.render(

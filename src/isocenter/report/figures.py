@@ -13,12 +13,10 @@ from matplotlib.patheffects import withStroke
 from isocenter.data.examination import Examination
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
+from isocenter.data.palette import colour_of
 from isocenter.data.volume import Quantity, Volume
 from isocenter.ops.morphology import bounding_box
 from isocenter.types import Array
-
-COLOURS = ("#56b4e9", "#e69f00", "#f0e442", "#009e73", "#cc79a7", "#d55e00", "#0072b2")
-"""Told apart by colour-blind readers too (M. Okabe, K. Ito, 2008), brightest contrast on grey first."""
 
 Plane = Literal["axial", "coronal", "sagittal", "image"]
 _WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
@@ -106,11 +104,7 @@ def histogram_svg(volume: Volume, labels: LabelMap | None) -> str:
     edges = first + width * np.arange(int(np.ceil(1.2 * span / width)) + 1)
     figure = Figure(figsize=(7.2, 2.4))
     axes = figure.add_axes((0.07, 0.14, 0.91, 0.82))
-    kinds = (
-        [(label.value, COLOURS[i % len(COLOURS)]) for i, label in enumerate(labels.labels)]
-        if labels
-        else [(None, "#56b4e9")]
-    )
+    kinds = [(label.value, colour_of(i)) for i, label in enumerate(labels.labels)] if labels else [(None, "#56b4e9")]
     centres = (edges[1:] + edges[:-1]) / 2
     for value, colour in kinds:
         counts = np.zeros(len(edges) - 1)
@@ -206,7 +200,7 @@ def _tint(labels: Array) -> Array:
         for shift in (1, -1):
             inner &= np.roll(labels, shift, axis) == labels
     for value in np.unique(labels[labels != 0]).tolist():
-        colour = COLOURS[(value - 1) % len(COLOURS)]
+        colour = colour_of(value - 1)
         out[labels == value, :3] = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     out[labels != 0, 3] = 0.2
     out[(labels != 0) & ~inner, 3] = 0.7

@@ -43,6 +43,7 @@ def report(
                 "interval": list(f.interval) if f.interval else None,
                 "method": str(f.method),
                 "evidence": list(f.evidence),
+                "not_measured": f.not_measured,
             }
             for f in examination.findings
         ],
@@ -69,6 +70,7 @@ def _series(candidate: Candidate) -> dict[str, Json]:
     series = candidate.series
     return {
         "uid": series.uid,
+        "volume": series.index,
         "format": series.format,
         "modality": series.modality,
         "description": series.description,
@@ -77,8 +79,9 @@ def _series(candidate: Candidate) -> dict[str, Json]:
         "spacing_mm": list(series.spacing_mm) if series.spacing_mm else None,
         "files": len(series.files),
         "attributes": dict(series.attributes),
-        "verdict": "ok" if series.usable else "refused",
-        "defects": [{"code": d.code, "message": str(d.message)} for d in series.defects],
+        "frames": series.frames,
+        "verdict": series.verdict,
+        "defects": [{"code": d.code, "message": str(d.said)} for d in series.defects],
         "chosen": candidate.chosen,
         "reason": str(candidate.reason),
     }

@@ -1,0 +1,269 @@
+"""One series that holds several things, taken apart: localizers, sizes, echoes, times, copies."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isocenter.acquire.codes import mended, refused
+from isocenter.acquire.stack import ORIENTATION_DEG, SPACING_MM, axes_of
+from isocenter.data.case import Defect
+from isocenter.data.message import Message
+from isocenter.errors import GeometryError, InputError
+from isocenter.formats.dicom_frames import APART_KEYS, TIME_KEYS, Frame, apart_key, time_key
+from isocenter.formats.dicom_pixels import channels_of, read_planes, stored_dtype
+from isocenter.types import Array
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames that belong together, and what was wrong with the series they came from.
+
+    Args:
+        frames: at different places, unless `times` parts them.
+        defects: of the taking apart.
+        times: for a cine, the frames of each time point; else empty.
+        times_s: when each time point was taken; None where that is unknown.
+        localizer: a scout view split off from the series.
+    """
+
+    frames: tuple[Frame, ...]
+    defects: tuple[Defect, ...] = ()
+    times: tuple[tuple[Frame, ...], ...] = ()
+    times_s: tuple[float, ...] | None = None
+    localizer: bool = False
+
+
+def take_apart(frames: Sequence[Frame]) -> tuple[Part, ...]:
+    """Volumes and cines of one series' placed frames, the one with most frames first."""
+    parts = [Part(tuple(frames))]
+    splits: tuple[Callable[[Part], list[Part]], ...] = (
+        _by_orientation,
+        lambda part: _by(part, "mixed-size", "sizes", _size),
+        lambda part: _by(part, "mixed-spacing", "pixel spacings", _spacing),
+        lambda part: _by(part, "frame-of-reference", "frames of reference", _frame_of_reference),
+        _by_kind,
+        _by_place,
+    )
+    for split in splits:
+        parts = [smaller for part in parts for smaller in split(part)]
+    return tuple(sorted(parts, key=lambda part: (part.localizer, -len(part.frames))))
+
+
+def _size(frame: Frame) -> Hashable:
+    return (*frame.shape, channels_of(frame.header))
+
+
+def _spacing(frame: Frame) -> Hashable:
+    return tuple(round(s, 5) for s in frame.spacing or ())
+
+
+def _frame_of_reference(frame: Frame) -> Hashable:
+    return frame.header.raw("FrameOfReferenceUID")
+
+
+def _by(part: Part, code: str, what: str, value: Callable[[Frame], Hashable]) -> list[Part]:
+    """Groups of frames that agree in `value`."""
+    groups: dict[Hashable, list[Frame]] = {}
+    for frame in part.frames:
+        groups.setdefault(value(frame), []).append(frame)
+    if len(groups) == 1:
+        return [part]
+    usual, odd = sorted(groups.values(), key=len, reverse=True)[:2]
+    text = "slices of {n} different {what}: {count} have {usual}, {file} has {odd}"
+    defect = mended(
+        code, text, "split into {n} volumes", n=len(groups), what=what, count=len(usual),
+        usual=_said(value(usual[0])), file=odd[0].name, odd=_said(value(odd[0])),
+    )  # fmt: skip
+    return [replace(part, frames=tuple(g), defects=(*part.defects, defect)) for g in groups.values()]
+
+
+def _said(value: Hashable) -> str:
+    if isinstance(value, tuple):
+        return " x ".join(str(v) for v in value)
+    return (value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else str(value)) or "none"
+
+
+def _by_orientation(part: Part) -> list[Part]:
+    """Groups of frames that lie in one direction; a few against many are a localizer."""
+    turns = np.asarray([f.orientation for f in part.frames], dtype=np.float64)
+    chord = 2 * np.sin(np.deg2rad(ORIENTATION_DEG) / 2)
+    left, groups = np.arange(len(turns)), list[Array]()
+    while left.size:
+        apart = turns[left] - turns[left[0]]
+        alike = np.maximum(np.linalg.norm(apart[:, :3], axis=1), np.linalg.norm(apart[:, 3:], axis=1)) <= chord
+        groups.append(left[alike])
+        left = left[~alike]
+    if len(groups) == 1:
+        return [part]
+    groups.sort(key=len, reverse=True)
+    few = [g for g in groups[1:] if len(g) <= max(3, len(turns) // 10)]
+    scouts = len(few) == len(groups) - 1 and len(groups[0]) > len(few[0])
+    odd = part.frames[groups[1][0]]
+    degrees = _degrees(turns[groups[0][0]], turns[groups[1][0]])
+    count = len(turns) - len(groups[0])
+    text = "{count} of {all} slices are turned against the others ({file} by {degrees:.3g} degrees)"
+    remedy = "split off as a localizer" if scouts else "split into {n} volumes"
+    code = "localizer" if scouts else "mixed-orientation"
+    defect = mended(code, text, remedy, count=count, all=len(turns), file=odd.name, degrees=degrees, n=len(groups))
+    return [
+        replace(part, frames=tuple(part.frames[i] for i in g), defects=(*part.defects, defect),
+                localizer=scouts and g is not groups[0])
+        for g in groups
+    ]  # fmt: skip
+
+
+def _degrees(a: Array, b: Array) -> float:
+    """The larger of the angles between rows and between columns of two orientations."""
+    cosines = [float(np.dot(a[s], b[s]) / (np.linalg.norm(a[s]) * np.linalg.norm(b[s]) + 1e-12))
+               for s in (slice(0, 3), slice(3, 6))]  # fmt: skip
+    return float(np.rad2deg(np.arccos(np.clip(min(cosines), -1, 1))))
+
+
+_KINDS = ("image type", "echo time", "b-value", "gradient direction")
+
+
+def _by_kind(part: Part) -> list[Part]:
+    """Groups of one image type, echo and diffusion weighting."""
+    found = Counter(f.kind for f in part.frames)
+    if len(found) == 1:
+        return [part]
+    columns = list(zip(*[k + ("",) * (4 - len(k)) for k in found], strict=True))
+    differs = tuple(Message(_KINDS[i]) for i, column in enumerate(columns) if len(set(column)) > 1)
+    text = "{n} volumes in one series, which differ in {what}"
+    defect = mended("several-volumes", text, "split into {n} volumes", n=len(found), what=differs)
+    return [
+        replace(part, frames=tuple(f for f in part.frames if f.kind == kind), defects=(*part.defects, defect),
+                localizer=part.localizer or "LOCALIZER" in kind[0])
+        for kind in found
+    ]  # fmt: skip
+
+
+def _by_place(part: Part) -> list[Part]:
+    """Frames at one place are told apart by time or acquisition; exact copies are dropped; what is left is refused."""
+    places = _places(part.frames)
+    if max(map(len, places)) == 1:
+        return [part]
+    explained = _in_time(part, places) or _acquisitions(part, places)
+    if explained:
+        return explained
+    part, places = _without_copies(part, places)
+    if max(map(len, places)) == 1:
+        return [part]
+    explained = _in_time(part, places) or _acquisitions(part, places)
+    if explained:
+        return explained
+    place = next(p for p in places if len(p) > 1)
+    count = sum(len(p) > 1 for p in places)
+    text = "{fa} and {fb} lie at one place ({z:.2f} mm along the stack) and hold different pixels; {n} such places"
+    z = float(np.asarray(place[0].position) @ axes_of(place[0].orientation or ())[:, 0])
+    defect = refused("duplicate-slice", text, fa=place[0].name, fb=place[1].name, z=z, n=count)
+    return [replace(part, defects=(*part.defects, defect))]
+
+
+def _places(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames grouped by where they lie, along their normal."""
+    try:
+        normal = axes_of(frames[0].orientation or ())[:, 0]
+    except GeometryError:
+        return [[frame] for frame in frames]
+    positions = np.asarray([f.position for f in frames], dtype=np.float64)
+    along = positions @ normal
+    order = np.argsort(along, kind="stable")
+    places: list[list[Frame]] = []
+    last = None
+    for i in order:
+        if last is not None and np.linalg.norm(positions[i] - last) <= SPACING_MM:
+            places[-1].append(frames[i])
+        else:
+            places.append([frames[i]])
+            last = positions[i]
+    return places
+
+
+def _in_time(part: Part, places: list[list[Frame]]) -> list[Part] | None:
+    """A cine, where every place has as many frames and a time orders them alike."""
+    count = len(places[0])
+    if count < 2 or any(len(place) != count for place in places):
+        return None
+    for name in TIME_KEYS:
+        stated = [[time_key(f, name) for f in place] for place in places]
+        if any(t is None for row in stated for t in row):
+            continue
+        times = np.asarray(stated, dtype=np.float64)
+        order = np.argsort(times, axis=1, kind="stable")
+        ranked = np.take_along_axis(times, order, axis=1)
+        if np.any(np.diff(ranked, axis=1) <= 0):
+            continue
+        if name != "TriggerTime" and np.any(ranked[:, :-1].max(axis=0) > ranked[:, 1:].min(axis=0)):
+            continue
+        points = tuple(tuple(place[row[k]] for place, row in zip(places, order, strict=True)) for k in range(count))
+        seconds = None
+        if name != "TemporalPositionIdentifier":
+            mean = ranked.mean(axis=0)
+            seconds = tuple(float(t) for t in mean - mean[0])
+        return [replace(part, frames=tuple(f for p in points for f in p), times=points, times_s=seconds)]
+    return None
+
+
+def _acquisitions(part: Part, places: list[list[Frame]]) -> list[Part] | None:
+    """Volumes that another element tells apart, each with one frame at a place."""
+    for name in (TIME_KEYS[0], *APART_KEYS):
+        groups: dict[str, list[Frame]] = {}
+        for frame in part.frames:
+            groups.setdefault(_key(frame, name), []).append(frame)
+        if len(groups) < 2 or any(max(map(len, _places(g))) > 1 for g in groups.values()):
+            continue
+        if max(map(len, groups.values())) < len(places) / 2:
+            continue  # every slice with a value of its own explains nothing
+        text = "{n} volumes in one series, which differ in {what}"
+        defect = mended("several-volumes", text, "split into {n} volumes", n=len(groups), what=name)
+        return [replace(part, frames=tuple(g), defects=(*part.defects, defect)) for g in groups.values()]
+    return None
+
+
+def _key(frame: Frame, name: str) -> str:
+    if name in TIME_KEYS:
+        time = time_key(frame, name)
+        return "" if time is None else f"{time:g}"
+    return apart_key(frame, name)
+
+
+def _without_copies(part: Part, places: list[list[Frame]]) -> tuple[Part, list[list[Frame]]]:
+    """Each frame once: copies of the same pixels at the same place are left out."""
+    kept: list[list[Frame]] = []
+    copies: list[tuple[Frame, Frame]] = []
+    for place in places:
+        unique: list[Frame] = []
+        for frame in place:
+            same = next((other for other in unique if _same(other, frame)), None)
+            if same is None:
+                unique.append(frame)
+            else:
+                copies.append((same, frame))
+        kept.append(unique)
+    if not copies:
+        return part, places
+    a, b = copies[0]
+    text = "{fb} repeats {fa}, pixel for pixel, at the same place; {n} such copies"
+    defect = mended("duplicate-slice", text, "each kept once", fa=a.name, fb=b.name, n=len(copies))
+    frames = tuple(f for place in kept for f in place)
+    return replace(part, frames=frames, defects=(*part.defects, defect)), kept
+
+
+def _same(a: Frame, b: Frame) -> bool:
+    """Whether two frames hold the same values."""
+    if a.rescale != b.rescale or a.header.raw("PhotometricInterpretation") != b.header.raw("PhotometricInterpretation"):
+        return False
+    try:
+        first, second = (_pixels(frame) for frame in (a, b))
+    except InputError:
+        return False
+    return first.dtype == second.dtype and np.array_equal(first, second)
+
+
+def _pixels(frame: Frame) -> Array:
+    plane = np.empty((1, channels_of(frame.header), *frame.shape), stored_dtype(frame.header))
+    read_planes([frame], plane)
+    return plane

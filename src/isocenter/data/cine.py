@@ -1,0 +1,71 @@
+"""Volumes or pictures of one place, one after the other in time."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from isocenter.data.geometry import Geometry
+from isocenter.data.notebook import html_table
+from isocenter.data.provenance import Step
+from isocenter.data.volume import Quantity, Volume, frozen_array
+from isocenter.errors import GeometryError
+from isocenter.types import Array, Num
+
+
+@dataclass(frozen=True, eq=False)
+class Cine:
+    """Frames on one grid.
+
+    Args:
+        frames: `t c d h w`, any real number type; made native-endian, contiguous and read-only.
+        geometry: of every frame.
+        times_s: when each frame was taken, seconds after the first; None where the file does not say.
+        quantity: what the numbers measure.
+        history: what was done, first to last.
+
+    Raises: GeometryError where frames, grid and times differ.
+    """
+
+    frames: Num[Array, "t c d h w"] = field(repr=False)
+    geometry: Geometry
+    times_s: tuple[float, ...] | None = None
+    quantity: Quantity = Quantity.ARBITRARY
+    history: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        frames = np.asarray(self.frames)
+        if frames.dtype.kind not in "iuf":
+            raise GeometryError(f"frames are real numbers; got {frames.dtype}")
+        if frames.ndim != 5 or 0 in frames.shape or frames.shape[2:] != self.geometry.shape:
+            raise GeometryError(
+                f"frames are (times, channels, *{self.geometry.shape}) on this grid; got shape {frames.shape}"
+            )
+        if self.times_s is not None and (
+            len(self.times_s) != len(frames)
+            or not np.all(np.isfinite(self.times_s))
+            or np.any(np.diff(self.times_s) < 0)
+        ):
+            raise GeometryError(f"{len(frames)} frames need as many times that never fall; got {self.times_s[:8]} ...")
+        object.__setattr__(self, "frames", frozen_array(frames))
+
+    def __len__(self) -> int:
+        return int(self.frames.shape[0])
+
+    def frame(self, index: int) -> Volume:
+        """One frame as a volume.
+
+        Raises: GeometryError for a frame that there is not.
+        """
+        if not -len(self) <= index < len(self):
+            raise GeometryError(f"this cine has frames 0 to {len(self) - 1}; {index} was asked for")
+        step = Step("cine.frame", {"index": index % len(self)})
+        return Volume(self.frames[index], self.geometry, self.quantity, (*self.history, step))
+
+    def _repr_html_(self) -> str:
+        lasts = "unknown" if self.times_s is None else f"{self.times_s[-1] - self.times_s[0]:.3g} s"
+        rows = [
+            ("frames, channels, slices, rows, columns", " x ".join(map(str, self.frames.shape))),
+            ("from first to last frame", lasts),
+            ("values", f"{self.frames.min():g} to {self.frames.max():g} ({self.quantity}, {self.frames.dtype})"),
+        ]
+        return html_table("Cine", rows)

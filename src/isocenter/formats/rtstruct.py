@@ -1,0 +1,172 @@
+"""DICOM RT Structure Set: contours in millimetres become masks on an image's grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import Label, LabelMap
+from isocenter.data.provenance import Step
+from isocenter.errors import GeometryError, UnreadableFile, cause_of
+from isocenter.formats.dicom_header import Header
+from isocenter.formats.quiet import quiet
+from isocenter.types import Array, Mask
+
+_FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "")
+_OFF_PLANE = 0.5
+"""Slices by which a contour may lie beside the image's slice; more, and it was drawn on another image."""
+
+
+@dataclass(frozen=True)
+class Structures:
+    """What a structure set holds.
+
+    Args:
+        file: where it is.
+        names: of its regions, by number.
+        series_uid: of the image that the contours were drawn on; empty where it is not stated.
+        contours: points (n x 3, LPS mm) of each closed contour, by region number.
+        skipped: numbers of regions without a closed contour.
+    """
+
+    file: Path
+    names: dict[int, str]
+    series_uid: str
+    contours: dict[int, list[Array]]
+    skipped: tuple[int, ...]
+
+
+@quiet()
+def read(header: Header) -> Structures:
+    """The regions and contours of a structure set.
+
+    Raises: UnreadableFile.
+    """
+    dataset = header.dataset()
+    try:
+        names = {int(roi.ROINumber): str(roi.get("ROIName") or f"region {roi.ROINumber}")
+                 for roi in dataset.get("StructureSetROISequence") or []}  # fmt: skip
+        contours = {
+            int(roi.ReferencedROINumber): [
+                _points(contour)
+                for contour in roi.get("ContourSequence") or []
+                if str(contour.get("ContourGeometricType", "")) in _FILLED
+            ]
+            for roi in dataset.get("ROIContourSequence") or []
+        }
+    except UnreadableFile:
+        raise
+    except Exception as error:
+        raise UnreadableFile(f"{header.file.name}: not a readable structure set ({cause_of(error)})") from error
+    contours = {number: found for number, found in contours.items() if found}
+    names |= {number: f"region {number}" for number in contours if number not in names}
+    skipped = tuple(n for n in names if n not in contours)
+    return Structures(header.file, names, _series_of(dataset), contours, skipped)
+
+
+def _points(contour: Dataset) -> Array:
+    numbers = np.asarray([float(v) for v in contour.ContourData or []], dtype=np.float64)
+    if numbers.size % 3 or not np.all(np.isfinite(numbers)):
+        raise UnreadableFile(f"a contour has {numbers.size} numbers, not three for each point")
+    return numbers.reshape(-1, 3)
+
+
+def _series_of(dataset: Dataset) -> str:
+    """Series that the structures refer to; empty where none or several are named."""
+    found = {
+        str(series.SeriesInstanceUID)
+        for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []
+        for study in frame.get("RTReferencedStudySequence") or []
+        for series in study.get("RTReferencedSeriesSequence") or []
+        if "SeriesInstanceUID" in series
+    }
+    return found.pop() if len(found) == 1 else ""
+
+
+def label_maps(structures: Structures, geometry: Geometry) -> tuple[LabelMap, ...]:
+    """Masks of all regions on an image's grid; regions that overlap go into different label maps.
+
+    A voxel belongs where its centre lies inside: contours of one slice count by parity, so that an inner one cuts a
+    hole.
+
+    Args:
+        structures: as `read` gives them.
+        geometry: of the image that they were drawn on.
+    Raises: GeometryError where contours do not lie on the image's slices.
+    """
+    if geometry.space is not Space.PATIENT:
+        raise GeometryError(f"{structures.file.name}: contours in the patient need an image in the patient")
+    masks = []
+    for number, contours in structures.contours.items():
+        name = structures.names[number]
+        masks.append((name, mask_of(contours, geometry, what=f"{structures.file.name}: {name}")))
+    step = Step("acquire.rtstruct", {"file": structures.file.name}, {"without_contours": len(structures.skipped)})
+    return stacked(masks, geometry, step)
+
+
+def stacked(masks: Sequence[tuple[str, Mask]], geometry: Geometry, step: Step) -> tuple[LabelMap, ...]:
+    """Named masks as few label maps as overlaps allow."""
+    layers: list[tuple[Array, list[Label]]] = []
+    for value, (name, mask) in enumerate(masks, start=1):
+        free = next((layer for layer in layers if not np.any(layer[0][mask])), None)
+        if free is None:
+            free = (np.zeros(geometry.shape, np.uint8 if len(masks) < 256 else np.uint16), [])
+            layers.append(free)
+        free[0][mask] = value
+        free[1].append(Label(value, name))
+    return tuple(LabelMap(voxels, geometry, tuple(labels), (step,)) for voxels, labels in layers)
+
+
+def mask_of(contours: Sequence[Array], geometry: Geometry, *, what: str) -> Mask:
+    """Voxels whose centre lies inside the contours, by parity, slice by slice.
+
+    Raises: GeometryError for a contour that lies across or outside the slices.
+    """
+    mask = np.zeros(geometry.shape, np.bool_)
+    by_slice: dict[int, list[Array]] = {}
+    for points in contours:
+        if len(points) < 3:
+            continue
+        index = geometry.world_to_index(points)
+        at = round(float(np.median(index[:, 0])))
+        off = float(np.abs(index[:, 0] - at).max())
+        if off > _OFF_PLANE + 1e-6 or not 0 <= at < geometry.shape[0]:
+            raise GeometryError(
+                f"{what}: a contour lies {off:.2f} slices off slice {at + 1} of {geometry.shape[0]}: it was drawn on "
+                "another image, or in another direction; open that image with it"
+            )
+        by_slice.setdefault(at, []).append(index[:, 1:])
+    for at, polygons in by_slice.items():
+        mask[at] = _inside(polygons, geometry.shape[1:])
+    return mask
+
+
+def _inside(polygons: Sequence[Array], shape: tuple[int, int]) -> Array:
+    """Pixels `h w` whose centre has an odd number of edges to its left.
+
+    Source: the even-odd rule; an edge counts for rows from its lower end (in) to its upper end (out).
+    """
+    rows, columns = shape
+    toggles = np.zeros((rows, columns + 1), np.int32)
+    for polygon in polygons:
+        ends = np.roll(polygon, -1, axis=0)
+        for (y0, x0), (y1, x1) in zip(polygon, ends, strict=True):
+            if y0 == y1:
+                continue
+            low, high = (y0, y1) if y0 < y1 else (y1, y0)
+            crossed = np.arange(max(0, int(np.ceil(low))), min(rows, int(np.ceil(high))))
+            x = x0 + (crossed - y0) * (x1 - x0) / (y1 - y0)
+            np.add.at(toggles, (crossed, np.clip(np.ceil(x), 0, columns).astype(int)), 1)
+    return np.asarray(np.cumsum(toggles[:, :columns], axis=1) & 1, dtype=np.bool_)
+
+
+def require(structures: Structures) -> None:
+    """Refuse a structure set without one closed contour.
+
+    Raises: UnreadableFile.
+    """
+    if not structures.contours:
+        raise UnreadableFile(f"{structures.file.name}: holds no closed contour (regions: {len(structures.names)})")
