@@ -3,6 +3,7 @@
     IsocenterError
     ├── InputError                 what came cannot be used (exit code 2)
     │   ├── UnreadableFile         not an image, truncated, or hostile
+    │   │   ├── NothingReadable    a path that holds no image at all
     │   │   └── TruncatedPixels    an image of a known series whose pixels are cut off
     │   ├── UnsupportedFormat      a file of a kind that is not read, or not written
     │   ├── IrregularSeries        slices that do not form one regular grid
@@ -28,6 +29,19 @@ class InputError(IsocenterError):
 
 class UnreadableFile(InputError):
     """A file that is not an image, is truncated, or is hostile."""
+
+
+class NothingReadable(UnreadableFile):
+    """A path that holds no image at all.
+
+    Args:
+        message: the sentence.
+        files: each file that was looked at, and why it is none.
+    """
+
+    def __init__(self, message: str, files: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 class TruncatedPixels(UnreadableFile):

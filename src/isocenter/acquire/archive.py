@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -27,7 +28,15 @@ def is_zip(path: Path) -> bool:
         return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
-def unpacked(path: Path, on_refused: Refuse) -> "tempfile.TemporaryDirectory[str]":
+class Unpacked:
+    """A folder of unpacked files; it vanishes with the last that holds this."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="isocenter-zip-"))
+        self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+def unpacked(path: Path, on_refused: Refuse) -> Unpacked:
     """The members of a zip in a folder that vanishes with the value returned.
 
     Members with names that lead elsewhere, links, encrypted ones, and what grows beyond its own announcement are left
@@ -35,24 +44,24 @@ def unpacked(path: Path, on_refused: Refuse) -> "tempfile.TemporaryDirectory[str
 
     Raises: UnreadableFile for a broken archive, or one that claims more than can be.
     """
-    folder = tempfile.TemporaryDirectory(prefix="isocenter-zip-")
+    kept = Unpacked()
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
-            _require_bounded(path, members, Path(folder.name))
+            _require_bounded(path, members, kept.folder)
             for info in members:
                 why = _unsafe(info)
                 if why is None:
-                    why = _extract(archive, info, Path(folder.name))
+                    why = _extract(archive, info, kept.folder)
                 if why is not None:
                     on_refused(Path(info.filename).parent / Path(info.filename).name, why)
     except UnreadableFile:
-        folder.cleanup()
+        kept.remove()
         raise
     except Exception as error:
-        folder.cleanup()
+        kept.remove()
         raise UnreadableFile(f"{path.name}: not a readable zip archive ({cause_of(error)})") from error
-    return folder
+    return kept
 
 
 def _require_bounded(path: Path, members: list[zipfile.ZipInfo], folder: Path) -> None:

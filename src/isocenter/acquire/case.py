@@ -1,6 +1,5 @@
 """A path becomes one case, or one for each study that it holds."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -8,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from isocenter.acquire.archive import is_zip, listed, unpacked
+from isocenter.acquire.archive import Unpacked, is_zip, listed, unpacked
 from isocenter.acquire.codes import refused
 from isocenter.acquire.discover import files_below, is_dicomdir, kind_of
 from isocenter.acquire.doctor import kind_of as class_of
@@ -16,7 +15,7 @@ from isocenter.acquire.policy import REPAIR, Policy
 from isocenter.acquire.results import result_of
 from isocenter.acquire.series import dicom_series
 from isocenter.data.case import Case, Defect, Identity, RefusedFile, Result, Series
-from isocenter.errors import AmbiguousSelection, InputError, TruncatedPixels, UnreadableFile, cause_of
+from isocenter.errors import AmbiguousSelection, InputError, NothingReadable, TruncatedPixels, UnreadableFile, cause_of
 from isocenter.formats.dicom_header import Header
 from isocenter.formats.dicom_image import read_header
 
@@ -86,11 +85,11 @@ def open_cases(
             on_progress("reading headers", done, len(files))
         _look(file, root, found)
     if not found.studies and not found.loose:
-        raise UnreadableFile(_nothing(given, found.refused))
+        raise NothingReadable(_nothing(given, found.refused), tuple((str(r.file), r.message) for r in found.refused))
     cases = [_case(study, root, policy, found) for study in found.studies.values()]
     cases += [Case(series.files[0].name, given, Identity(), (series,)) for series in found.loose]
     if not any(case.series or case.results for case in cases):
-        raise UnreadableFile(_nothing(given, found.refused))
+        raise NothingReadable(_nothing(given, found.refused), tuple((str(r.file), r.message) for r in found.refused))
     several = len(cases) > 1
     return tuple(
         replace(
@@ -104,9 +103,7 @@ def open_cases(
     )
 
 
-def _files(
-    given: Path, found: _Found, without: Path | None
-) -> tuple[Path, list[Path], "tempfile.TemporaryDirectory[str] | None"]:
+def _files(given: Path, found: _Found, without: Path | None) -> tuple[Path, list[Path], Unpacked | None]:
     """The files to look at, the folder they lie in, and what must live as long as they are needed."""
     unlisted = lambda folder, why: found.refuse(folder, f"{folder.name}: {why}")  # noqa: E731
     files = list(files_below(given, without=without, on_unlisted=unlisted))
@@ -114,8 +111,7 @@ def _files(
         try:
             if is_zip(given):
                 keep = unpacked(given, lambda file, why: found.refuse(file, f"{file.name}: {why}"))
-                root = Path(keep.name)
-                return root, list(files_below(root, on_unlisted=unlisted)), keep
+                return keep.folder, list(files_below(keep.folder, on_unlisted=unlisted)), keep
             if is_dicomdir(given):
                 return given.parent, listed(given, found.refuse), None
         except OSError as error:

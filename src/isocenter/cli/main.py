@@ -124,7 +124,7 @@ def inspect(
     with show.failing_cleanly():
         from isocenter.acquire.inspection import inspect as inspect_path
 
-        with show.progress() as tell:
+        with show.nothing_as_json(wanted=json), show.progress() as tell:
             found = inspect_path(path, policy=policy_of(policy, fill_gaps, suv=suv), on_progress=tell)
         show.inspection(found, as_json=json)
 

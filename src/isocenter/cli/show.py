@@ -111,6 +111,25 @@ def results(found: Sequence["StudyResult"]) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
+@contextmanager
+def nothing_as_json(*, wanted: bool) -> Iterator[None]:
+    """Where nothing can be read, the contract for programs is kept all the same; the sentence follows."""
+    from isocenter.errors import IsocenterError, NothingReadable
+
+    try:
+        yield
+    except IsocenterError as error:
+        if wanted:
+            import json
+
+            files = error.files if isinstance(error, NothingReadable) else ()
+            refused = [{"file": file, "message": message} for file, message in files]
+            typer.echo(
+                json.dumps({"series": [], "results": [], "files_refused": refused}, ensure_ascii=False, indent=2)
+            )
+        raise
+
+
 def inspection(found: "Inspection", *, as_json: bool) -> None:
     """Every series with its verdict and defects on standard output; files that are part of none on standard error."""
     if as_json:

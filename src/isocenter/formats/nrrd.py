@@ -1,5 +1,6 @@
 """NRRD (`.nrrd`); a header whose data lie in another file is refused."""
 
+import gzip
 import re
 import zlib
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ _TO_LPS = {
 _SPATIAL = {"domain", "space", "none", "???"}
 _MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "um": 0.001, "µm": 0.001, "m": 1000.0, "cm": 10.0}
 _UNKNOWN = Message("the file states no orientation: left and right cannot be told")
+_LONGEST_HEADER = 1 << 20
 _COLOUR = {"rgb-color", "vector", "3-vector", "list", "3-color"}
 
 
@@ -111,20 +113,43 @@ def write_segments(layers: Sequence[LabelMap], path: Path) -> None:
         first.geometry.require_same(other.geometry, what="the layers of a segmentation")
     several = len(layers) > 1
     voxels = np.stack([m.voxels for m in layers], axis=-1) if several else first.voxels
-    header: dict[str, Any] = {"kinds": [*["domain"] * 3], "encoding": "gzip"}
-    if several:
-        header["kinds"] = ["list", *header["kinds"]]
-    if first.geometry.space is not Space.PIXELS:
-        directions = first.geometry.affine[:3, [2, 1, 0]].T
-        header["space"] = "left-posterior-superior"
-        header["space directions"] = np.vstack([[np.nan] * 3, directions]) if several else directions
-        header["space origin"] = first.geometry.affine[:3, 3]
+    little = voxels.dtype.newbyteorder("<")
+    d, h, w = first.geometry.shape
+    fields = {
+        "type": _NAMES[voxels.dtype.name],
+        "dimension": str(3 + several),
+        "space": "left-posterior-superior",
+        "sizes": " ".join(map(str, ([len(layers)] if several else []) + [w, h, d])),
+        "space directions": " ".join(
+            (["none"] if several else []) + [_vector(first.geometry.affine[:3, i]) for i in (2, 1, 0)]
+        ),
+        "kinds": " ".join((["list"] if several else []) + ["domain"] * 3),
+        "endian": "little",
+        "encoding": "gzip",
+        "space origin": _vector(first.geometry.affine[:3, 3]),
+    }
+    if first.geometry.space is Space.PIXELS:
+        for key in ("space", "space directions", "space origin"):
+            del fields[key]
+    segments: dict[str, str] = {}
     at = 0
     for layer, labels in enumerate(layers):
         for label in labels.labels:
-            header |= _segment(at, label, layer, labels.voxels)
+            segments |= _segment(at, label, layer, labels.voxels)
             at += 1
-    nrrd.write(str(path), voxels, header, index_order="C")
+    head = [f"{key}: {value}" for key, value in fields.items()] + [f"{key}:={value}" for key, value in segments.items()]
+    with path.open("wb") as stream:
+        stream.write(("NRRD0004\n" + "\n".join(head) + "\n\n").encode())  # UTF-8, as 3D Slicer writes it
+        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as packed:
+            packed.write(np.ascontiguousarray(voxels, little).data)
+
+
+def _vector(numbers: Array) -> str:
+    return f"({','.join(repr(float(n)) for n in numbers)})"
+
+
+_NAMES = {"uint8": "uint8", "int8": "int8", "uint16": "uint16", "int16": "int16", "uint32": "uint32", "int32": "int32",
+          "uint64": "uint64", "int64": "int64"}  # fmt: skip
 
 
 def _segment(at: int, label: Label, layer: int, voxels: LabelGrid) -> dict[str, str]:
@@ -149,7 +174,7 @@ def read_segments(path: Path) -> tuple[LabelMap, ...]:
     Raises: UnreadableFile where it names no segments.
     """
     raw = _raw_header(path)
-    fields = {str(key): str(value) for key, value in raw.items()}
+    fields = _segment_fields(path)
     count = sum(1 for key in fields if re.fullmatch(r"Segment\d+_ID", key))
     if not count:
         raise UnreadableFile(f"{path.name}: names no segments; it is not a .seg.nrrd")
@@ -166,6 +191,14 @@ def read_segments(path: Path) -> tuple[LabelMap, ...]:
     if max(layers) >= len(voxels):
         raise UnreadableFile(f"{path.name}: segments lie in layer {max(layers)}, of which there are {len(voxels)}")
     return tuple(LabelMap(voxels[at], header.geometry, tuple(found), (step,)) for at, found in sorted(layers.items()))
+
+
+def _segment_fields(path: Path) -> dict[str, str]:
+    """The key-value pairs of the header as UTF-8: the reader of headers knows ASCII only."""
+    with path.open("rb") as stream:
+        head = stream.read(_LONGEST_HEADER).split(b"\n\n", 1)[0].decode("utf-8", "replace")
+    pairs = (line.partition(":=") for line in head.splitlines())
+    return {key.strip(): value.strip() for key, mark, value in pairs if mark}
 
 
 def _raw_header(path: Path) -> Any:

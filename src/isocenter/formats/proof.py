@@ -68,7 +68,7 @@ def prove_segments(layers: Sequence[LabelMap], path: Path) -> dict[str, float]:
     voxels, affine = _read_again(path)
     if layers[0].geometry.space is not Space.PIXELS:
         _same_directions(path, affine, layers[0].geometry)
-    head = path.read_bytes()[: 1 << 20].split(b"\n\n", 1)[0].decode("utf-8", "replace")
+    head = path.read_bytes()[: 1 << 20].split(b"\n\n", 1)[0].decode("utf-8", "replace").splitlines()
     worst: dict[str, float] = {}
     at = 0
     for layer, labels in enumerate(layers):
@@ -77,8 +77,9 @@ def prove_segments(layers: Sequence[LabelMap], path: Path) -> dict[str, float]:
         for key, off in _compare(path, labels, found).items():
             worst[key] = max(off, worst.get(key, 0.0))
         for label in labels.labels:
-            wanted = (f"Segment{at}_Name:=", f"Segment{at}_LabelValue:={label.value}")
-            if any(f"\n{line}" not in head for line in wanted):
+            name = "".join(c for c in label.name if c.isprintable())
+            wanted = (f"Segment{at}_Name:={name}", f"Segment{at}_LabelValue:={label.value}")
+            if any(line not in head for line in wanted):
                 raise ReadBackMismatch(f"{path.name}: read back, it does not name {label.name}; nothing was kept")
             at += 1
     return worst
@@ -89,7 +90,7 @@ def prove_picture(image: Volume | LabelMap, path: Path) -> None:
 
     Raises: ReadBackMismatch.
     """
-    back, _ = _read_again(path)
+    back = _read_picture(path)
     meant = image.voxels[:, 0] if isinstance(image, Volume) else image.voxels
     found = np.moveaxis(back, -1, 0) if len(meant) == 3 else back.reshape(meant.shape[-2:])[None]
     if found.shape != meant.shape or not np.array_equal(found, meant):
@@ -103,6 +104,16 @@ def prove_seg(labels: LabelMap, path: Path) -> dict[str, float]:
     Raises: ReadBackMismatch.
     """
     return _compare(path, labels, _extents(_seg_planes(labels, path)))
+
+
+def _read_picture(path: Path) -> Array:
+    """Pixels `h w` or `h w 3` as SimpleITK reads them."""
+    from isocenter.ops.itk import array_of, sitk
+
+    try:
+        return array_of(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise ReadBackMismatch(f"{path.name}: a second library cannot read it ({cause_of(error)})") from error
 
 
 def _read_again(path: Path) -> tuple[Array, Affine]:
