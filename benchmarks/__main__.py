@@ -12,8 +12,11 @@ from pathlib import Path
 
 from tests.phantoms import thorax, write_series
 
+from benchmarks import readers
+
 RUNS = 5
 SHAPE = (300, 512, 512)
+DATA = Path(os.environ.get("ISOCENTER_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def median_seconds(work: Callable[[], object], runs: int = RUNS) -> float:
@@ -43,27 +46,6 @@ def start_up() -> list[tuple[str, str, str]]:
     return rows
 
 
-def opening(folder: Path) -> list[tuple[str, str, str]]:
-    import SimpleITK
-
-    import isocenter
-
-    def peer() -> object:
-        reader = SimpleITK.ImageSeriesReader()
-        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
-        return SimpleITK.GetArrayFromImage(reader.Execute())
-
-    def raw() -> object:
-        return [file.read_bytes() for file in folder.iterdir()]
-
-    mine = median_seconds(lambda: isocenter.open(folder).volume().voxels, 3)
-    theirs, bytes_only = median_seconds(peer, 3), median_seconds(raw, 3)
-    name = f"open a CT series of {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]}"
-    return [
-        (name, f"{mine:.2f} s", f"SimpleITK {theirs:.2f} s ({theirs / mine:.1f} times); raw bytes {bytes_only:.2f} s")
-    ]
-
-
 def demo(folder: Path) -> list[tuple[str, str, str]]:
     import json
 
@@ -89,14 +71,21 @@ def main() -> None:
     rows: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_series(folder / "series", thorax(SHAPE), spacing=(1.0, 0.7, 0.7))
+        write_series(folder / "series", thorax(SHAPE), spacing=(1.0, 0.7, 0.7), change=readers.rich)
         rows += start_up()
-        rows += opening(folder / "series")
+        rows += readers.speed(folder / "series", median_seconds)
+        rows += readers.compressed(DATA / "chest_ct", median_seconds)
+        rows += readers.many(folder / "many", median_seconds)
         rows += demo(folder / "demo")
         rows += memory(folder / "series", folder)
     print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     print("| what | measured | beside it |\n|---|---|---|")
     for row in rows:
+        print(f"| {' | '.join(row)} |")
+    head, found = readers.defects()
+    print(f"\nA CT of 12 slices, {readers.TRUE_MM} mm apart, spoilt in one way each (bold: a wrong distance)\n")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in found:
         print(f"| {' | '.join(row)} |")
 
 

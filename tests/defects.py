@@ -5,9 +5,12 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
 
 from tests.phantoms import slice_dataset
 
@@ -29,7 +32,7 @@ def moved(slices: Slices, at: int, *, x: float = 0, z: float = 0) -> Slices:
 
 
 def turn(ds: Dataset, cosines: list[float]) -> None:
-    del ds.ImageOrientationPatient  # it may be written as text
+    del ds.ImageOrientationPatient  # it may hold strings that are too long
     ds.ImageOrientationPatient = cosines
 
 
@@ -81,11 +84,11 @@ def other_pixels(ds: Dataset) -> Dataset:
 
 def long_strings(slices: Slices) -> Slices:
     """Decimal strings of more than the 16 characters that the standard allows."""
-    text = "1.00000000000000000\\0.00000000000000000\\0.00000000000000000"
+    cosines = ("1.00000000000000000", "0.00000000000000000")
+    row = [cosines[0], cosines[1], cosines[1], cosines[1], cosines[0], cosines[1]]
+    numbers = [DSfloat(text, validation_mode=config.IGNORE) for text in row]  # written as they were read
     for ds in slices:
-        element = ds["ImageOrientationPatient"]
-        element.VR = "LO"  # pydicom refuses to write them as what they are
-        element.value = f"{text}\\0.00000000000000000\\1.00000000000000000\\0.00000000000000000".split("\\")
+        ds["ImageOrientationPatient"] = DataElement(0x00200037, "DS", numbers, validation_mode=config.IGNORE)
     return slices
 
 

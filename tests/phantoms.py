@@ -42,7 +42,7 @@ def slice_dataset(
     ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = "20260102", "101500", "1", "A-1"
     ds.ReferringPhysicianName, ds.SeriesNumber, ds.InstanceNumber = "", int(series), number
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-    ds.Manufacturer = "phantom"
+    ds.Manufacturer, ds.PatientPosition = "phantom", "HFS"
     ds.ImagePositionPatient = [float(p) for p in position]
     ds.ImageOrientationPatient = list(orientation)
     ds.PixelSpacing, ds.SliceThickness = list(spacing), thickness
