@@ -19,8 +19,9 @@ from pydicom.sequence import Sequence
 import isocenter
 from isocenter.acquire import open_cases
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
-from isocenter.formats.dicom_header import Wanted, read_header
+from isocenter.formats.dicom_header import read_header
 from isocenter.formats.dicom_image import ATTRIBUTES, IDENTITY
+from isocenter.formats.dicom_walk import Wanted
 from tests.defects import enhanced, every
 from tests.phantoms import careless, write_series
 

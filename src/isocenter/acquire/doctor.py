@@ -19,10 +19,10 @@ from isocenter.data.case import Defect, RefusedFile
 from isocenter.data.geometry import Geometry
 from isocenter.data.volume import Quantity
 from isocenter.errors import InputError
+from isocenter.formats.dicom_decode import channels_of
 from isocenter.formats.dicom_frames import Frame, frames_of
 from isocenter.formats.dicom_header import Header
 from isocenter.formats.dicom_image import PIXEL_KINDS, Stack, require_readable
-from isocenter.formats.dicom_pixels import channels_of
 
 _PREFIX = "1.2.840.10008.5.1.4.1.1."
 _CLASSES = {

@@ -7,10 +7,10 @@ from isocenter.acquire.codes import mended, noted
 from isocenter.data.case import Defect
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.message import Message
+from isocenter.formats.dicom_decode import channels_of
 from isocenter.formats.dicom_frames import Frame
 from isocenter.formats.dicom_header import Header
 from isocenter.formats.dicom_image import Stack
-from isocenter.formats.dicom_pixels import channels_of
 
 IMPLAUSIBLE_MM = (1e-4, 50.0)
 _CENTIMETRES, _TISSUE = 3, (1, 2)  # PS3.3 C.8.5.5.1: physical units; 2-D and colour flow regions

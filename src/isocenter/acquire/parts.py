@@ -11,8 +11,9 @@ from isocenter.acquire.stack import ORIENTATION_DEG, SPACING_MM, axes_of
 from isocenter.data.case import Defect
 from isocenter.data.message import Message
 from isocenter.errors import GeometryError, InputError
+from isocenter.formats.dicom_decode import channels_of, stored_dtype
 from isocenter.formats.dicom_frames import APART_KEYS, TIME_KEYS, Frame, apart_key, time_key
-from isocenter.formats.dicom_pixels import channels_of, read_planes, stored_dtype
+from isocenter.formats.dicom_pixels import read_planes
 from isocenter.types import Array
 
 

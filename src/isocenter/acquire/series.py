@@ -13,9 +13,9 @@ from isocenter.data.cine import Cine
 from isocenter.data.geometry import Space
 from isocenter.data.volume import Volume
 from isocenter.errors import cause_of
+from isocenter.formats.dicom_decode import channels_of
 from isocenter.formats.dicom_header import Header
 from isocenter.formats.dicom_image import attributes_of, read, read_cine, read_frames
-from isocenter.formats.dicom_pixels import channels_of
 
 _log = logging.getLogger(__name__)
 

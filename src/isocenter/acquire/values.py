@@ -8,7 +8,8 @@ from isocenter.acquire.codes import mended, noted, refused
 from isocenter.data.case import Defect
 from isocenter.errors import UnreadableFile
 from isocenter.formats.dicom_frames import Frame, days_of, seconds_of
-from isocenter.formats.dicom_header import Header, tag_of, vr_of
+from isocenter.formats.dicom_header import Header
+from isocenter.formats.dicom_walk import tag_of, vr_of
 
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _LONGEST = {"SH": 16, "CS": 16, "DS": 16, "IS": 12, "AS": 4, "LO": 64, "UI": 64, "AE": 16}

@@ -9,9 +9,9 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,45 +19,39 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 from isocenter.errors import UnreadableFile, cause_of
+from isocenter.formats.dicom_walk import (
+    BIG,
+    EXPLICIT,
+    IMPLICIT,
+    LITTLE_INT,
+    LITTLE_SHORT,
+    LONG,
+    LONGEST_VALUE,
+    MOST_ELEMENTS,
+    SHORT,
+    UNDEFINED,
+    WINDOW,
+    Odd,
+    Read,
+    Refused,
+    Walk,
+    Wanted,
+    tag_of,
+    vr_of,
+)
 from isocenter.formats.header import LIMIT_BYTES
 from isocenter.formats.quiet import quiet
 
-IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED, DEFLATED_FRAMES = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"
 _GB2312_ESCAPE = "\x1b$)A"
 """Escape sequence of ISO 2022 IR 58, which pydicom 3.0 leaves in the text."""
-UNDEFINED = 0xFFFFFFFF
-MOST_ELEMENTS = 2_000_000
-"""A header with more elements than this, nested ones included, is refused."""
-DEEPEST = 32
-"""Sequences nested deeper than this are refused."""
-LONGEST_VALUE = 4 << 20
-"""A wanted element that claims more bytes than this is refused."""
-
-_WINDOW = 16384
-_LONG = frozenset((b"OB", b"OW", b"SQ", b"UN", b"UT", b"OF", b"UC", b"OD", b"OL", b"OV", b"UR", b"SV", b"UV"))
-_SHORT = frozenset(
-    (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
-     b"ST", b"TM", b"UI", b"UL", b"US")
-)  # fmt: skip
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _TEXT = frozenset(("SH", "LO", "ST", "LT", "UC", "UT", "PN"))
-_PIXELS = frozenset((0x7FE00010, 0x7FE00008, 0x7FE00009))
-_LITTLE_INT, _LITTLE_SHORT = struct.Struct("<I"), struct.Struct("<H")
-_BIG_INT, _BIG_SHORT = struct.Struct(">I"), struct.Struct(">H")
-
-Read = Callable[[int, int], bytes]
-"""Bytes of a file (or of what it inflates to) from an offset, at most so many."""
-
-
-class _Odd(Exception):
-    """An encoding that this reader leaves to pydicom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,43 +177,9 @@ def _parsed(value: bytes, vr: str, big: bool) -> tuple[float, ...] | None:
     return numbers if all(-1e300 < number < 1e300 for number in numbers) else None
 
 
-_IS_SEQUENCE = b"SQ"
-"""Stands for a sequence: that it is there; what it holds is in `Header.dataset`."""
-
-
 def _shown(value: bytes) -> str:
     text = value[:60].decode("ascii", "replace").strip(" \0")
     return repr(text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text))
-
-
-@cache
-def tag_of(keyword: str) -> int:
-    """Tag of a keyword of the standard; private elements are named `0019,100C`."""
-    if "," in keyword:
-        return int(keyword.replace(",", ""), 16)
-    tag = tag_for_keyword(keyword)
-    assert tag is not None, f"{keyword} is no keyword of the standard"
-    return int(tag)
-
-
-@cache
-def vr_of(tag: int) -> str:
-    """Value representation of a tag by the dictionary; text of unknown kind for what it does not hold."""
-    try:
-        return dictionary_VR(tag).split(" ")[0]
-    except KeyError:
-        return "UN"
-
-
-class Wanted:
-    """The elements to keep, keyed as they stand in a file."""
-
-    def __init__(self, keywords: tuple[str, ...]) -> None:
-        self.tags = frozenset(tag_of(keyword) for keyword in keywords)
-        both = self.tags | _PIXELS
-        known = {tag: (tag, vr_of(tag).encode()) for tag in both}
-        self.little = {_LITTLE_SHORT.pack(t >> 16) + _LITTLE_SHORT.pack(t & 0xFFFF): k for t, k in known.items()}
-        self.big = {_BIG_INT.pack(t): k for t, k in known.items()}
 
 
 def read_header(path: Path, wanted: Wanted, *, marked: bool = False) -> Header | None:
@@ -240,7 +200,7 @@ def read_header(path: Path, wanted: Wanted, *, marked: bool = False) -> Header |
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableFile(f"{path.name}: not a regular file (a pipe or a device?)")
         read = _reader(fd)
-        first = read(0, _WINDOW)
+        first = read(0, WINDOW)
         if marked and first[128:132] != b"DICM":
             return None
         return _read(path, read, first, status.st_size, wanted)
@@ -269,162 +229,15 @@ def _read(path: Path, read: Read, first: bytes, size: int, wanted: Wanted) -> He
         data = _inflated(path, read, begin)
         first, begin, size, read = data, 0, len(data), lambda at, count: data[at : at + count]
     try:
-        walk = _Walk(read, first, size, explicit=syntax != IMPLICIT, big=syntax == BIG, wanted=wanted)
+        walk = Walk(read, first, size, explicit=syntax != IMPLICIT, big=syntax == BIG, wanted=wanted)
         pixels_at, length = walk.to_pixels(begin)
         elements, vrs = walk.found, walk.vrs
-    except (_Odd, struct.error):
+    except (Odd, struct.error):
         elements, vrs, (pixels_at, length) = _by_pydicom(path, wanted, syntax)
-    except _Refused as error:
+    except Refused as error:
         raise UnreadableFile(f"{path.name}: {error}; copy the file again, or leave it out") from None
     cut_off = length == UNDEFINED and pixels_at > 0 and not _whole(read, pixels_at, size)
     return Header(path, syntax, elements, vrs, pixels_at, length, size, cut_off)
-
-
-class _Refused(Exception):
-    """Cut off, nested too deep, or filled beyond reason."""
-
-
-class _Walk:
-    """One pass over the elements of a data set."""
-
-    def __init__(self, read: Read, window: bytes, size: int, *, explicit: bool, big: bool, wanted: Wanted) -> None:
-        self.read, self.window, self.base, self.size = read, window, 0, size
-        self.explicit, self.big = explicit, big
-        self.keys = wanted.big if big else wanted.little
-        self.found: dict[int, bytes] = {}
-        self.vrs: dict[int, str] = {}
-        self.count = 0
-
-    def to_pixels(self, at: int) -> tuple[int, int]:  # noqa: C901, PLR0912
-        """Walk to the pixel data; its offset and stated length, or (-1, 0) where the data set ends without.
-
-        One loop without calls: it runs for every element of every slice.
-        """
-        order = ">" if self.big else "<"
-        head = struct.Struct(f"{order}4s2sH" if self.explicit else f"{order}4sI").unpack_from
-        explicit, keys = self.explicit, self.keys
-        window, base, end = self.window, self.base, self.base + len(self.window)
-        count, length, vr, value = 0, 0, b"", 0
-        while True:
-            if at + 12 > end or at < base:
-                window, base = self._refilled(at, count)
-                end, count = base + len(window), 0
-                if at + 8 > self.size:
-                    return -1, 0
-            count += 1
-            if explicit:
-                key, vr, length = head(window, at - base)
-                if vr in _SHORT:
-                    value = at + 8
-                elif vr in _LONG:
-                    length, value = self._integer(window, at - base + 8), at + 12
-                else:
-                    raise _Odd
-            else:
-                key, length = head(window, at - base)
-                value = at + 8
-            wanted = keys.get(key)
-            if wanted is not None and wanted[0] in _PIXELS:
-                self.found[wanted[0]] = b""
-                return value, length
-            if length == UNDEFINED:
-                if wanted is not None:
-                    self.found[wanted[0]] = _IS_SEQUENCE
-                at = self._skip_items(value, explicit and vr != b"UN", 1)
-                window, base = self.window, self.base
-                end = base + len(window)
-                continue
-            at = value + length
-            if wanted is None:
-                continue
-            if at <= end and vr == wanted[1] and vr in _SHORT:
-                self.found[wanted[0]] = window[value - base : at - base]
-            else:
-                self._keep(wanted[0], vr, window[value - base : at - base] if at <= end else None, (value, length))
-
-    def _refilled(self, at: int, count: int) -> tuple[bytes, int]:
-        """The window from `at` on; what runs beyond the file's end, or has no end, is refused."""
-        self.count += count
-        if at > self.size or self.count > MOST_ELEMENTS:
-            raise _Refused("cut off in its header" if at > self.size else f"holds over {MOST_ELEMENTS} elements")
-        self.window, self.base = self.read(at, _WINDOW), at
-        if len(self.window) < 12 and any(self.window):
-            if len(self.window) < 8:
-                raise _Refused("cut off in its header")
-            self.window += bytes(12 - len(self.window))  # the last element may be empty
-        elif len(self.window) < 12:
-            self.size = min(self.size, at)  # padding after the last element
-        return self.window, at
-
-    def _keep(self, tag: int, vr: bytes, raw: bytes | None, place: tuple[int, int]) -> None:
-        """Keep a wanted element: its bytes, or of a sequence only that it is there."""
-        said = vr.decode("latin-1") if vr and vr != b"UN" else vr_of(tag)
-        if said != vr_of(tag):
-            self.vrs[tag] = said
-        if said == "SQ":
-            self.found[tag] = _IS_SEQUENCE if place[1] else b""
-        elif place[1] > LONGEST_VALUE:
-            raise _Refused(f"an element claims {place[1]} bytes of text")
-        else:
-            self.found[tag] = self.read(*place) if raw is None else raw
-
-    def _integer(self, window: bytes, at: int) -> int:
-        return int((_BIG_INT if self.big else _LITTLE_INT).unpack_from(window, at)[0])
-
-    def _tag(self, key: bytes) -> int:
-        group, element = struct.unpack(">HH" if self.big else "<HH", key)
-        return int(group << 16 | element)
-
-    def _skip_items(self, at: int, explicit: bool, depth: int) -> int:
-        """End of a sequence of undefined length that begins at `at`."""
-        if depth > DEEPEST:
-            raise _Refused(f"sequences are nested deeper than {DEEPEST}")
-        while True:
-            tag, length = self._item(at)
-            at += 8
-            if tag == 0xFFFEE0DD:
-                return at
-            if tag != 0xFFFEE000:
-                raise _Odd
-            at = self._skip_elements(at, explicit, depth) if length == UNDEFINED else at + length
-            self.count += 1
-            if at > self.size or self.count > MOST_ELEMENTS:
-                raise _Refused("cut off inside a sequence" if at > self.size else "holds too many items")
-
-    def _skip_elements(self, at: int, explicit: bool, depth: int) -> int:
-        """End of an item of undefined length."""
-        integer = _BIG_INT if self.big else _LITTLE_INT
-        short = _BIG_SHORT if self.big else _LITTLE_SHORT
-        while True:
-            head = self._bytes(at, 12)
-            tag = self._tag(head[:4])
-            if tag == 0xFFFEE00D:
-                return at + 8
-            vr = head[4:6] if explicit else b""
-            if not explicit:
-                length, at = integer.unpack_from(head, 4)[0], at + 8
-            elif vr in _SHORT:
-                length, at = short.unpack_from(head, 6)[0], at + 8
-            elif vr in _LONG:
-                length, at = integer.unpack_from(head, 8)[0], at + 12
-            else:
-                raise _Odd
-            at = self._skip_items(at, explicit and vr != b"UN", depth + 1) if length == UNDEFINED else at + length
-            self.count += 1
-            if at > self.size or self.count > MOST_ELEMENTS:
-                raise _Refused("cut off inside a sequence" if at > self.size else "holds too many elements")
-
-    def _item(self, at: int) -> tuple[int, int]:
-        head = self._bytes(at, 8)
-        return self._tag(head[:4]), (_BIG_INT if self.big else _LITTLE_INT).unpack_from(head, 4)[0]
-
-    def _bytes(self, at: int, count: int) -> bytes:
-        here = at - self.base
-        if here < 0 or here + count > len(self.window):
-            self.window, self.base, here = self.read(at, _WINDOW), at, 0
-            if len(self.window) < 8:
-                raise _Refused("cut off inside a sequence")
-        return self.window[here : here + count]
 
 
 def _whole(read: Read, at: int, size: int) -> bool:
@@ -435,7 +248,7 @@ def _whole(read: Read, at: int, size: int) -> bool:
             return at == size  # some writers leave the delimiter out
         if head[:4] != b"\xfe\xff\x00\xe0":
             return True  # the delimiter, or nothing that can be judged here
-        at += 8 + _LITTLE_INT.unpack_from(head, 4)[0]
+        at += 8 + LITTLE_INT.unpack_from(head, 4)[0]
         if at > size:
             return False
     return False
@@ -447,13 +260,13 @@ def _meta(path: Path, first: bytes, read: Read) -> tuple[int, str, str]:
     syntax = kind = ""
     while first[at : at + 2] == b"\x02\0" and at + 12 <= len(first):
         vr = first[at + 4 : at + 6]
-        if vr in _LONG:
-            length, value = _LITTLE_INT.unpack_from(first, at + 8)[0], at + 12
-        elif vr in _SHORT:
-            length, value = _LITTLE_SHORT.unpack_from(first, at + 6)[0], at + 8
+        if vr in LONG:
+            length, value = LITTLE_INT.unpack_from(first, at + 8)[0], at + 12
+        elif vr in SHORT:
+            length, value = LITTLE_SHORT.unpack_from(first, at + 6)[0], at + 8
         else:  # an implicit meta group, against the standard
-            length, value = _LITTLE_INT.unpack_from(first, at + 4)[0], at + 8
-        element = _LITTLE_SHORT.unpack_from(first, at + 2)[0]
+            length, value = LITTLE_INT.unpack_from(first, at + 4)[0], at + 8
+        element = LITTLE_SHORT.unpack_from(first, at + 2)[0]
         if element == 0x0010:
             syntax = first[value : value + length].decode("latin-1").strip("\0 ")
         elif element == 0x0002:
@@ -461,7 +274,7 @@ def _meta(path: Path, first: bytes, read: Read) -> tuple[int, str, str]:
         at = value + length
     if not syntax:
         head = first[at : at + 8] or read(at, 8)
-        little = EXPLICIT if head[4:6] in _SHORT | _LONG else IMPLICIT
+        little = EXPLICIT if head[4:6] in SHORT | LONG else IMPLICIT
         syntax = BIG if head[:1] == b"\0" else little
     if at > len(first):
         raise UnreadableFile(f"{path.name}: its file meta information is longer than {len(first)} bytes; refused")
@@ -498,9 +311,9 @@ _SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames
 def _claimed(path: Path, head: bytes) -> int:
     """Bytes that a deflated data set may need, as its own header says; 64 MiB for all that is not pixels."""
     try:
-        walk = _Walk(lambda at, n: head[at : at + n], head, 1 << 62, explicit=True, big=False, wanted=Wanted(_SIZES))
+        walk = Walk(lambda at, n: head[at : at + n], head, 1 << 62, explicit=True, big=False, wanted=Wanted(_SIZES))
         walk.to_pixels(0)
-    except (_Refused, _Odd, struct.error):
+    except (Refused, Odd, struct.error):
         return 64 << 20
     said = Header(path, EXPLICIT, walk.found, walk.vrs, 0, 0, 0)
     rows, columns, samples, bits, frames = (said.number(keyword, 1) for keyword in _SIZES)
@@ -514,7 +327,7 @@ def inflated(header: Header) -> bytes:
     """
     with header.file.open("rb") as stream:
         read = _reader(stream.fileno())
-        begin, _, _ = _meta(header.file, read(0, _WINDOW), read)
+        begin, _, _ = _meta(header.file, read(0, WINDOW), read)
         return _inflated(header.file, read, begin)
 
 
@@ -522,11 +335,11 @@ def _inflated_file(path: Path) -> bytes:
     """A deflated file as the explicit little-endian file that it stands for."""
     with path.open("rb") as stream:
         read = _reader(stream.fileno())
-        first = read(0, _WINDOW)
+        first = read(0, WINDOW)
         begin, _, _ = _meta(path, first, read)
         data = _inflated(path, read, begin)
     uid = EXPLICIT.encode() + b"\0" * (len(EXPLICIT) % 2)
-    meta = b"\x02\0\x10\0UI" + _LITTLE_SHORT.pack(len(uid)) + uid
+    meta = b"\x02\0\x10\0UI" + LITTLE_SHORT.pack(len(uid)) + uid
     return bytes(128) + b"DICM" + meta + data
 
 
@@ -556,7 +369,7 @@ def _by_pydicom(path: Path, wanted: Wanted, syntax: str) -> tuple[dict[int, byte
     little = syntax != BIG
     if len(head) < 8 or int.from_bytes(head[:2], "little" if little else "big") != 0x7FE0:
         return found, vrs, (-1, 0)
-    long_form = head[4:6] in _LONG
+    long_form = head[4:6] in LONG
     order = "<" if little else ">"
     (length,) = struct.unpack_from(f"{order}I", head, 8 if long_form else 4)
     return found, vrs, (at + (12 if long_form else 8), length)

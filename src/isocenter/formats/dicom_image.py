@@ -12,10 +12,12 @@ from isocenter.data.geometry import Geometry
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import TruncatedPixels, UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.formats.dicom_decode import channels_of, stored_dtype
 from isocenter.formats.dicom_frames import PRIVATE, Frame
-from isocenter.formats.dicom_header import Header, Wanted, syntax_name
+from isocenter.formats.dicom_header import Header, syntax_name
 from isocenter.formats.dicom_header import read_header as read_elements
-from isocenter.formats.dicom_pixels import channels_of, in_threads, read_planes, require_pixels, stored_dtype
+from isocenter.formats.dicom_pixels import in_threads, read_planes, require_pixels
+from isocenter.formats.dicom_walk import Wanted
 from isocenter.formats.header import within_budget
 from isocenter.formats.quiet import quiet
 from isocenter.types import Array, Float64, Mask
