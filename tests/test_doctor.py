@@ -82,7 +82,7 @@ class TestRows:
     def test_every_defect_is_named_and_the_volume_is_right(self, tmp_path: Path, name: str) -> None:
         code, spoil = ROWS[name]
         found = inspected(tmp_path, spoil)
-        assert found[0].verdict == "repaired"
+        assert found[0].verdict == ("ok" if spoil is long_strings else "repaired")
         assert code in codes(found[0])
         assert [s.localizer for s in found[1:]] == ([True] if code == "localizer" else [])
         volume = isocenter.open(tmp_path).volume()
@@ -93,7 +93,7 @@ class TestRows:
             measured = [i for i in range(12) if i != 5] if code == "missing-slice" else list(range(12))
             assert np.array_equal(volume.grid[measured], VOXELS[measured])
 
-    @pytest.mark.parametrize("name", ROWS)
+    @pytest.mark.parametrize("name", [n for n, (_, spoil) in ROWS.items() if spoil is not long_strings])
     def test_strict_refuses_it(self, tmp_path: Path, name: str) -> None:
         found = inspected(tmp_path, ROWS[name][1], policy=STRICT)
         assert found[0].verdict == "refused"
@@ -106,7 +106,8 @@ class TestRows:
         (first, *_) = inspected(tmp_path, spoil, policy=REPORT)
         assert code in codes(first)
         irregular = code in ("missing-slice", "duplicate-slice", "localizer", "gantry-tilt")
-        assert first.verdict == ("refused" if irregular else "repaired")
+        mended = "ok" if spoil is long_strings else "repaired"
+        assert first.verdict == ("refused" if irregular else mended)
 
     @pytest.mark.parametrize("name", [n for n, (code, _) in ROWS.items() if code != "instance-number"])
     def test_the_enhanced_form_is_named_too(self, tmp_path: Path, name: str) -> None:
@@ -126,7 +127,7 @@ class TestRows:
         order = ["orientation string over 16 characters", "gantry tilt 15 degrees"]  # they write over what they find
         first, second = sorted((first, second), key=lambda n: order.index(n) if n in order else 9)
         found = inspected(tmp_path, lambda s: ROWS[second][1](ROWS[first][1](s)))
-        assert found[0].verdict != "ok"
+        assert found[0].defects
         if found[0].usable:
             assert {ROWS[first][0], ROWS[second][0]} <= set().union(*(codes(s) for s in found))
             assert found[0].volume().geometry.shape[0] in (11, 12)

@@ -105,8 +105,10 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> s
                     break
                 out.write(block)
     except Exception as error:  # noqa: BLE001 - zipfile raises what its parts raise; one member must not stop the rest
+        if isinstance(error, FileExistsError):
+            return "a second file of this name; the first was taken"
         target.unlink(missing_ok=True)
-        return f"cannot be unpacked ({cause_of(error)})"
+        return f"cannot be unpacked ({getattr(error, 'strerror', None) or cause_of(error)})"
     if left < 0:
         target.unlink()
         return "grows beyond what it announces"

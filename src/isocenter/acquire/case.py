@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from isocenter.acquire.archive import Unpacked, is_zip, listed, unpacked
-from isocenter.acquire.codes import refused
+from isocenter.acquire.codes import noted, refused
 from isocenter.acquire.discover import files_below, is_dicomdir, kind_of
 from isocenter.acquire.doctor import kind_of as class_of
 from isocenter.acquire.policy import REPAIR, Policy
@@ -77,6 +77,8 @@ def open_cases(
     A file that names no patient (NIfTI, PNG ...) is a case of its own: nothing proves that it belongs to others. The
     folder `without` is left out.
     """
+    if not str(path).strip():
+        raise UnreadableFile("no path was given: an empty name (an unset variable?)")
     given = Path(path)
     found = _Found()
     root, files, keep = _files(given, found, without)
@@ -167,12 +169,29 @@ def _case(study: dict[str, list[Header]], root: Path, policy: Policy, found: _Fo
                     results.append(result_of(header))
                 except InputError as error:
                     found.refuse(header.file, str(error))
-    patients = {header.text("PatientID") for headers in study.values() for header in headers}
-    if len(patients) > 1:
-        text = "one study holds files of {n} patients; sort them apart first"
-        mixed: Defect = refused("several-patients", text, n=len(patients))
-        series = [replace(s, defects=(*s.defects, mixed)) for s in series]
+    doubt = _patients([header for headers in study.values() for header in headers])
+    series = [replace(s, defects=(*s.defects, *doubt)) for s in series]
     return Case(_study_name(study, root), root, _identity(study), tuple(series), results=tuple(results))
+
+
+def _patients(headers: Sequence[Header]) -> tuple[Defect, ...]:
+    """Whether one study names several patients: by number, by birth date, or by name where there is no number."""
+    said = {tuple(map(header.raw, _WHO)) for header in headers}
+    if len(said) == 1:
+        return ()
+    who = [{header.text(keyword).strip("^ ").casefold() for header in headers} for keyword in _WHO]
+    numbers, names, births = (found - {""} for found in who)
+    text = "one study holds files of {n} patients; sort them apart first"
+    n = max(len(numbers), len(births), len(names) if not numbers else 1)
+    if n > 1:
+        return (refused("several-patients", text, n=n),)
+    if len(names) > 1:
+        text = "files of one study, with one PatientID, name the patient in {n} ways"
+        return (noted("several-patients", text, n=len(names)),)
+    return ()
+
+
+_WHO = ("PatientID", "PatientName", "PatientBirthDate")
 
 
 def _nothing(root: Path, refused_files: Sequence[RefusedFile]) -> str:

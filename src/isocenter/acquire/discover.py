@@ -35,6 +35,8 @@ def files_below(
         if path.is_file():
             yield path
             return
+        if not path.is_dir():
+            raise UnreadableFile(f"{path}: not a regular file (a pipe or a device?)")
         os.scandir(path).close()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)

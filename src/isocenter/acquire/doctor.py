@@ -22,7 +22,7 @@ from isocenter.errors import InputError
 from isocenter.formats.dicom_decode import channels_of
 from isocenter.formats.dicom_frames import Frame, frames_of
 from isocenter.formats.dicom_header import Header
-from isocenter.formats.dicom_image import PIXEL_KINDS, Stack, require_readable
+from isocenter.formats.dicom_image import PIXEL_KINDS, Stack, is_inverse, require_readable
 
 _PREFIX = "1.2.840.10008.5.1.4.1.1."
 _CLASSES = {
@@ -193,8 +193,9 @@ def _placed(frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
 def _part(part: Part, policy: Policy) -> Diagnosis:
     """One volume or cine, its values judged and its slices laid."""
     header = part.frames[0].header
-    modality = header.text("Modality")
-    defects = [*part.defects, *values.safely(lambda: values.rescale_defects(part.frames, modality))]
+    modality, unnamed = _modality(header)
+    defects = [*part.defects, *unnamed, *values.safely(lambda: values.rescale_defects(part.frames, modality))]
+    defects += values.safely(lambda: values.bits_defects(part.frames))
     if any(d.fatal for d in defects):
         return Diagnosis(part.frames, (), tuple(defects), localizer=part.localizer)
     stacks: list[Stack] = []
@@ -213,6 +214,16 @@ def _part(part: Part, policy: Policy) -> Diagnosis:
     return Diagnosis(ordered, tuple(measured), (*defects, *more), part.times_s, localizer=part.localizer)
 
 
+def _modality(header: Header) -> tuple[str, tuple[Defect, ...]]:
+    """Modality as stated, or as the class of the object says."""
+    stated = header.text("Modality")
+    if stated:
+        return stated, ()
+    known = {"2": "CT", "4": "MR", "128": "PT"}.get(header.text("SOPClassUID").removeprefix(_PREFIX).split(".")[0], "")
+    text = "{file}: Modality is absent; its class says {known}"
+    return known, (noted("invalid-value", text, file=header.file.name, known=known or "nothing"),)
+
+
 def _laid(frames: Sequence[Frame], policy: Policy) -> Laid:
     try:
         return lay(frames, policy)
@@ -225,7 +236,7 @@ def _measuring(
 ) -> tuple[list[Stack], tuple[Defect, ...]]:
     """Stacks that know what their values measure."""
     frame = part.frames[0]
-    inverse = frame.header.text("PhotometricInterpretation") == "MONOCHROME1"
+    inverse = any(is_inverse(f.header) for f in part.frames)
     if modality == "PT":
         found = uptake(part.frames, suv=policy.suv)
         said = {**(found.said or {})}

@@ -94,6 +94,9 @@ def _ultrasound(header: Header) -> Placed:
         if spacing is not None:
             found.add(spacing)
             boxes.append([int(region.get(f"RegionLocation{k}", 0) or 0) for k in ("MinX0", "MinY0", "MaxX1", "MaxY1")])
+    rows, columns = header.number("Rows", 0), header.number("Columns", 0)
+    if any(c >= columns or d >= rows for _, _, c, d in boxes):
+        return _none("a calibrated region of the ultrasound lies outside the picture: it was cut or resized since")
     if not found:
         return _none("no region of the ultrasound is calibrated in centimetres")
     if len(found) > 1:

@@ -1,8 +1,10 @@
 """One series that holds several things, taken apart: localizers, sizes, echoes, times, copies."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -15,6 +17,11 @@ from isocenter.formats.dicom_decode import channels_of, stored_dtype
 from isocenter.formats.dicom_frames import APART_KEYS, TIME_KEYS, Frame, apart_key, time_key
 from isocenter.formats.dicom_pixels import read_planes
 from isocenter.types import Array
+
+_AT_ONCE = 256
+"""Frames that are compared at a time, so that memory stays flat."""
+_SCOUT_DEG = 20.0
+"""Slices turned by less than this are no scout view: the patient or the planning moved."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ def take_apart(frames: Sequence[Frame]) -> tuple[Part, ...]:
         lambda part: _by(part, "mixed-spacing", "pixel spacings", _spacing),
         lambda part: _by(part, "frame-of-reference", "frames of reference", _frame_of_reference),
         _by_kind,
+        _interleaved,
         _by_place,
     )
     for split in splits:
@@ -100,9 +108,9 @@ def _by_orientation(part: Part) -> list[Part]:
         return [part]
     groups.sort(key=len, reverse=True)
     few = [g for g in groups[1:] if len(g) <= max(3, len(turns) // 10)]
-    scouts = len(few) == len(groups) - 1 and len(groups[0]) > len(few[0])
     odd = part.frames[groups[1][0]]
     degrees = _degrees(turns[groups[0][0]], turns[groups[1][0]])
+    scouts = len(few) == len(groups) - 1 and len(groups[0]) > len(few[0]) and degrees >= _SCOUT_DEG
     count = len(turns) - len(groups[0])
     text = "{count} of {all} slices are turned against the others ({file} by {degrees:.3g} degrees)"
     remedy = "split off as a localizer" if scouts else "split into {n} volumes"
@@ -139,6 +147,41 @@ def _by_kind(part: Part) -> list[Part]:
                 localizer=part.localizer or "LOCALIZER" in kind[0])
         for kind in found
     ]  # fmt: skip
+
+
+_STACKS = (TIME_KEYS[0], "AcquisitionNumber", "ConvolutionKernel", "KVP", "EchoNumbers", "StackID")
+
+
+def _interleaved(part: Part) -> list[Part]:
+    """Stacks pushed into each other: groups that another element tells apart, and that lie in the same stretch."""
+    if len(part.frames) < 4:
+        return [part]
+    try:
+        normal = axes_of(part.frames[0].orientation or ())[:, 0]
+    except GeometryError:
+        return [part]
+    along = np.asarray([f.position for f in part.frames], dtype=np.float64) @ normal
+    for name in _STACKS:
+        groups: dict[str, list[int]] = {}
+        for i, frame in enumerate(part.frames):
+            groups.setdefault(_key(frame, name), []).append(i)
+        if len(groups) < 2 or min(map(len, groups.values())) < 2 or not _overlap([along[g] for g in groups.values()]):
+            continue
+        if len(_places(part.frames)) < len(part.frames):
+            return [part]  # frames at one place are told apart there
+        text = "{n} volumes in one series, which differ in {what}"
+        defect = mended("several-volumes", text, "split into {n} volumes", n=len(groups), what=name)
+        return [
+            replace(part, frames=tuple(part.frames[i] for i in g), defects=(*part.defects, defect))
+            for g in groups.values()
+        ]
+    return [part]
+
+
+def _overlap(stretches: Sequence[Array]) -> bool:
+    """Whether some two groups share at least half of the shorter one's extent."""
+    ends = sorted((float(s.min()), float(s.max())) for s in stretches)
+    return any(min(a[1], b[1]) - b[0] > 0.5 * min(a[1] - a[0], b[1] - b[0]) > 0 for a, b in itertools.pairwise(ends))
 
 
 def _by_place(part: Part) -> list[Part]:
@@ -235,15 +278,14 @@ def _without_copies(part: Part, places: list[list[Frame]]) -> tuple[Part, list[l
     """Each frame once: copies of the same pixels at the same place are left out."""
     kept: list[list[Frame]] = []
     copies: list[tuple[Frame, Frame]] = []
+    digests = _digests([frame for place in places if len(place) > 1 for frame in place])
     for place in places:
-        unique: list[Frame] = []
+        unique: dict[object, Frame] = {}
         for frame in place:
-            same = next((other for other in unique if _same(other, frame)), None)
-            if same is None:
-                unique.append(frame)
-            else:
+            same = unique.setdefault(digests.get(id(frame), id(frame)), frame)
+            if same is not frame:
                 copies.append((same, frame))
-        kept.append(unique)
+        kept.append(list(unique.values()))
     if not copies:
         return part, places
     a, b = copies[0]
@@ -253,18 +295,25 @@ def _without_copies(part: Part, places: list[list[Frame]]) -> tuple[Part, list[l
     return replace(part, frames=frames, defects=(*part.defects, defect)), kept
 
 
-def _same(a: Frame, b: Frame) -> bool:
-    """Whether two frames hold the same values."""
-    if a.rescale != b.rescale or a.header.raw("PhotometricInterpretation") != b.header.raw("PhotometricInterpretation"):
-        return False
-    try:
-        first, second = (_pixels(frame) for frame in (a, b))
-    except InputError:
-        return False
-    return first.dtype == second.dtype and np.array_equal(first, second)
+def _digests(frames: Sequence[Frame]) -> dict[int, object]:
+    """What each frame's values are, by identity of the frame: pixels, rescale and how they are shown.
 
-
-def _pixels(frame: Frame) -> Array:
-    plane = np.empty((1, channels_of(frame.header), *frame.shape), stored_dtype(frame.header))
-    read_planes([frame], plane)
-    return plane
+    Frames whose pixels cannot be read are like no other.
+    """
+    found: dict[int, object] = {}
+    by_file: dict[int, list[Frame]] = {}
+    for frame in frames:
+        by_file.setdefault(id(frame.header), []).append(frame)
+    for members in by_file.values():
+        header = members[0].header
+        for begin in range(0, len(members), _AT_ONCE):
+            some = members[begin : begin + _AT_ONCE]
+            planes = np.empty((len(some), channels_of(header), *some[0].shape), stored_dtype(header))
+            try:
+                read_planes(some, planes)
+            except InputError:
+                continue
+            shown = header.raw("PhotometricInterpretation"), planes.dtype.str
+            for frame, plane in zip(some, planes, strict=True):
+                found[id(frame)] = (sha256(plane.tobytes()).digest(), frame.rescale, *shown)
+    return found

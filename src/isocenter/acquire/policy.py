@@ -29,7 +29,7 @@ class Policy:
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise InputError(f"{self.mode!r} is no policy; there are {', '.join(get_args(Mode))}")
-        if not 0 <= self.fill <= 100:
+        if not isinstance(self.fill, int) or not 0 <= self.fill <= 100:
             raise InputError(f"gaps of 0 to 100 slices can be filled; {self.fill} was asked for")
 
     @property

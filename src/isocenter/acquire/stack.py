@@ -15,6 +15,7 @@ from isocenter.acquire.codes import Value, mended, noted, refused
 from isocenter.acquire.policy import Policy
 from isocenter.data.case import Defect
 from isocenter.data.geometry import Geometry
+from isocenter.data.provenance import Json
 from isocenter.errors import GeometryError
 from isocenter.formats.dicom_frames import Frame
 from isocenter.formats.dicom_image import Stack
@@ -24,6 +25,11 @@ SPACING_MM = 0.01
 SPACING_SHARE = 0.01
 ORIENTATION_DEG = 0.1
 IMPLAUSIBLE_MM = (0.01, 50.0)
+_TOO_CLOSE = 0.1
+"""Share of the usual distance below which two slices are two versions of one."""
+_MOST_NAMED = 12
+_WIDE = 2.0
+"""Times its thickness that slices may lie apart before it is asked whether some are missing."""
 _MOST_GROWTH = 4
 """A repaired grid of more than so many times the measured slices is refused: the usual distance cannot be told."""
 
@@ -93,6 +99,13 @@ def _many(ordered: tuple[Frame, ...], positions: Float64[Array, "n 3"], axes: Fl
     usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     if not IMPLAUSIBLE_MM[0] <= usual <= IMPLAUSIBLE_MM[1]:
         return None, (refused("implausible-spacing", "slices {a:g} mm apart", a=usual),)
+    close = int(np.argmin(gaps))
+    if gaps[close] < _TOO_CLOSE * usual:
+        text = (
+            "{fa} and {fb} lie only {gap:.3f} mm apart, {usual:.2f} mm is usual: which of them is right cannot be told"
+        )
+        names = {"fa": ordered[close].name, "fb": ordered[close + 1].name}
+        return None, (refused("duplicate-slice", text, gap=float(gaps[close]), usual=usual, **names),)
     spacing = ordered[0].spacing
     assert spacing is not None, "checked by lay"
     shifts, tilted, beside = _drift(ordered, positions, along, axes, spacing)
@@ -103,7 +116,10 @@ def _many(ordered: tuple[Frame, ...], positions: Float64[Array, "n 3"], axes: Fl
     if wide:
         return None, (*found, wide)
     found += uneven
-    count = round(float(along[-1] - along[0]) / usual) + 1 if uneven else len(ordered)
+    step = usual
+    if any(d.code == "uneven-spacing" for d in uneven):
+        step = max(float(gaps.min()), usual / 2)
+    count = round(float(along[-1] - along[0]) / step) + 1 if uneven else len(ordered)
     if count > _MOST_GROWTH * len(ordered) + 1:
         text = "slices from {a:.3f} to {b:.3f} mm apart: no usual distance can be told"
         return None, (*found, refused("uneven-spacing", text, a=float(gaps.min()), b=float(gaps.max())))
@@ -118,8 +134,22 @@ def _many(ordered: tuple[Frame, ...], positions: Float64[Array, "n 3"], axes: Fl
         geometry = _grid(ordered[0], (count, rows, columns), between, axes, first)
     except GeometryError as error:
         return None, (*found, refused("malformed-geometry", "{error}", error=str(error)))
-    said = {"repaired": [d.code for d in found], "measured_slices": len(ordered)} if found else {}
-    return Stack(ordered, geometry, weights, shifts, empty, said=said), tuple(found)
+    said: dict[str, Json] = {}
+    if found:
+        said = {"repaired": [d.code for d in found], "measured_slices": len(ordered), "filled_slices": list(empty)}
+    return Stack(ordered, geometry, weights, shifts, empty, said=said), (*found, *_sparse(ordered[0], usual))
+
+
+def _sparse(frame: Frame, usual: float) -> tuple[Defect, ...]:
+    """A note where slices lie far apart for how thick they are, and the header does not say that they should."""
+    thickness, stated = _thickness(frame), frame.header.number("SpacingBetweenSlices", 0.0)
+    if stated > 0 and abs(stated - usual) > max(SPACING_MM, SPACING_SHARE * usual):
+        text = "slices lie {usual:.2f} mm apart, SpacingBetweenSlices says {stated:g}: every second one missing?"
+        return (noted("missing-slice", text, usual=usual, stated=stated),) if usual > stated * 1.5 else ()
+    if stated > 0 or not 0 < thickness * _WIDE < usual:
+        return ()
+    text = "slices of {thickness:g} mm lie {usual:.2f} mm apart: are some missing throughout?"
+    return (noted("missing-slice", text, usual=usual, thickness=thickness),)
 
 
 def _grid(frame: Frame, size: tuple[int, int, int], between: float, axes: Float64[Array, "3 3"],
@@ -188,10 +218,12 @@ def _gaps(ordered: Sequence[Frame], gaps: Float64[Array, "n"], usual: float,
         total = int(ratio.sum() - len(ratio))
         text = missing
         if len(off) > 1:
-            text = "{total} slices missing in all, such as between slice {a} ({fa}) and {b} ({fb}): {gap:.2f} mm apart"
+            text = "{total} slices missing, after the slices {after}: {gap:.2f} mm apart, {usual:.2f} mm is usual"
+        after = ", ".join(f"{i + 1} ({ordered[i].name})" for i in off[:_MOST_NAMED])
+        after += f" and {len(off) - _MOST_NAMED} more" if len(off) > _MOST_NAMED else ""
         remedy = "filled by interpolation and marked as not measured"
         n = round(float(gaps[at]) / usual) - 1
-        return (mended("missing-slice", text, remedy, n=n, total=total, **where),), None
+        return (mended("missing-slice", text, remedy, n=n, total=total, after=after, **where),), None
     text = "uneven spacing: slices {a} ({fa}) and {b} ({fb}) are {gap:.3f} mm apart, {usual:.3f} mm is usual"
     remedy = "resampled onto a regular grid; slices far from a measured one are marked as not measured"
     return (mended("uneven-spacing", text, remedy, **where),), None

@@ -4,6 +4,7 @@ Source: PS3.3 C.8.9.1 (units, decay correction); QIBA, Computing SUV from PET im
 attributes ("happy path"); Philips' private factors as that text gives them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from isocenter.formats.quiet import quiet
 
 _DAY_S = 86400.0
 _LONGEST_S = 12 * 3600.0
+_MOST_HALF_LIVES = 10
+_START_S = 30.0
+"""Seconds by which the series' own time may precede its first acquisition before it is told."""
 _PHILIPS = "Philips PET Private Group"
 
 
@@ -53,8 +57,9 @@ def uptake(frames: Sequence[Frame], *, suv: bool) -> Uptake:
     header = frames[0].header
     units = header.text("Units").upper()
     try:
+        _require_one(frames)
         if units == "GML":
-            return _as_is(header)
+            return _as_is(header, suv=suv)
         if units == "BQML":
             return Uptake(Quantity.ACTIVITY) if not suv else _from_activity(frames, 1.0)
         if units == "CNTS":
@@ -66,17 +71,24 @@ def uptake(frames: Sequence[Frame], *, suv: bool) -> Uptake:
     return Uptake(Quantity.ARBITRARY, 1.0, (refused("no-suv", text, why=why),))
 
 
+def _require_one(frames: Sequence[Frame]) -> None:
+    for keyword in ("Units", "DecayCorrection", "PatientWeight"):
+        if len({f.header.raw(keyword) for f in frames}) > 1:
+            raise _NoSuv(f"{keyword} differs from slice to slice")
+
+
 @quiet()
 def _dataset(header: Header) -> Dataset:
     return header.dataset()
 
 
-def _as_is(header: Header) -> Uptake:
+def _as_is(header: Header, *, suv: bool) -> Uptake:
     kind = str(_dataset(header).get("SUVType") or "BW").strip().upper()
     if kind != "BW":
         text = "uptake is stated by {kind}, not by body weight: no SUV by body weight is claimed"
         return Uptake(Quantity.ARBITRARY, 1.0, (noted("no-suv", text, kind=kind),))
-    return Uptake(Quantity.SUV, 1.0, _tracer_times(header), {"units": "GML"})
+    stated = () if suv else (noted("no-suv", "the file states SUV, and no Bq/mL can be had from it"),)
+    return Uptake(Quantity.SUV, 1.0, (*_tracer_times(header), *stated), {"units": "GML"})
 
 
 def _tracer_times(header: Header) -> tuple[Defect, ...]:
@@ -84,8 +96,8 @@ def _tracer_times(header: Header) -> tuple[Defect, ...]:
     try:
         item = _radiopharmaceutical(header)
         _, defects = _injection(item, header, _scan(header, []))
-    except _NoSuv:
-        return ()
+    except _NoSuv as error:
+        return (noted("time-inconsistent", "{why}; the stated SUV is taken as it is", why=str(error)),)
     return defects
 
 
@@ -126,8 +138,15 @@ def _from_activity(frames: Sequence[Frame], to_bqml: float) -> Uptake:
     left = dose
     if correction == "START":
         half_life = _positive(_numbers(item, "RadionuclideHalfLife"), "RadionuclideHalfLife", 60, 1e7)
-        scan = _scan(header, frames)
+        first = _scan(header, frames)
+        scan, told = _series_start(header, first, len({id(f.header) for f in frames}))
         injected, defects = _injection(item, header, scan)
+        defects = (*told, *defects)
+        if scan - injected > _MOST_HALF_LIVES * half_life:
+            lives = (scan - injected) / half_life
+            raise _NoSuv(
+                f"RadionuclideHalfLife is {half_life:g} s: {lives:.0f} of them passed before the scan; seconds?"
+            )
         left = dose * 2 ** (-(scan - injected) / half_life)
         said |= {"half_life_s": half_life, "from_injection_to_scan_s": scan - injected}
     elif correction != "ADMIN":
@@ -145,27 +164,73 @@ def _radiopharmaceutical(header: Header) -> Dataset:
 
 
 def _scan(header: Header, frames: Sequence[Frame]) -> float:
-    """When the scan began: the earliest acquisition of the series; seconds on the clock of `days_of`."""
+    """When the scan began: the earliest acquisition of the series; seconds on the clock of `days_of`, in local time."""
     found = []
     for each in {id(f.header): f.header for f in frames}.values() or [header]:
         stamp = each.text("AcquisitionDateTime")
-        date, clock = (stamp[:8], stamp[8:]) if stamp else (each.text("AcquisitionDate"), each.text("AcquisitionTime"))
-        seconds = seconds_of(clock)
-        day = days_of(date) or days_of(header.text("SeriesDate"))
-        if seconds is None or not day:
+        if stamp:
+            moment = _moment(stamp, header)
+        else:
+            seconds = seconds_of(each.text("AcquisitionTime"))
+            day = days_of(each.text("AcquisitionDate")) or days_of(header.text("SeriesDate"))
+            moment = None if seconds is None or not day else day * _DAY_S + seconds
+        if moment is None:
             raise _NoSuv("AcquisitionDate or AcquisitionTime is absent or malformed")
-        found.append(day * _DAY_S + seconds)
+        found.append(moment)
     return min(found)
+
+
+def _series_start(header: Header, first: float, count: int) -> tuple[float, tuple[Defect, ...]]:
+    """What decay was corrected to: the first acquisition, or the series' own start where slices are missing.
+
+    A series of which only a part is here may lack its first bed position: its earliest acquisition is then too late.
+    """
+    seconds, day = seconds_of(header.text("SeriesTime")), days_of(header.text("SeriesDate"))
+    whole = header.number("NumberOfSlices", 0)
+    if seconds is None or not day or not _START_S < first - (day * _DAY_S + seconds) < _LONGEST_S:
+        return first, ()
+    start = day * _DAY_S + seconds
+    values = {"s": first - start, "n": count, "all": whole}
+    if whole > count:
+        text = (
+            "the series began {s:.0f} s before its first acquisition here, and {n} of {all:g} slices are here: its own "
+            "start counts"
+        )
+        return start, (noted("time-inconsistent", text, **values),)
+    text = "the series began {s:.0f} s before its first acquisition, from which decay is reckoned"
+    return first, (noted("time-inconsistent", text, **values),)
+
+
+def _moment(stamp: str, header: Header) -> float | None:
+    """Seconds of a DICOM date and time (`YYYYMMDDHHMMSS.FFFFFF&ZZXX`) in the local time of the file."""
+    seconds, day = seconds_of(stamp[8:]), days_of(stamp[:8])
+    if seconds is None or not day:
+        return None
+    own = _offset(stamp[8:])
+    return day * _DAY_S + seconds + (0.0 if own is None else _zone(header, own) - own)
+
+
+def _zone(header: Header, otherwise: float) -> float:
+    """Seconds east of UTC of the scanner's clock: stated for the file, or behind its acquisition times."""
+    for stated in (header.text("TimezoneOffsetFromUTC"), header.text("AcquisitionDateTime")[8:]):
+        found = _offset(stated)
+        if found is not None:
+            return found
+    return otherwise
+
+
+def _offset(text: str) -> float | None:
+    """Seconds east of UTC that a time states behind its sign; None where it states none."""
+    match = re.search(r"([+-])(\d{2})(\d{2})$", text)
+    return None if match is None else float(f"{match[1]}1") * (int(match[2]) * 3600 + int(match[3]) * 60)
 
 
 def _injection(item: Dataset, header: Header, scan: float) -> tuple[float, tuple[Defect, ...]]:
     """When the tracer was given: its date and time where that agrees with the scan, else its time of day."""
     stamp = _text(item, "RadiopharmaceuticalStartDateTime")
-    seconds = seconds_of(stamp[8:])
-    if stamp and seconds is not None and days_of(stamp[:8]):
-        injected = days_of(stamp[:8]) * _DAY_S + seconds
-        if 0 <= scan - injected <= _LONGEST_S:
-            return injected, ()
+    injected = _moment(stamp, header)
+    if injected is not None and 0 <= scan - injected <= _LONGEST_S:
+        return injected, ()
     clock = seconds_of(_text(item, "RadiopharmaceuticalStartTime"))
     if clock is None:
         raise _NoSuv("the time of injection is absent, malformed, or does not fit the scan")
@@ -176,7 +241,7 @@ def _injection(item: Dataset, header: Header, scan: float) -> tuple[float, tuple
         raise _NoSuv(f"{(scan - injected) / 3600:.1f} hours lie between injection and scan")
     if not stamp:
         return injected, ()
-    text = "the tracer's start ({stamp}) does not lie before the scan of {date} {clock}: its time of day is used"
+    text = "the tracer's start ({stamp}) does not lie before the scan of {date} {clock}; its time of day does"
     values = {"stamp": stamp, "date": header.text("AcquisitionDate"), "clock": header.text("AcquisitionTime")}
     return injected, (noted("time-inconsistent", text, **values),)
 

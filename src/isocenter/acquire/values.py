@@ -32,10 +32,11 @@ _CHECKED = (
     "SeriesDescription", "StudyDescription", "ConvolutionKernel", "Manufacturer", "BodyPartExamined",
 )  # fmt: skip
 _MOST_NAMED = 4
+_LONGEST_STUDY_DAYS = 30
 
 
 def value_defects(headers: Sequence[Header]) -> Iterator[Defect]:
-    """Values that their value representation (PS3.5 6.2) does not allow: geometry is mended, the rest is noted."""
+    """Values that their value representation (PS3.5 6.2) does not allow; numbers of the geometry are told first."""
     odd: dict[str, tuple[Header, str, str]] = {}
     for keyword in _CHECKED:
         tag = tag_of(keyword)
@@ -49,9 +50,8 @@ def value_defects(headers: Sequence[Header]) -> Iterator[Defect]:
                     odd[keyword] = (holder, why, raw.decode("latin-1").strip("\0 ")[:80])
     geometry = {k: v for k, v in odd.items() if k in _GEOMETRY}
     for keyword, (header, why, said) in geometry.items():
-        text = "{file}: {keyword} {why}: {said}"
-        yield mended("malformed-geometry", text, "taken as the numbers it states", file=header.file.name,
-                     keyword=keyword, why=why, said=said)  # fmt: skip
+        text = "{file}: {keyword} {why}: {said}; taken as the numbers it states"
+        yield noted("malformed-geometry", text, file=header.file.name, keyword=keyword, why=why, said=said)
     others = [(k, v) for k, v in odd.items() if k not in _GEOMETRY]
     for keyword, (header, why, _) in others[:_MOST_NAMED]:
         yield noted("invalid-value", "{file}: {keyword} {why}", file=header.file.name, keyword=keyword, why=why)
@@ -80,7 +80,12 @@ def _against(raw: bytes, vr: str, header: Header, keyword: str) -> str:
 
 def rescale_defects(frames: Sequence[Frame], modality: str) -> Iterator[Defect]:
     """Rescale that is absent, cannot be, or changes from slice to slice."""
-    if frames[0].header.has("ModalityLUTSequence"):
+    looked_up = [f for f in frames if f.header.has("ModalityLUTSequence")]
+    if looked_up and len(looked_up) < len(frames):
+        text = "{n} of {all} slices have a modality lookup table ({file}), the others none"
+        yield refused("invalid-value", text, n=len(looked_up), all=len(frames), file=looked_up[0].name)
+        return
+    if looked_up:
         if modality == "CT":
             text = "{file}: a CT through a lookup table has no Hounsfield units"
             yield refused("missing-rescale", text, file=frames[0].name)
@@ -97,6 +102,12 @@ def rescale_defects(frames: Sequence[Frame], modality: str) -> Iterator[Defect]:
             text = "{file}: rescale slope {slope:g} and intercept {shift:g} cannot be right"
             yield refused("invalid-value", text, file=frame.name, slope=slope, shift=shift)
             return
+    kinds = Counter(rescale_type(f) for f in frames)
+    if modality == "CT" and len(kinds) > 1 and set(kinds) - {"", "HU"}:
+        odd = next(f for f in frames if rescale_type(f) not in ("", "HU"))
+        text = "{file} is rescaled to {kind}, other slices to Hounsfield units"
+        yield refused("missing-rescale", text, file=odd.name, kind=rescale_type(odd))
+        return
     if len(found) > 1 and modality in ("CT", "MR"):
         (usual, count), *_ = found.most_common(1)
         odd = next(f for f in frames if f.rescale != usual)
@@ -111,7 +122,19 @@ def _line(rescale: tuple[float, float] | None) -> str:
 
 def rescale_type(frame: Frame) -> str:
     """RescaleType as stated; empty where it is not."""
-    return str(frame.keys.get("RescaleType", "")).upper() or frame.header.text("RescaleType").upper()
+    return (str(frame.keys.get("RescaleType", "")) or frame.header.text("RescaleType")).upper()
+
+
+def bits_defects(frames: Sequence[Frame]) -> Iterator[Defect]:
+    """Slices that store another number of bits than the others: their values may be cut."""
+    found = Counter(f.header.raw("BitsStored") for f in frames)
+    if len(found) > 1:
+        (usual, _), *_ = found.most_common(1)
+        odd = next(f for f in frames if f.header.raw("BitsStored") != usual)
+        text = "{file} stores {odd:g} bits a pixel, other slices {usual:g}: values beyond them would be cut off"
+        same = next(f for f in frames if f.header.raw("BitsStored") == usual)
+        yield noted("invalid-value", text, file=odd.name, odd=odd.header.number("BitsStored", 0),
+                    usual=same.header.number("BitsStored", 0))  # fmt: skip
 
 
 def number_defects(headers: Sequence[Header]) -> Iterator[Defect]:
@@ -140,6 +163,9 @@ def time_defects(headers: Sequence[Header]) -> Iterator[Defect]:
     elif study and series and series[0] < study[0]:
         text = "the series of {a} stands in the study of {b}"
         yield noted("time-inconsistent", text, a=header.text("SeriesDate"), b=header.text("StudyDate"))
+    if study and taken and taken[0] > study[0] + _LONGEST_STUDY_DAYS:
+        text = "acquired on {a}, long after the study of {b}"
+        yield noted("time-inconsistent", text, a=header.text("AcquisitionDate"), b=header.text("StudyDate"))
     if study and born and born > study[0]:
         yield noted("time-inconsistent", "the patient was born after the study")
 

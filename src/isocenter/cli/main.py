@@ -109,7 +109,7 @@ def run(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, Argument(help="A folder, a DICOM file, a DICOMDIR, a zip, or an image file.")],
+    path: Annotated[str, Argument(help="A folder, a DICOM file, a DICOMDIR, a zip, or an image file.")],
     json: Annotated[
         bool, Option("--json", help="Print the same as JSON, and nothing else on standard output.")
     ] = False,
@@ -145,7 +145,7 @@ def demo(
 
 @app.command()
 def convert(
-    path: Annotated[Path, Argument(help="A DICOM folder or an image file.")],
+    path: Annotated[str, Argument(help="A DICOM folder, zip or DICOMDIR, or an image file.")],
     output: Annotated[Path, Option("--out", "-o", help="A file ending in .nii.gz, .nii, .nrrd, .seg.nrrd or .png.")],
     series: Annotated[
         str | None, Option(help="UID of the series to write, where there are several; or of a SEG or RTSTRUCT.")

@@ -23,6 +23,8 @@ def set_up_logging(*, verbose: bool) -> None:
     if not verbose:
         warnings.simplefilter("ignore")  # other libraries' asides; what matters to the user we say ourselves
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    for name in ("pydicom", "nibabel", "PIL"):  # they quote headers and print tracebacks
+        logging.getLogger(name).setLevel(logging.DEBUG if verbose else logging.CRITICAL)
     logging.getLogger("isocenter").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
@@ -35,6 +37,8 @@ def failing_cleanly() -> Iterator[None]:
         yield
     except IsocenterError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'the output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         say("stopped; run it again to complete what is missing")
         raise typer.Exit(130) from None

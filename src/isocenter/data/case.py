@@ -174,7 +174,8 @@ class Series:
         found = self._read()
         if isinstance(found, Cine):
             return found
-        return Cine(found.voxels[None], found.geometry, None, found.quantity, found.history)
+        mask = None if found.not_measured is None else found.not_measured[None]
+        return Cine(found.voxels[None], found.geometry, None, found.quantity, found.history, mask)
 
     def _read(self) -> Volume | Cine:
         fatal = [str(defect.message) for defect in self.defects if defect.fatal]

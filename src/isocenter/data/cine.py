@@ -9,7 +9,7 @@ from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Quantity, Volume, frozen_array
 from isocenter.errors import GeometryError
-from isocenter.types import Array, Num
+from isocenter.types import Array, Bool, Num
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +22,7 @@ class Cine:
         times_s: when each frame was taken, seconds after the first; None where the file does not say.
         quantity: what the numbers measure.
         history: what was done, first to last.
+        not_measured: `t d h w`, voxels that no scanner measured; see `Volume`.
 
     Raises: GeometryError where frames, grid and times differ.
     """
@@ -31,6 +32,7 @@ class Cine:
     times_s: tuple[float, ...] | None = None
     quantity: Quantity = Quantity.ARBITRARY
     history: tuple[Step, ...] = ()
+    not_measured: Bool[Array, "t d h w"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         frames = np.asarray(self.frames)
@@ -47,6 +49,10 @@ class Cine:
         ):
             raise GeometryError(f"{len(frames)} frames need as many times that never fall; got {self.times_s[:8]} ...")
         object.__setattr__(self, "frames", frozen_array(frames))
+        if self.not_measured is not None:
+            if self.not_measured.shape != (len(frames), *self.geometry.shape):
+                raise GeometryError(f"the mask of what was not measured has shape {self.not_measured.shape}")
+            object.__setattr__(self, "not_measured", frozen_array(self.not_measured))
 
     def __len__(self) -> int:
         return int(self.frames.shape[0])
@@ -59,7 +65,9 @@ class Cine:
         if not -len(self) <= index < len(self):
             raise GeometryError(f"this cine has frames 0 to {len(self) - 1}; {index} was asked for")
         step = Step("cine.frame", {"index": index % len(self)})
-        return Volume(self.frames[index], self.geometry, self.quantity, (*self.history, step))
+        mask = None if self.not_measured is None else self.not_measured[index]
+        mask = mask if mask is not None and mask.any() else None
+        return Volume(self.frames[index], self.geometry, self.quantity, (*self.history, step), not_measured=mask)
 
     def _repr_html_(self) -> str:
         lasts = "unknown" if self.times_s is None else f"{self.times_s[-1] - self.times_s[0]:.3g} s"

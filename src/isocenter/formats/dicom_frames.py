@@ -159,7 +159,9 @@ def time_key(frame: Frame, name: str) -> float | None:
 
 def apart_key(frame: Frame, name: str) -> str:
     """Another element that may tell planes at one place apart, as text."""
-    return str(frame.keys.get(name, "")) if "frames" in frame.keys else frame.header.text(name)
+    if name == "StackID" or "frames" in frame.keys:
+        return str(frame.keys.get(name, ""))
+    return frame.header.text(name)
 
 
 TIME_KEYS = (*_TIMES, "AcquisitionTime")
@@ -274,6 +276,8 @@ def _enhanced_keys(group: Callable[[str], Dataset]) -> dict[str, float | str]:
     ):
         if found:
             keys[name] = found[0] / unit
+    if content.get("StackID"):
+        keys["StackID"] = str(content.StackID)
     stamp = str(content.get("FrameAcquisitionDateTime", ""))
     if (clock := seconds_of(stamp[8:])) is not None:
         keys["AcquisitionTime"] = clock + 86400.0 * days_of(stamp[:8])

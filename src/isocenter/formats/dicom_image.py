@@ -55,7 +55,7 @@ _APART = (
 _TIMES = (
     "StudyTime", "SeriesDate", "SeriesTime", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime",
     "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "PatientWeight", "StudyID",
-    "RadiopharmaceuticalInformationSequence", "7053,0010",
+    "RadiopharmaceuticalInformationSequence", "NumberOfSlices", "TimezoneOffsetFromUTC",
 )  # fmt: skip
 _WANTED = Wanted((*ATTRIBUTES, *IDENTITY, *_GRID, *_PIXELS, *_APART, *_TIMES))
 
@@ -100,7 +100,11 @@ def read_header(path: Path, *, marked: bool = False) -> Header | None:
     if header is None:
         return None
     if not header.has("SOPClassUID") or not header.has("SeriesInstanceUID"):
-        raise UnreadableFile(f"{path.name}: not a DICOM image (no SOP Class or Series Instance UID); is it truncated?")
+        absent = [k for k in ("SOPClassUID", "SeriesInstanceUID") if not header.has(k)]
+        raise UnreadableFile(
+            f"{path.name}: not a DICOM image: {' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} absent, so "
+            "that it belongs to nothing"
+        )
     if header.has("Rows"):
         try:
             require_pixels(header)
@@ -160,13 +164,16 @@ def read_cine(stacks: Sequence[Stack], times_s: tuple[float, ...] | None) -> Cin
     """Volumes of one grid, one after the other in time."""
     first = read(stacks[0])
     frames = np.empty((len(stacks), *first.voxels.shape), first.voxels.dtype)
-    frames[0] = first.voxels
-    for at, stack in enumerate(stacks[1:], start=1):
-        voxels = read(stack).voxels
-        if voxels.dtype != frames.dtype:
-            frames = frames.astype(np.result_type(frames.dtype, voxels.dtype))
-        frames[at] = voxels
-    return Cine(frames, first.geometry, times_s, first.quantity, first.history)
+    missing = np.zeros((len(stacks), *first.geometry.shape), np.bool_)
+    for at, stack in enumerate(stacks):
+        volume = first if at == 0 else read(stack)
+        if volume.voxels.dtype != frames.dtype:
+            frames = frames.astype(np.result_type(frames.dtype, volume.voxels.dtype))
+        frames[at] = volume.voxels
+        if volume.not_measured is not None:
+            missing[at] = volume.not_measured
+    mask = missing if missing.any() else None
+    return Cine(frames, first.geometry, times_s, first.quantity, first.history, mask)
 
 
 def read_frames(stack: Stack, times_s: tuple[float, ...] | None) -> Cine:
@@ -192,7 +199,7 @@ def _values(stack: Stack) -> Array:
     shift = _Shift(planes, whole) if whole is not None else None
 
     def then(at: int) -> None:
-        if stack.inverted:
+        if stack.inverted and is_inverse(frames[at].header):
             _invert(planes[at], frames[at].header)
         if shift is not None:
             shift.one(at)
@@ -201,7 +208,7 @@ def _values(stack: Stack) -> Array:
         for at, frame in enumerate(frames):
             plane = np.empty((1, *shape[1:]), stored_dtype(frame.header))
             read_planes([frame], plane)
-            if stack.inverted:
+            if stack.inverted and is_inverse(frame.header):
                 _invert(plane[0], frame.header)
             planes[at] = plane[0]
     else:
@@ -213,6 +220,11 @@ def _one_for_each_file(frames: Sequence[Frame]) -> list[Frame]:
     return list({id(f.header): f for f in frames}.values())
 
 
+def is_inverse(header: Header) -> bool:
+    """The smallest value is meant to be shown white."""
+    return header.text("PhotometricInterpretation") == "MONOCHROME1"
+
+
 def _invert(plane: Array, header: Header) -> None:
     """The brightest stored value becomes the darkest."""
     bits = int(header.number("BitsStored", 8 * plane.dtype.itemsize))
@@ -222,6 +234,8 @@ def _invert(plane: Array, header: Header) -> None:
 
 def _whole_shifts(stack: Stack) -> list[int] | None:
     """The whole number to add to each plane, where rescaling is no more than that."""
+    if channels_of(stack.frames[0].header) != 1:
+        return [0] * len(stack.frames)  # colour is not rescaled (PS3.3 C.11.1 is of grey images)
     if stack.frames[0].header.has("ModalityLUTSequence") or stack.factor not in (None, 1.0):
         return None
     scale = [f.rescale or (1.0, 0.0) for f in stack.frames]
@@ -391,8 +405,11 @@ def _between(plane: Array, empty: Array, axis: int, part: float) -> tuple[Array,
     return here * (1 - part) + before * part, missing
 
 
-PIXEL_KINDS = ("PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation",
-               "RedPaletteColorLookupTableDescriptor")  # fmt: skip
+_INTEGER_PIXELS = 0x7FE00010
+PIXEL_KINDS = (
+    "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "RedPaletteColorLookupTableDescriptor",
+)  # fmt: skip
 """What `require_readable` looks at."""
 
 
@@ -411,3 +428,8 @@ def require_readable(header: Header) -> None:
     stored = header.number("BitsStored", allocated)
     if not 1 <= stored <= allocated:
         raise UnreadableFile(f"{header.file.name}: {stored:g} bits stored of {allocated:g} allocated cannot be")
+    if header.number("HighBit", stored - 1) != stored - 1:
+        high = header.number("HighBit", 0)
+        raise UnsupportedFormat(f"{header.file.name}: {stored:g} bits that end at bit {high:g} are not read")
+    if _INTEGER_PIXELS not in header.elements:
+        raise UnsupportedFormat(f"{header.file.name}: pixels that are floating-point numbers are not read")

@@ -111,7 +111,8 @@ def _is_plain(frame: Frame) -> bool:
     """Its pixels lie in the file as they will in memory, but for the order of bytes and unused bits."""
     header = frame.header
     plain = not header.compressed and header.syntax != DEFLATED and frame.tile is None
-    return plain and channels_of(header) == 1
+    swapped = header.syntax == BIG and stored_dtype(header).itemsize == 1  # bytes may be stored as words (PS3.5 A.3)
+    return plain and not swapped and channels_of(header) == 1
 
 
 def _read_plain(frames: Sequence[Frame], out: Array, then: Callable[[int], None] | None) -> None:

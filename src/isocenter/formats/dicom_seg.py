@@ -68,7 +68,7 @@ def write(
     if "FrameOfReferenceUID" not in datasets[0] and labels.geometry.shape[0] > 1:
         raise UnsupportedFormat("the source has no frame of reference, without which a DICOM SEG has no place")
     for dataset in datasets:
-        _complete(dataset)
+        _complete(dataset, labels)
     note = "not for clinical use" if slice_by_slice else "on a repaired grid, not for clinical use"
     placed: dict[str, Any] = {"pixel_measures": _measures(labels)} if labels.geometry.space is Space.PATIENT else {}
     try:
@@ -91,6 +91,8 @@ def write(
             **placed,
             **({} if slice_by_slice else _places(labels)),
         )
+        if placed:  # highdicom takes the source's thickness back where the pixel spacing agrees
+            segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = _measures(labels)
         segmentation.save_as(path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnsupportedFormat(f"no DICOM SEG can be derived from this source ({cause_of(error)})") from error
@@ -159,8 +161,15 @@ def _measures(labels: LabelMap) -> hd.PixelMeasuresSequence:
     )
 
 
-def _complete(dataset: Dataset) -> None:
-    """Give the header what the SEG must copy from it and a careless scanner left out."""
+def _complete(dataset: Dataset, labels: LabelMap) -> None:
+    """Give the header what highdicom asks of it and a careless scanner left out; the SEG states its own measures."""
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    each = (dataset.get("PerFrameFunctionalGroupsSequence") or [None])[0]
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if shared is not None and each is not None and keyword not in shared and keyword in each:
+            shared[keyword] = each[keyword]
+    if shared is None and not dataset.get("SliceThickness") and labels.geometry.space is Space.PATIENT:
+        dataset.SliceThickness = f"{labels.geometry.spacing_mm[0]:.6g}"
     for keyword in (
         "PatientID",
         "PatientName",

@@ -20,7 +20,7 @@ from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat, c
 from isocenter.formats.dicom_header import DEFLATED, DEFLATED_FRAMES, Header, inflated
 from isocenter.formats.header import within_budget
 from isocenter.formats.quiet import quiet
-from isocenter.formats.rtstruct import stacked
+from isocenter.formats.rtstruct import require_same_frame, stacked
 from isocenter.types import Affine, Array, Float32, Float64
 
 _ON_GRID = 0.05
@@ -42,6 +42,7 @@ class Segmentation:
         places: segment number (0 for a label map) and affine (0, h, w) -> mm of each frame; None without a place.
         shape: rows and columns of a frame.
         most: the stored value that stands for 1, of a fractional one.
+        frame_uids: its Frame of Reference, where it names one.
     """
 
     header: Header
@@ -51,6 +52,7 @@ class Segmentation:
     places: tuple[tuple[int, Affine | None], ...]
     shape: tuple[int, int]
     most: float
+    frame_uids: frozenset[str] = frozenset()
 
     @property
     def file(self) -> Path:
@@ -75,8 +77,11 @@ def read(header: Header) -> Segmentation:
         places = _places(dataset, kind, name)
         most = float(dataset.get("MaximumFractionalValue") or 255)
         shape = int(dataset.Rows), int(dataset.Columns)
+        frame = str(dataset.get("FrameOfReferenceUID") or "")
     except (UnreadableFile, UnsupportedFormat):
         raise
+    except GeometryError as error:
+        raise UnreadableFile(f"{name}: {error}") from error
     except Exception as error:
         raise UnreadableFile(f"{name}: not a readable DICOM SEG ({cause_of(error)})") from error
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
@@ -84,7 +89,8 @@ def read(header: Header) -> Segmentation:
     unknown = sorted({n for n, _ in places} - {0, *names})
     if unknown:
         raise UnreadableFile(f"{name}: frames of the segments {unknown[:8]}, which it does not describe")
-    return Segmentation(header, kind, names, uid, places, shape, most)
+    names.pop(0, None)  # the background of a label map
+    return Segmentation(header, kind, names, uid, places, shape, most, frozenset({frame} - {""}))
 
 
 def _places(dataset: Dataset, kind: str, name: str) -> tuple[tuple[int, Affine | None], ...]:
@@ -123,7 +129,7 @@ def _affine(groups: Dataset, shared: Dataset) -> Affine | None:
     affine[:3, 0] = np.cross(cosines[:3], cosines[3:]) * abs(between)
     affine[:3, 1], affine[:3, 2] = cosines[3:] * rows_mm, cosines[:3] * columns_mm
     affine[:3, 3] = [float(v) for v in position.ImagePositionPatient]
-    return affine
+    return Geometry((1, 1, 1), affine).affine  # refuses what no grid can have
 
 
 def label_maps(seg: Segmentation, geometry: Geometry) -> tuple[LabelMap, ...]:
@@ -133,6 +139,7 @@ def label_maps(seg: Segmentation, geometry: Geometry) -> tuple[LabelMap, ...]:
 
     Raises: UnreadableFile; GeometryError where the frames do not lie on the image.
     """
+    require_same_frame(seg.frame_uids, geometry, seg.file.name)
     numbers = list(seg.names)
     if seg.kind == "FRACTIONAL":
         masks = [
@@ -140,6 +147,9 @@ def label_maps(seg: Segmentation, geometry: Geometry) -> tuple[LabelMap, ...]:
         ]
     else:
         frames = _frames(seg)
+        unknown = sorted(set(np.unique(frames).tolist()) - {0, *numbers}) if seg.kind == "LABELMAP" else []
+        if unknown:
+            raise UnreadableFile(f"{seg.file.name}: holds the values {unknown[:8]}, which it does not describe")
         masks = []
         for number in numbers:
             chosen = [
@@ -159,7 +169,10 @@ def fractions(seg: Segmentation, geometry: Geometry) -> tuple[Volume, ...]:
     """
     if seg.kind != "FRACTIONAL":
         raise UnsupportedFormat(f"{seg.file.name}: a {seg.kind} segmentation holds no fractions")
+    require_same_frame(seg.frame_uids, geometry, seg.file.name)
     frames = _frames(seg)
+    if not 0 < seg.most <= 65535 or frames.max() > seg.most:
+        raise UnreadableFile(f"{seg.file.name}: holds {frames.max()}, more than the {seg.most:g} that stands for 1")
     step = Step("acquire.seg", {"file": seg.file.name, "type": seg.kind})
     found = []
     for number in seg.names:
@@ -271,6 +284,8 @@ def _resampled(seg: Segmentation, frames: Sequence[tuple[Affine, Array]], geomet
     from isocenter.ops.resample import resample
 
     first = frames[0][0]
+    if any(np.abs(a[:3, :3] - first[:3, :3]).max() > 1e-3 * np.abs(first[:3, :3]).max() for a, _ in frames):
+        raise GeometryError(f"{seg.file.name}: its frames lie beside the image's grid and differ in direction or size")
     normal = first[:3, 0] / np.linalg.norm(first[:3, 0])
     along: Float64[Array, "n"] = np.asarray([a[:3, 3] @ normal for a, _ in frames])
     order = np.argsort(along, kind="stable")

@@ -71,6 +71,10 @@ def _header(path: Path) -> tuple[ImageHeader, Fields, int, Path]:
         raise UnreadableFile(f"{path.name}: not a readable MetaImage ({missing[0]} is missing)")
     if fields["ElementType"].upper() not in _TYPES:
         raise UnsupportedFormat(f"{path.name}: voxels of type {fields['ElementType'][:40]} are not read")
+    if fields.get("BinaryData", "True").lower() not in ("true", "1"):
+        raise UnsupportedFormat(f"{path.name}: its voxels are text (BinaryData = False); save it as binary")
+    if fields.get("DistanceUnits", "mm").lower() not in ("mm", "?"):
+        raise UnsupportedFormat(f"{path.name}: lengths in {fields['DistanceUnits'][:20]} are not understood; mm are")
     sizes = [int(n) for n in _numbers(path, fields, "DimSize")]
     count = int(_numbers(path, fields, "NDims")[0])
     channels = int(_numbers(path, fields, "ElementNumberOfChannels", (1,))[0])

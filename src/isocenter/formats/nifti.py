@@ -28,6 +28,7 @@ from isocenter.types import Affine, Array, Float64
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
 _SECONDS_PER_UNIT = {8: 1.0, 16: 1e-3, 24: 1e-6}
+_SPACE_MARK = "isocenter space: "
 _RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
@@ -59,13 +60,17 @@ def read_header(path: Path) -> ImageHeader:
     if dtype != _RGB and dtype.kind not in "iuf":
         raise UnsupportedFormat(f"{path.name}: voxels of type {dtype} are not read; real numbers and RGB are")
     affine, stated, defects = _affine(path, header)
+    space = _space(header)
+    if space is not Space.PATIENT:
+        text = "written from an image in {space} space: its millimetres are not the patient's"
+        defects += (Defect("projection", Message(text, {"space": space.value}), fatal=False),)
     lps = _RAS_TO_LPS @ affine
     lps[:3, :3] = lps[:3, [2, 1, 0]]
     try:
-        geometry = Geometry(shape[::-1], lps, Space.PATIENT)
+        geometry = Geometry(shape[::-1], lps, space)
     except GeometryError as error:
         raise UnreadableFile(f"{path.name}: {error}") from error
-    if not stated:
+    if not stated and space is Space.PATIENT:
         defects += (
             Defect(
                 "orientation-unknown",
@@ -111,7 +116,9 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     Raises: UnsupportedFormat for colour.
     """
     if isinstance(image, Volume) and image.channels != 1:
-        raise UnsupportedFormat(f"NIfTI is written with one channel; this image has {image.channels}: write PNG")
+        raise UnsupportedFormat(
+            f"NIfTI is written with one channel; this image has {image.channels}: write NRRD, or PNG"
+        )
     voxels = image.grid if isinstance(image, Volume) else image.voxels
     if max(voxels.shape) > 32767:
         raise UnsupportedFormat(
@@ -126,6 +133,7 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     out = nibabel.Nifti1Image(voxels.T, affine)
     known = 0 if geometry.space is Space.PIXELS else 1
     out.header.set_xyzt_units("mm" if known else "unknown")
+    out.header["descrip"] = b"" if geometry.space is Space.PATIENT else f"{_SPACE_MARK}{geometry.space.value}".encode()
     out.set_sform(affine, code=known)
     try:
         out.set_qform(affine, code=known, strip_shears=False)
@@ -174,6 +182,13 @@ def _three(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
         raise UnsupportedFormat(f"{path.name}: more than four axes (shape {shape}); split it into one file each first")
     a, b, c = (*shape, 1)[:3]
     return int(a), int(b), int(c)
+
+
+def _space(header: Any) -> Space:
+    """What the millimetres mean, where we wrote the file ourselves; NIfTI has no place for it but its description."""
+    said = bytes(header["descrip"].tobytes()).split(b"\0")[0].decode("latin-1")
+    known = {space.value: space for space in Space}
+    return known.get(said.removeprefix(_SPACE_MARK), Space.PATIENT) if said.startswith(_SPACE_MARK) else Space.PATIENT
 
 
 def _times(shape: tuple[int, ...]) -> int:

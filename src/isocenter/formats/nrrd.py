@@ -34,6 +34,7 @@ _SPATIAL = {"domain", "space", "none", "???"}
 _MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "um": 0.001, "µm": 0.001, "m": 1000.0, "cm": 10.0}
 _UNKNOWN = Message("the file states no orientation: left and right cannot be told")
 _LONGEST_HEADER = 1 << 20
+_SPACE_KEY = "isocenter_space"
 _COLOUR = {"rgb-color", "vector", "3-vector", "list", "3-color"}
 
 
@@ -90,16 +91,20 @@ def _dtype(raw: Any) -> np.dtype[Any]:
 
 
 def write(image: Volume | LabelMap, path: Path) -> None:
-    """Write a one-channel volume or a label map, gzip-compressed, in LPS."""
-    if isinstance(image, Volume) and image.channels != 1:
-        raise UnsupportedFormat(f"NRRD is written with one channel; this image has {image.channels}: write PNG")
-    voxels = image.grid if isinstance(image, Volume) else image.voxels
-    header: dict[str, Any] = {"kinds": ["domain"] * 3, "encoding": "gzip"}
+    """Write a grey or colour volume or a label map, gzip-compressed, in LPS."""
+    voxels = image.voxels if isinstance(image, Volume) else image.voxels[None]
+    colour = len(voxels) == 3
+    if len(voxels) not in (1, 3):
+        raise UnsupportedFormat(f"NRRD is written with one channel or RGB; this image has {len(voxels)}")
+    header: dict[str, Any] = {"kinds": [*["RGB-color"] * colour, *["domain"] * 3], "encoding": "gzip"}
     if image.geometry.space is not Space.PIXELS:
+        directions = image.geometry.affine[:3, [2, 1, 0]].T
         header["space"] = "left-posterior-superior"
-        header["space directions"] = image.geometry.affine[:3, [2, 1, 0]].T
+        header["space directions"] = np.vstack([[np.nan] * 3, directions]) if colour else directions
         header["space origin"] = image.geometry.affine[:3, 3]
-    nrrd.write(str(path), voxels, header, index_order="C")
+        if image.geometry.space is not Space.PATIENT:
+            header[_SPACE_KEY] = image.geometry.space.value
+    nrrd.write(str(path), np.moveaxis(voxels, 0, -1) if colour else voxels[0], header, index_order="C")
 
 
 def write_segments(layers: Sequence[LabelMap], path: Path) -> None:
@@ -267,4 +272,10 @@ def _geometry(raw: Any, grid: list[int]) -> tuple[Geometry, tuple[Defect, ...]]:
     affine = np.eye(4)
     affine[:3, :3] = (columns * sign).T[:, ::-1]
     affine[:3, 3] = np.asarray(raw.get("space origin", (0, 0, 0)), dtype=np.float64) * sign * mm
+    meant = {known.value: known for known in Space}.get(str(raw.get(_SPACE_KEY, "")), Space.PATIENT)
+    if meant is not Space.PATIENT:
+        text = Message(
+            "written from an image in {space} space: its millimetres are not the patient's", {"space": meant.value}
+        )
+        return Geometry((d, h, w), affine, meant), (Defect("projection", text, fatal=False),)
     return Geometry((d, h, w), affine), () if space in _TO_LPS else unknown

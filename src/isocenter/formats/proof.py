@@ -55,8 +55,9 @@ def prove_volume(volume: Volume, path: Path) -> None:
     back, affine = _read_again(path)
     if volume.geometry.space is not Space.PIXELS:
         _same_directions(path, affine, volume.geometry)
-    finite = np.isfinite(volume.grid)  # ITK reads what is not finite as it likes
-    if back.shape != volume.geometry.shape or not np.allclose(back[finite], volume.grid[finite], rtol=1e-6, atol=0):
+    back = back[None] if volume.channels == 1 else np.moveaxis(back, -1, 0)
+    finite = np.isfinite(volume.voxels)  # ITK reads what is not finite as it likes
+    if back.shape != volume.voxels.shape or not np.allclose(back[finite], volume.voxels[finite], rtol=1e-6, atol=0):
         raise ReadBackMismatch(f"{path.name}: the values read back are not those written; nothing was kept")
 
 

@@ -1,5 +1,6 @@
 """Libraries that warn by quoting the header: their words would put patient data on the terminal and into logs."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Swallow warnings inside. What is wrong with a file we say ourselves, without quoting the patient."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Swallow warnings and log lines inside: what is wrong with a file we say ourselves, and quote no patient."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before

@@ -61,7 +61,7 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     if len(picture) not in (1, 3) or not whole or low < 0 or high > most:
         raise UnsupportedFormat(
             f"PNG holds whole numbers from 0 to {most}; this image has {low:g} to {high:g} in {len(picture)} channels: "
-            "write NIfTI or NRRD"
+            "write NRRD"
         )
     kept = picture.astype(np.uint8 if high <= 255 else np.uint16)
     Image.fromarray(np.ascontiguousarray(kept[0] if len(kept) == 1 else np.moveaxis(kept, 0, -1))).save(path, "PNG")
@@ -104,7 +104,7 @@ def _header(path: Path, image: Image.Image) -> ImageHeader:
         _require_plain_tiff(path, image)
     width, height = image.size
     claimed = pages * width * height * channels
-    within_budget(claimed, LIMIT_BYTES, what=path.name, compressed=False)
+    within_budget(claimed, path.stat().st_size, what=path.name, compressed=True)
     if width * height > (Image.MAX_IMAGE_PIXELS or LIMIT_BYTES) * 2:
         raise UnreadableFile(f"{path.name}: claims {width} x {height} pixels in {path.stat().st_size} bytes: refused")
     if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:

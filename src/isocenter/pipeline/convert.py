@@ -34,7 +34,8 @@ def convert(
     Args:
         path: anything that `open` opens, several studies too where `series` names one of theirs.
         output: a file ending in .nii.gz, .nii, .nrrd, .seg.nrrd or .png; what stood there is replaced, but never the
-            input itself. Labels as NIfTI come with ITK-SNAP's label descriptions beside them.
+            input itself. Labels as NIfTI come with ITK-SNAP's label descriptions beside them, volumes with voxels that
+            were not measured with a mask of those.
         series: UID of the series to take (`UID#n` where it was split), or of a SEG or RTSTRUCT.
         frame: of a cine, counted from 0.
         label: the one segment to write.
@@ -60,11 +61,15 @@ def convert(
         if ending in (".nii", ".nii.gz"):
             _write_beside(target, layers)
         return layers
+    if label is not None:
+        raise InputError(f"--label {label} names a segment of a SEG or RTSTRUCT; an image was chosen")
     chosen = one_of([s for case in cases for s in case.series], series, where=str(path))
     for defect in chosen.defects:
         _log.warning("%s: %s", chosen.key, defect.said)
     volume = chosen.volume() if frame is None else chosen.cine().frame(frame)
     _write(target, lambda partial: _write_volume(volume, partial, ending))
+    if volume.not_measured is not None and ending != ".png":
+        _write_not_measured(volume, target, ending)
     return volume
 
 
@@ -133,6 +138,16 @@ def _write_beside(target: Path, layers: tuple[LabelMap, ...]) -> None:
     """Names and colours, which NIfTI cannot hold, for ITK-SNAP."""
     name = target.name.removesuffix(".gz").removesuffix(".nii")
     itksnap.write(layers[0].labels, target.with_name(name + itksnap.ENDING))
+
+
+def _write_not_measured(volume: Volume, target: Path, ending: str) -> None:
+    """The mask of voxels that no scanner measured, beside the volume: its own file cannot hold it."""
+    assert volume.not_measured is not None, "asked for where there is one"
+    mask = LabelMap.of_mask(volume.not_measured, volume.geometry, name="not measured", history=volume.history)
+    beside = target.with_name(target.name[: -len(ending)] + ".not-measured" + ending)
+    _write(beside, lambda partial: _write_labels((mask,), partial, ending))
+    share = float(volume.not_measured.mean())
+    _log.warning("%.2f %% of the voxels were not measured; %s marks them", share * 100, beside.name)
 
 
 def _write_volume(volume: Volume, path: Path, ending: str) -> None:
