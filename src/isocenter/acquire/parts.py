@@ -151,6 +151,8 @@ def _by_kind(part: Part) -> list[Part]:
 
 _STACKS = (TIME_KEYS[0], "AcquisitionNumber", "ConvolutionKernel", "KVP", "EchoNumbers", "StackID")
 
+_ELEMENTS = frozenset(_STACKS) - {"StackID"}
+
 
 def _interleaved(part: Part) -> list[Part]:
     """Stacks pushed into each other: groups that another element tells apart, and that lie in the same stretch."""
@@ -162,6 +164,8 @@ def _interleaved(part: Part) -> list[Part]:
         return [part]
     along = np.asarray([f.position for f in part.frames], dtype=np.float64) @ normal
     for name in _STACKS:
+        if name in _ELEMENTS and len({f.header.raw(name) for f in part.frames if "frames" not in f.keys}) == 1:
+            continue  # quickly: in nearly all series they agree
         groups: dict[str, list[int]] = {}
         for i, frame in enumerate(part.frames):
             groups.setdefault(_key(frame, name), []).append(i)
