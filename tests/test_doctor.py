@@ -339,6 +339,16 @@ class TestTime:
         assert series.verdict == "refused"
         assert "duplicate-slice" in codes(series)
 
+    def test_slices_taken_one_after_the_other_are_no_time_points(self, tmp_path: Path) -> None:
+        def by_slice(slices: Slices) -> Slices:
+            found = phases("AcquisitionTime")(slices)
+            for at, ds in enumerate(found):
+                ds.AcquisitionTime = f"10{at % 12:02d}{at // 12 * 10:02d}"  # a minute a slice, ten seconds a repetition
+            return found
+
+        (series,) = inspected(tmp_path, by_slice, modality="MR", voxels=np.abs(VOXELS) + 5)
+        assert (series.verdict, "duplicate-slice" in codes(series)) == ("refused", True)
+
     def test_b_values_become_volumes(self, tmp_path: Path) -> None:
         def weighted(slices: Slices) -> Slices:
             found = []
