@@ -77,8 +77,8 @@ class Select(Settings):
 
 _Reason = Message | None
 _RANK: dict[str, Callable[[Series], float | str]] = {
-    "thinnest": lambda s: -(s.spacing_mm[0] if s.spacing_mm else 1e9),
-    "thickest": lambda s: s.spacing_mm[0] if s.spacing_mm else -1e9,
+    "thinnest": lambda s: -(round(s.spacing_mm[0], 2) if s.spacing_mm else 1e9),
+    "thickest": lambda s: round(s.spacing_mm[0], 2) if s.spacing_mm else -1e9,
     "most_slices": lambda s: float(s.shape[0]),
     "newest": lambda s: str(s.attributes.get("AcquisitionDate", "")),
 }

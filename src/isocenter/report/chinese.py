@@ -64,6 +64,7 @@ CHINESE: dict[str, str] = {
     "Not for clinical use: research software, not a medical device. A physician must check every number against the images.": "不得用于临床：本软件为科研软件，不是医疗器械。所有数值须由医师对照图像核实。",
     # labels and features
     "brain": "脑",
+    "foreground": "前景",
     "cerebrospinal fluid": "脑脊液",
     "grey matter": "灰质",
     "white matter": "白质",
