@@ -91,6 +91,13 @@ class TestSeveralInOne:
         assert all("several-volumes" in codes(s) for s in found)
         assert found[0].spacing_mm == pytest.approx((2.5, 0.8, 0.8))
 
+    def test_odd_and_even_slices_taken_in_turns_stay_one(self, tmp_path: Path) -> None:
+        def turns(slices: Slices) -> Slices:
+            return every(slices[::2], AcquisitionNumber=1) + every(slices[1::2], AcquisitionNumber=2)
+
+        (series,) = inspected(tmp_path, turns)
+        assert (series.verdict, series.shape[0]) == ("ok", 12)
+
     def test_halves_of_one_stack_stay_one(self, tmp_path: Path) -> None:
         (series,) = inspected(tmp_path, lambda s: every(s[:6], AcquisitionNumber=1) + every(s[6:], AcquisitionNumber=2))
         assert series.verdict == "ok"

@@ -184,6 +184,10 @@ class TestOthers:
         assert said <= set(CODES), said - set(CODES)
         assert len(said) > 15
 
+    def test_every_code_is_documented(self) -> None:
+        page = (Path(__file__).parents[1] / "docs" / "en" / "defects.md").read_text("utf-8")
+        assert [code for code in CODES if f"`{code}`" not in page] == []
+
     def test_echoes_become_volumes_that_can_be_named(self, tmp_path: Path) -> None:
         def echoes(slices: Slices) -> Slices:
             return every(slices, EchoTime=4.0) + every([renamed(s) for s in slices], EchoTime=80.0)

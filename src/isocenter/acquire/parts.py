@@ -173,6 +173,8 @@ def _interleaved(part: Part) -> list[Part]:
             continue
         if len(_places(part.frames)) < len(part.frames):
             return [part]  # frames at one place are told apart there
+        if name == "AcquisitionNumber" and _side_by_side(part.frames[0], along):
+            continue
         text = "{n} volumes in one series, which differ in {what}"
         defect = mended("several-volumes", text, "split into {n} volumes", n=len(groups), what=name)
         return [
@@ -180,6 +182,12 @@ def _interleaved(part: Part) -> list[Part]:
             for g in groups.values()
         ]
     return [part]
+
+
+def _side_by_side(frame: Frame, along: Array) -> bool:
+    """Slices as far apart as they are thick: one stack, taken in turns (odd slices, then even ones)."""
+    thickness = frame.header.number("SliceThickness", 0.0)
+    return 0 < thickness * 0.9 <= float(np.median(np.diff(np.sort(along))))
 
 
 def _overlap(stretches: Sequence[Array]) -> bool:
