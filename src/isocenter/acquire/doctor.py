@@ -241,7 +241,7 @@ def _measuring(
         found = uptake(part.frames, suv=policy.suv)
         said = {**(found.said or {})}
         stacks = [replace(s, quantity=found.quantity, factor=found.factor, said={**s.said, **said}) for s in stacks]
-        return stacks, (*found.defects, *_kept_monochrome1(inverse, "the uptake"))
+        return stacks, (*found.defects, *_kept_monochrome1(inverse, "the uptake values"))
     if modality == "CT" and channels_of(frame.header) == 1:
         kind = values.rescale_type(frame)
         if kind not in ("", "HU"):

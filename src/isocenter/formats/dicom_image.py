@@ -335,12 +335,13 @@ def _padding(voxels: Array, stack: Stack) -> Mask | None:
 
     Padding that is also a possible measurement (0 stored is air in many CTs, background in an MR) stays as it is.
     """
-    header = stack.frames[0].header
+    frame = next((f for f in stack.frames if f.header.has("PixelPaddingValue")), stack.frames[0])
+    header = frame.header
     pad = header.numbers("PixelPaddingValue")
     if stack.quantity is not Quantity.HU or not pad:
         return None
     value, limit = pad[0], header.number("PixelPaddingRangeLimit", pad[0])
-    slope, intercept = stack.frames[0].rescale or (1.0, 0.0)
+    slope, intercept = frame.rescale or (1.0, 0.0)
     if header.number("PixelRepresentation", 0) == 1:
         value, limit = (v - 65536 if v > 32767 else v for v in (value, limit))
     low, high = sorted((value * slope + intercept, limit * slope + intercept))

@@ -209,7 +209,7 @@ CHINESE: dict[str, str] = {
     "{what} (not mended: the policy is {policy})": "{what}（未修复：策略为 {policy}）",
     "{what} come from the rescale and are kept": "{what}由重标定得出，保持不变",
     "the Hounsfield units": "HU 值",
-    "the uptake": "摄取值",
+    "the uptake values": "摄取值",
     "{what}: {remedy}": "{what}：{remedy}",
     "neither ImagerPixelSpacing nor PixelSpacing is stated": "未说明 ImagerPixelSpacing 与 PixelSpacing",
     "the ultrasound states no calibrated region": "超声图像未说明校准区域",
