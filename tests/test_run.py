@@ -219,6 +219,7 @@ class TestManyStudies:
         ("base", "safe"),
         [
             ("brain.nii.gz", "brain"),
+            ("study.zip", "study"),
             ("a b/c", "a_b_c"),
             ("..", "study"),
             ("con", "con_"),

@@ -19,8 +19,10 @@ from isocenter.report.document import Language
 from isocenter.version import __version__
 
 REPORT = "report.json"
-_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", ".dcm", ".dicom", ".ima", ".zip", ".png", ".jpg", ".jpeg", ".tif",
-            ".tiff")  # fmt: skip
+_ENDINGS = (
+    ".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", ".dcm", ".dicom", ".ima", ".zip", ".png", ".jpg", ".jpeg",
+    ".tif", ".tiff",
+)  # fmt: skip
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
 
 
