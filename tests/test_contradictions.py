@@ -120,6 +120,44 @@ class TestSeveralInOne:
         assert time.perf_counter() - start < 30
         assert "duplicate-slice" in codes(series)
 
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_capture_in_the_series_does_not_unmake_the_stack(self, tmp_path: Path, first: bool) -> None:
+        capture = picture(SecondaryCaptureImageStorage, np.zeros((6, 8), np.uint8), Modality="CT", InstanceNumber=99)
+        capture.SOPInstanceUID += ".99"
+
+        stack, shot = inspected(tmp_path, lambda s: [capture, *s] if first else [*s, capture])
+        assert (stack.shape, shot.shape) == ((12, 16, 20), (1, 6, 8))
+        assert np.array_equal(stack.volume().grid, VOXELS)
+        assert "several-volumes" in codes(stack) & codes(shot)
+
+    def test_modalities_are_parted(self, tmp_path: Path) -> None:
+        found = inspected(tmp_path, lambda s: s[:8] + pet()(s[8:]))
+        assert sorted((s.modality, s.shape[0]) for s in found) == [("CT", 8), ("PT", 4)]
+
+    def test_a_float_slice_behind_an_integer_one(self, tmp_path: Path) -> None:
+        def last(slices: Slices) -> Slices:
+            ds = every(slices, BitsAllocated=32, BitsStored=32, HighBit=31)[-1]
+            for each in slices:
+                each.PixelData = np.frombuffer(each.PixelData, "<u2").astype("<u4").tobytes()
+            ds.FloatPixelData = np.frombuffer(ds.PixelData, "<u4").astype("<f4").tobytes()
+            del ds.PixelData
+            return slices
+
+        write_series(tmp_path, VOXELS, change=last)
+        case = isocenter.open(tmp_path)
+        assert "floating-point" in case.refused_files[0].message
+        assert np.array_equal(case.volume().grid, VOXELS[:-1])
+
+    def test_a_zip_of_results_only_keeps_its_files(self, tmp_path: Path, study: Path) -> None:  # noqa: F811
+        import zipfile
+
+        file = structure_set(tmp_path / "rs.dcm", {"a": [rectangle(50, 1.5, 1.5, 5.5, 5.5)]})
+        with zipfile.ZipFile(tmp_path / "r.zip", "w") as archive:
+            archive.write(file, "rs.dcm")
+        (result,) = isocenter.open(tmp_path / "r.zip").results
+        assert result.file.exists()
+        assert isocenter.open(study).labels(result, on=isocenter.open(study).series[0])[0].foreground.any()
+
 
 class TestPixelsThatLie:
     @pytest.mark.parametrize(

@@ -87,20 +87,19 @@ def open_cases(
         if on_progress and done % _TELL_EVERY == 0:
             on_progress("reading headers", done, len(files))
         _look(file, root, found)
-    if not found.studies and not found.loose:
-        raise NothingReadable(_nothing(given, found.refused), tuple((str(r.file), r.message) for r in found.refused))
     cases = [_case(study, root, policy, found) for study in found.studies.values()]
     cases += [Case(series.files[0].name, given, Identity(), (series,)) for series in found.loose]
     if not any(case.series or case.results for case in cases):
         raise NothingReadable(_nothing(given, found.refused), tuple((str(r.file), r.message) for r in found.refused))
-    several = len(cases) > 1
+    own = given.resolve().name
     return tuple(
         replace(
             case,
-            name=case.name if several else given.resolve().name,
+            name=case.name if len(cases) > 1 and case.name != root.resolve().name else own,
             path=given,
             refused_files=tuple(found.refused),
             series=tuple(replace(s, keep=keep) for s in case.series),
+            results=tuple(replace(r, keep=keep) for r in case.results),
         )
         for case in cases
     )
@@ -159,17 +158,19 @@ def _case(study: dict[str, list[Header]], root: Path, policy: Policy, found: _Fo
     series: list[Series] = []
     results: list[Result] = []
     for uid, headers in study.items():
-        images = [h for h in headers if class_of(h) != "result"]
+        images: list[Header] = []
+        written: list[Header] = []
+        for header in headers:
+            (written if class_of(header) == "result" else images).append(header)
         if images:
             made, refused_files = dicom_series(uid, images, policy, truncated=found.truncated.get(uid, ()))
             series += made
             found.refused += refused_files
-        for header in headers:
-            if class_of(header) == "result":
-                try:
-                    results.append(result_of(header))
-                except InputError as error:
-                    found.refuse(header.file, str(error))
+        for header in written:
+            try:
+                results.append(result_of(header))
+            except InputError as error:
+                found.refuse(header.file, str(error))
     doubt = _patients([header for headers in study.values() for header in headers])
     series = [replace(s, defects=(*s.defects, *doubt)) for s in series]
     return Case(_study_name(study, root), root, _identity(study), tuple(series), results=tuple(results))

@@ -22,7 +22,7 @@ from isocenter.errors import InputError
 from isocenter.formats.dicom_decode import channels_of
 from isocenter.formats.dicom_frames import Frame, frames_of
 from isocenter.formats.dicom_header import Header
-from isocenter.formats.dicom_image import PIXEL_KINDS, Stack, is_inverse, require_readable
+from isocenter.formats.dicom_image import INTEGER_PIXELS, PIXEL_KINDS, Stack, is_inverse, require_readable
 
 _PREFIX = "1.2.840.10008.5.1.4.1.1."
 _CLASSES = {
@@ -94,24 +94,31 @@ def diagnose(
     """
     frames: list[tuple[Frame, ...]] = []
     refused_files: list[RefusedFile] = []
-    readable: set[tuple[bytes, ...]] = set()
+    readable: set[tuple[object, ...]] = set()
     for header in headers:
         try:
-            pixels = tuple(map(header.raw, PIXEL_KINDS))
+            pixels = (*map(header.raw, PIXEL_KINDS), INTEGER_PIXELS in header.elements)
             if pixels not in readable:
                 require_readable(header)
                 readable.add(pixels)
             frames.append(frames_of(header))
         except InputError as error:
             refused_files.append(RefusedFile(header.file, str(error)))
-    kept = [each[0].header for each in frames]
-    if not kept:
-        return [], refused_files
-    kind = kind_of(kept[0])
-    if kind == "stack":
-        return _stacks([f for each in frames for f in each], policy, _common(kept, truncated)), refused_files
-    common = _common(kept, truncated)
-    return [_flat(each, kind, common, policy) for each in frames], refused_files
+    by_kind: dict[str, list[tuple[Frame, ...]]] = {}
+    for each in frames:
+        by_kind.setdefault(kind_of(each[0].header), []).append(each)
+    found: list[Diagnosis] = []
+    for kind, members in sorted(by_kind.items(), key=lambda item: item[0] != "stack"):
+        common = _common([each[0].header for each in members], truncated)
+        if len(by_kind) > 1:
+            text = "{n} kinds of image in one series ({kinds})"
+            kinds = ", ".join(sorted(by_kind))
+            common.insert(0, mended("several-volumes", text, "taken apart", n=len(by_kind), kinds=kinds))
+        if kind == "stack":
+            found += _stacks([f for each in members for f in each], policy, common)
+        else:
+            found += [_flat(each, kind, common, policy) for each in members]
+    return found, refused_files
 
 
 def _common(headers: Sequence[Header], truncated: Sequence[str]) -> list[Defect]:

@@ -48,6 +48,7 @@ def take_apart(frames: Sequence[Frame]) -> tuple[Part, ...]:
     parts = [Part(tuple(frames))]
     splits: tuple[Callable[[Part], list[Part]], ...] = (
         _by_orientation,
+        lambda part: _by(part, "several-volumes", "modalities", lambda frame: frame.header.raw("Modality")),
         lambda part: _by(part, "mixed-size", "sizes", _size),
         lambda part: _by(part, "mixed-spacing", "pixel spacings", _spacing),
         lambda part: _by(part, "frame-of-reference", "frames of reference", _frame_of_reference),

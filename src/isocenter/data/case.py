@@ -75,6 +75,7 @@ class Result:
         file: where it is.
         series_uid: of the image it was made on; empty where it does not say.
         read: brings it onto an image's grid; segments that overlap come in several label maps.
+        keep: what must live as long as the file is needed; see `Series`.
     """
 
     uid: str
@@ -85,6 +86,7 @@ class Result:
     file: Path
     series_uid: str
     read: Callable[[Geometry], tuple[LabelMap, ...]] = field(repr=False)
+    keep: object = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -79,11 +79,6 @@ class Header:
     cut_off: bool = False
 
     @property
-    def big_endian(self) -> bool:
-        """Numbers are stored most significant byte first."""
-        return self.syntax == BIG
-
-    @property
     def compressed(self) -> bool:
         """The pixels are encapsulated frames of a codec."""
         return self.syntax not in (IMPLICIT, EXPLICIT, BIG, DEFLATED)

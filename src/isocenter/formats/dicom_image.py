@@ -301,10 +301,11 @@ def _rescaled(planes: Array, stack: Stack) -> Array:
     if frames[0].header.has("ModalityLUTSequence"):
         return _through_lut(planes, stack)
     factor = 1.0 if stack.factor is None else stack.factor
+    grey = channels_of(frames[0].header) == 1
     out = np.empty(planes.shape, np.float32)
 
     def one(at: int) -> None:
-        slope, intercept = frames[at].rescale or (1.0, 0.0)
+        slope, intercept = (frames[at].rescale if grey else None) or (1.0, 0.0)
         np.multiply(planes[at], slope * factor, out=out[at], casting="unsafe")
         if intercept:
             out[at] += np.float32(intercept * factor)
@@ -406,7 +407,8 @@ def _between(plane: Array, empty: Array, axis: int, part: float) -> tuple[Array,
     return here * (1 - part) + before * part, missing
 
 
-_INTEGER_PIXELS = 0x7FE00010
+INTEGER_PIXELS = 0x7FE00010
+"""Tag of Pixel Data; floating-point pixels have others."""
 PIXEL_KINDS = (
     "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
     "RedPaletteColorLookupTableDescriptor",
@@ -432,5 +434,5 @@ def require_readable(header: Header) -> None:
     if header.number("HighBit", stored - 1) != stored - 1:
         high = header.number("HighBit", 0)
         raise UnsupportedFormat(f"{header.file.name}: {stored:g} bits that end at bit {high:g} are not read")
-    if _INTEGER_PIXELS not in header.elements:
+    if INTEGER_PIXELS not in header.elements:
         raise UnsupportedFormat(f"{header.file.name}: pixels that are floating-point numbers are not read")

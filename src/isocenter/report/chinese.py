@@ -235,5 +235,8 @@ CHINESE: dict[str, str] = {
     "{file}: Modality is absent; its class says {known}": "{file}：未说明 Modality；其类别为 {known}",
     "written from an image in {space} space: its millimetres are not the patient's": "由 {space} 空间的图像写出：其毫米不是患者体内的毫米",
     "a calibrated region of the ultrasound lies outside the picture: it was cut or resized since": "超声的校准区域超出图像：图像已被裁剪或缩放",
+    "{n} kinds of image in one series ({kinds})": "一个序列中有 {n} 种图像（{kinds}）",
+    "taken apart": "已分开",
+    "modalities": "成像方式",
 }
 """English template -> Chinese template over the same values."""
