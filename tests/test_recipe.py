@@ -54,7 +54,7 @@ class TestReading:
             ("  - preprocess: gaussian", "  - preproces: gaussian", r"line 7: each step names exactly one stage .*did you mean 'preprocess'"),
             ("    as: body\n", "", r"line 9: step 2, as: this key is needed"),
             ("    of: body", "    of: bodi", r"line 12: `of: bodi` names a label map .*did you mean 'body'"),
-            ("  overlay: body", "  overlay: nobody", r"line 14: no step makes"),
+            ("  overlay: body", "  overlay: nobody", r"line 14: `overlay: nobody` names a label map that no step"),
             ("  modality: [CT]", "  modalty: [CT]", r"line 5: select.modalty: there is no such key \(did you mean 'modality'"),
             ("name: mine", "name: Mine!", r"line 1: name"),
             ("name: mine", "name: mine\nname: yours", r"line 2: the key 'name' stands twice"),

@@ -22,7 +22,6 @@ from isocenter.preprocess import (
     STEPS,
     Crop,
     Gaussian,
-    Median,
     Orient,
     Resample,
     Window,
@@ -35,6 +34,9 @@ from isocenter.preprocess import (
     resample,
     window,
     z_score,
+)
+from isocenter.preprocess import (
+    Box as Median,
 )
 from isocenter.segment import (
     Components,

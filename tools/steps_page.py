@@ -4,13 +4,16 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from isocenter.data.step import StepKind
 from isocenter.recipe import STAGES
 
 PAGE = Path(__file__).parents[1] / "docs" / "en" / "steps.md"
+PICTURES = PAGE.parents[1] / "images" / "steps"
 TAKES = {
     "volume": "a volume",
     "labels": "a label map (`of`)",
     "region": "a volume and a label map (`of`)",
+    "pair": "a volume and another one (`to`)",
     "case": "the case so far",
 }
 HEAD = """# All steps
@@ -27,10 +30,20 @@ def page() -> str:
         for name, kind in table.items():
             within = "; accepts `within`" if kind.within else ""
             lines.append(f"### {stage}: {name}\n\n{kind.summary} Takes {TAKES[kind.takes]}{within}.\n")
+            if advice(kind):
+                lines.append(advice(kind) + "\n")
+            if (PICTURES / f"{name}.png").exists():
+                lines.append(f"![{name}, before and after](../images/steps/{name}.png)\n")
             rows = [_row(key, field) for key, field in kind.settings.model_fields.items()]
             if rows:
                 lines.append("\n".join(["| setting | default | |", "|---|---|---|", *rows]) + "\n")
     return "\n".join(lines)
+
+
+def advice(kind: StepKind) -> str:
+    """The second paragraph of the step's docstring: when to use it."""
+    parts = [" ".join(part.split()) for part in (kind.run.__doc__ or "").split("\n\n")[1:]]
+    return next((p for p in parts if not p.startswith(("Raises:", "Source:", "Returns:", "Args:", "`history"))), "")
 
 
 def _row(key: str, field: FieldInfo) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from isocenter.data.volume import Quantity, Volume
     from isocenter.demonstration import demo
     from isocenter.errors import IsocenterError
+    from isocenter.pipeline.attempt import try_step
     from isocenter.pipeline.convert import convert
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
@@ -49,11 +50,12 @@ _HOME = {
     "open": "acquire.case:open_case",
     "recipes": "recipe:shipped",
     "run": "pipeline.run",
+    "try_step": "pipeline.attempt",
 }
 
 __all__ = ["Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
            "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes",
-           "run"]  # fmt: skip
+           "run", "try_step"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@
     ├── GeometryError              grids that differ, or cannot be
     │   └── UnitError              a unit that the image does not have
     ├── DegenerateImage            an image on which the method has no answer
+    ├── NotEnoughMemory            a step would take more memory than may be used
     ├── ReadBackMismatch           a written file does not say what was meant
     └── MissingExtra               an optional package is needed and absent
 
@@ -83,6 +84,10 @@ class UnitError(GeometryError):
 
 class DegenerateImage(IsocenterError):
     """An image on which the method has no answer."""
+
+
+class NotEnoughMemory(IsocenterError):
+    """A step would take more memory than may be used."""
 
 
 class ReadBackMismatch(IsocenterError):

@@ -13,11 +13,14 @@
         as: brain
 
 Each entry of `steps` names a stage and one of its steps; the other keys are that step's settings, or wiring:
-`as` (name of the result), `of` (label map to work on), `within` (label map to stay inside), `on` (volume to work on).
+`as` (name of the result), `of` (label map to work on), `within` (label map to stay inside), `on` (volume to work on),
+`to` (the other volume of a step that takes two). `given` names what the user brings beside the study: masks, another
+image (`isocenter run RECIPE STUDY --with NAME=PATH`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import cache, reduce
 from hashlib import sha256
 from importlib.resources import files
@@ -60,11 +63,28 @@ class Words(_Model):
     """Simplified Chinese."""
 
 
+class Given(_Model):
+    """Something that the user brings beside the study."""
+
+    kind: Literal["volume", "labels"]
+    """Another image, or a label map (NIfTI, NRRD, PNG, DICOM SEG, RTSTRUCT)."""
+    needed: bool = True
+    """Without it the study is refused."""
+    select: Select = Select()
+    """Which series of another image is taken."""
+    description: Words
+    """What it is, in both languages."""
+
+
 class Report(_Model):
     """What the report shows."""
 
     overlay: str | None = None
     """Label map that is drawn over the pictures."""
+    image: str = "original"
+    """Volume that the pictures show: `original`, `image`, or one that a step made."""
+    compare: tuple[str, str] | None = None
+    """Two volumes of one grid that are shown side by side, as a checkerboard, and as their difference."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,7 @@ class RecipeStep:
     of: str | None
     within: str | None
     on: str | None
+    to: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,7 @@ class Recipe:
     steps: tuple[RecipeStep, ...] = field(repr=False)
     report: Report = field(repr=False)
     text: str = field(repr=False)
+    given: Mapping[str, Given] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -113,6 +135,8 @@ class _Document(_Model):
     """What it does, in one or two sentences."""
     select: Select = Select()
     """Which series it takes."""
+    given: dict[Annotated[str, Field(pattern=_NAME)], Given] = {}
+    """What the user brings beside the study, by name."""
     steps: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
     """What is done, in this order."""
     report: Report = Report()
@@ -169,8 +193,9 @@ def parse(text: str, *, source: str) -> Recipe:
     except ValidationError as error:
         raise _explained(error, lines, source, (), _Document) from error
     steps = tuple(_step(entry, ("steps", i), lines, source) for i, entry in enumerate(document.steps))
-    _wired(steps, document.report.overlay, lines, source)
-    return Recipe(document.name, document.title, document.description, document.select, steps, document.report, text)
+    _wired(steps, document, lines, source)
+    d = document
+    return Recipe(d.name, d.title, d.description, d.select, steps, d.report, text, d.given)
 
 
 def json_schema() -> dict[str, Json]:
@@ -193,16 +218,21 @@ def _step_model(stage: str, name: str) -> type[BaseModel]:
     text = Annotated[str, Field(pattern=_NAME)]
     if stage == "segment":
         wiring["as_"] = (text, Field(alias="as", description="Name of the label map that this step makes."))
+    if stage == "preprocess":
+        words = "Name of a new volume for the result; without it the result replaces `on`."
+        wiring["as_"] = (text | None, Field(None, alias="as", description=words))
     if kind.takes in ("labels", "region"):
         wiring["of"] = (text, Field(description="Label map to work on."))
-    if kind.takes in ("volume", "region"):
-        words = "Volume to work on: `image` (as preprocessed so far) or `original`."
-        wiring["on"] = (Literal["image", "original"], Field("image", description=words))
+    if kind.takes in ("volume", "region", "pair"):
+        words = "Volume to work on: `image` (as preprocessed so far), `original`, or one given or made."
+        wiring["on"] = (text, Field("image", description=words))
+    if kind.takes == "pair":
+        wiring["to"] = (text, Field(description="The other volume; the result lies where its summary says."))
     if kind.within:
         wiring["within"] = (text | None, Field(None, description="Label map to stay inside."))
     clash = set(wiring) & set(kind.settings.model_fields)
     if kind.takes == "case":
-        clash -= {"of"}
+        clash -= {"of", "to", "on"}
     assert not clash, f"{stage} {name}: the settings {clash} hide the wiring of the same name"
     return create_model(f"{stage}_{name}", __base__=kind.settings, **wiring)
 
@@ -228,32 +258,56 @@ def _step(entry: dict[str, Any], at: tuple[str | int, ...], lines: "_Lines", sou
         filled = model.model_validate(entry)
     except ValidationError as error:
         raise _explained(error, lines, source, at, model) from error
-    wiring = {key: getattr(filled, key, None) for key in ("as_", "of", "within", "on")}
+    wiring = {key: getattr(filled, key, None) for key in ("as_", "of", "within", "on", "to")}
     settings = kind.settings.model_validate({key: getattr(filled, key) for key in kind.settings.model_fields})
     of = wiring["of"] if kind.takes != "case" else None
-    return RecipeStep(stage, name, kind, settings, wiring["as_"], of, wiring["within"], wiring["on"])
+    return RecipeStep(stage, name, kind, settings, wiring["as_"], of, wiring["within"], wiring["on"], wiring["to"])
 
 
-def _wired(steps: tuple[RecipeStep, ...], overlay: str | None, lines: "_Lines", source: str) -> None:
-    """Refuse a label map that is used before it is made."""
-    made: list[str] = []
+def _wired(  # noqa: C901 - one rule after the other
+    steps: tuple[RecipeStep, ...], document: _Document, lines: "_Lines", source: str
+) -> None:
+    """Refuse a label map or volume that is used before it is made, and a name that means two things."""
+    made = {
+        "label map": [name for name, given in document.given.items() if given.kind == "labels"],
+        "volume": ["image", "original", *(name for name, given in document.given.items() if given.kind == "volume")],
+    }
+
+    def known(kind: str, name: str, place: tuple[str | int, ...]) -> None:
+        if name not in made[kind]:
+            raise RecipeError(
+                f"{source}, line {lines.of(place)}: `{place[-1]}: {name}` names a {kind} that no step before this one "
+                f"makes{_nearest(name, made[kind])}; made so far: {made[kind] or 'none'}"
+            )
+
+    def free(name: str, kinds: tuple[str, ...], place: tuple[str | int, ...]) -> None:
+        if name == "original" or any(name in made[kind] for kind in kinds):
+            raise RecipeError(f"{source}, line {lines.of(place)}: the name {name!r} is taken; choose another")
+
+    for name in [n for n in document.given if n in ("image", "original")]:
+        raise RecipeError(f"{source}, line {lines.of(('given', name))}: the name {name!r} is taken; choose another")
     for index, step in enumerate(steps):
-        used = {"of": step.of, "within": step.within}
-        if step.kind.takes == "case":
-            used = {key: value for key, value in step.settings.model_dump().items() if key in ("of", "brain")}
-        for key, name in used.items():
-            if name is not None and name not in made:
-                raise RecipeError(
-                    f"{source}, line {lines.of(('steps', index, key))}: `{key}: {name}` names a label map that no "
-                    f"step before this one makes{_nearest(str(name), made)}; made so far: {made or 'none'}"
-                )
-        if step.output:
-            made.append(step.output)
-    if overlay is not None and overlay not in made:
-        raise RecipeError(
-            f"{source}, line {lines.of(('report', 'overlay'))}: no step makes the label map {overlay!r}"
-            f"{_nearest(overlay, made)}; made: {made or 'none'}"
-        )
+        for key, used, kind in _used(step):
+            known(kind, used, ("steps", index, key))
+        if step.output is not None:
+            own, other = ("label map", "volume") if step.stage == "segment" else ("volume", "label map")
+            free(step.output, (other,), ("steps", index, "as"))
+            made[own].append(step.output)
+    shown = document.report
+    for name in filter(None, (shown.overlay,)):
+        known("label map", name, ("report", "overlay"))
+    for key, names in (("image", (shown.image,)), ("compare", shown.compare or ())):
+        for name in names:
+            known("volume", name, ("report", key))
+
+
+def _used(step: RecipeStep) -> list[tuple[str, str, str]]:
+    """What a step needs: key, name, and whether it is a label map or a volume."""
+    found = [("of", step.of, "label map"), ("within", step.within, "label map")]
+    if step.kind.takes == "case":
+        found = [(k, v, "label map") for k, v in step.settings.model_dump().items() if k in step.settings.label_maps]
+    found += [("on", step.on, "volume"), ("to", step.to, "volume")]
+    return [(key, name, kind) for key, name, kind in found if name is not None]
 
 
 class _Lines:
@@ -388,5 +442,6 @@ def _shown(value: object) -> str:
 
 
 def _nearest(word: str, allowed: list[str]) -> str:
-    near = get_close_matches(word, allowed, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = get_close_matches(word, allowed, n=4)
+    alike = [n for n in near if SequenceMatcher(None, n, word).ratio() == SequenceMatcher(None, near[0], word).ratio()]
+    return f" (did you mean {min(alike, key=allowed.index)!r}?)" if near else ""

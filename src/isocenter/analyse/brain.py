@@ -16,6 +16,8 @@ from isocenter.errors import InputError
 class BrainPlausibility(Settings):
     """Settings of `brain_plausibility`."""
 
+    label_maps = ("of",)
+
     of: str = "brain"
     """The label map that `segment: brain` made."""
     least_ml: float = 900.0
@@ -91,6 +93,8 @@ def brain_plausibility(subject: Subject, settings: BrainPlausibility) -> Analysi
 
 class T1Contrast(Settings):
     """Settings of `t1_contrast`."""
+
+    label_maps = ("of", "brain")
 
     of: str = "tissue"
     """The label map of the tissues, darkest first."""
@@ -168,6 +172,8 @@ def _even(subject: Subject, labels: LabelMap, settings: T1Contrast) -> Check:
 
 class TissueVolumes(Settings):
     """Settings of `tissue_volumes`."""
+
+    label_maps = ("of", "brain")
 
     of: str = "tissue"
     """The label map of the tissues."""

@@ -52,6 +52,19 @@ Fill = Annotated[int, Option("--fill-gaps", min=0, max=100, help="Fill gaps of u
 Suv = Annotated[bool, Option("--suv/--no-suv", help="PET as SUV by body weight, or as the Bq/mL that it states.")]
 Lang = Annotated[Language, Option("--lang", help="Language of the report: English or Simplified Chinese.")]
 
+With = Annotated[
+    list[str] | None,
+    Option(
+        "--with",
+        metavar="NAME=PATH",
+        help="What the recipe takes beside the study, such as masks=FILE; {case} in PATH is the case's name.",
+    ),
+]
+Memory = Annotated[
+    float | None,
+    Option("--memory", min=0.01, metavar="GIB", help="Refuse steps that would take more memory than this."),
+]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -80,6 +93,8 @@ def run(
     force: Annotated[bool, Option("--force", help="Do again what is done already.")] = False,
     lang: Lang = Language.EN,
     series: Annotated[str | None, Option(help="UID of the series to take, whatever the recipe would take.")] = None,
+    given: With = None,
+    memory: Memory = None,
     policy: PolicyOption = Policy.REPAIR,
     fill_gaps: Fill = 1,
     suv: Suv = True,
@@ -102,6 +117,8 @@ def run(
                 language=lang.value,
                 series=series,
                 policy=policy_of(policy, fill_gaps, suv=suv),
+                given=pairs(given, option="--with"),
+                memory_gib=memory,
                 on_progress=tell,
             )
         show.results(found)
@@ -168,6 +185,32 @@ def convert(
         typer.echo(str(output))
 
 
+@app.command("try")
+def try_(
+    step: Annotated[str, Argument(help="A step's name: median, otsu, clahe ... (docs/en/steps.md).")],
+    image: Annotated[str, Argument(help="A DICOM folder, zip or file, or an image file.")],
+    set: Annotated[
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="A setting of the step; as often as needed.")
+    ] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="The picture; try-STEP.png without it.")] = None,
+    mask: Annotated[
+        str | None, Option(help="A label map: what a step on labels works on, markers, or where to stay inside.")
+    ] = None,
+    to: Annotated[str | None, Option(help="The other image of a step that takes two.")] = None,
+    series: Annotated[str | None, Option(help="UID of the series, where there are several.")] = None,
+    memory: Memory = None,
+) -> None:
+    """Show what one step does to IMAGE: a picture before and after, and what the step found.
+
+    For example: isocenter try median STUDY --set radius_mm=2
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.attempt import try_step
+
+        found = try_step(step, image, out, settings=values(set), mask=mask, to=to, series=series, memory_gib=memory)
+        show.attempt(found)
+
+
 @recipes_app.callback()
 def recipes(context: typer.Context) -> None:
     """List the recipes that come with isocenter."""
@@ -205,6 +248,44 @@ def policy_of(mode: Policy, fill: int, *, suv: bool) -> "AcquirePolicy":
     from isocenter.acquire.policy import Policy as AcquirePolicy
 
     return AcquirePolicy(mode.value, fill, suv)
+
+
+def values(given: list[str] | None) -> dict[str, object]:
+    """`KEY=VALUE` options with their values read as YAML: numbers, true, [lists], texts.
+
+    Raises: InputError for a value that is no YAML.
+    """
+    import yaml
+
+    from isocenter.errors import InputError
+
+    found: dict[str, object] = {}
+    for name, text in pairs(given, option="--set").items():
+        try:
+            if len(text) > 10_000 or any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, yaml.SafeLoader)):
+                raise InputError(f"--set {name}: the value is too long, or refers to another one")
+            found[name] = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise InputError(f"--set {name}={text[:80]}: not a number, text or [list]") from error
+    return found
+
+
+def pairs(given: list[str] | None, *, option: str) -> dict[str, str]:
+    """`NAME=VALUE` options as a mapping.
+
+    Raises: InputError for one without a name, or a name that stands twice.
+    """
+    from isocenter.errors import InputError
+
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.strip() or not value:
+            raise InputError(f"{option} {text}: write {option} NAME=VALUE")
+        if name.strip() in found:
+            raise InputError(f"{option}: the name {name.strip()!r} stands twice")
+        found[name.strip()] = value
+    return found
 
 
 def expanded(paths: list[str]) -> list[Path]:

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from isocenter.acquire.inspection import Inspection
     from isocenter.data.case import Series
+    from isocenter.pipeline.attempt import Attempt
     from isocenter.pipeline.run import StudyResult
 
 BAD_INPUT = 2
@@ -153,6 +154,14 @@ def inspection(found: "Inspection", *, as_json: bool) -> None:
             typer.echo(printable(f"result   {result.uid}  {result.kind}  {names}"))
     for refused in found.files_refused:
         say(f"  not used: {refused.message}", colour="yellow")
+
+
+def attempt(found: "Attempt") -> None:
+    """What the step found, and where its picture is."""
+    for name, value in found.step.results.items():
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        typer.echo(printable(f"{name:24}{text}"))
+    typer.echo(printable(str(found.picture)))
 
 
 def demonstration(result: "StudyResult") -> None:

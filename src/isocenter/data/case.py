@@ -11,6 +11,7 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Json
+from isocenter.data.transform import Transform
 from isocenter.data.volume import Volume
 from isocenter.errors import AmbiguousSelection, IrregularSeries, IsocenterError, UnreadableFile, cause_of
 
@@ -203,6 +204,7 @@ class Case:
     volumes: Mapping[str, Volume] = field(default_factory=dict, repr=False)
     label_maps: Mapping[str, LabelMap] = field(default_factory=dict, repr=False)
     results: tuple[Result, ...] = ()
+    transforms: Mapping[str, Transform] = field(default_factory=dict, repr=False)
 
     def one(self, uid: str | None = None) -> Series:
         """The series `uid` (`uid#n` where it was split), or the only one there is but for localizers split off.
@@ -244,6 +246,10 @@ class Case:
     def with_labels(self, name: str, labels: LabelMap) -> "Case":
         """A case that also holds `labels` under `name`."""
         return replace(self, label_maps={**self.label_maps, name: labels})
+
+    def with_transform(self, name: str, transform: Transform) -> "Case":
+        """A case that also holds the map that brought the volume `name` to where it lies."""
+        return replace(self, transforms={**self.transforms, name: transform})
 
     def _repr_html_(self) -> str:
         rows = [

@@ -41,6 +41,8 @@ class Examination:
         steps: what was done, in order.
         lineage: versions, hashes and times.
         overlay: name of the label map that pictures show.
+        image: name of the volume that pictures show.
+        compare: names of two volumes on one grid that are shown beside each other.
     """
 
     case: Case
@@ -53,6 +55,8 @@ class Examination:
     steps: tuple[Step, ...] = ()
     lineage: Mapping[str, Json] | None = None
     overlay: str | None = None
+    image: str = "original"
+    compare: tuple[str, str] | None = None
 
     @property
     def verdict(self) -> Verdict:

@@ -109,6 +109,8 @@ class Volume:
             raise GeometryError(f"{step.name} changes the grid and must say where its voxels were not measured")
         if voxels is not None and voxels.ndim == 3:
             voxels = voxels[None]
+        if quantity is not None and quantity is not self.quantity:
+            step = replace(step, results={**step.results, "unit": f"{self.quantity} -> {quantity}"})
         return replace(
             self,
             voxels=self.voxels if voxels is None else voxels,
@@ -126,8 +128,10 @@ class Volume:
         if self.quantity is quantity:
             return
         done = ", ".join(s.name for s in self.history) or "nothing was done to it"
+        broke = next((s for s in self.history if str(s.results.get("unit", "")).startswith(f"{quantity} -> ")), None)
+        why = f"{broke.name} turned {broke.results['unit']}; " if broke else ""
         raise UnitError(
-            f"this needs intensities in {quantity}, but the image is in {self.quantity} units (so far: {done}); "
+            f"this needs intensities in {quantity}, but the image is in {self.quantity} units ({why}so far: {done}); "
             f"put the step before those that change the unit, or use a method that needs no unit (otsu, k_means)"
         )
 

@@ -51,6 +51,46 @@ def k_means(counts: Counts, centres: Centres, *, classes: int) -> Float64[Array,
     return np.asarray([np.average(value[a:b], weights=weight[a:b]) for a, b in itertools.pairwise(edges)])
 
 
+def interval_cuts(counts: Counts, centres: Centres, means: Float64[Array, "classes"]) -> Float64[Array, "cuts"]:
+    """Upper ends of the intervals around `means`: between the last bin of one class and the first of the next."""
+    full = centres[counts > 0]
+    middles = (means[1:] + means[:-1]) / 2
+    last = np.searchsorted(full, middles, side="right") - 1
+    return np.asarray((full[last] + full[np.minimum(last + 1, len(full) - 1)]) / 2)
+
+
+def fuzzy_c_means(
+    counts: Counts, centres: Centres, *, classes: int, fuzziness: float = 2.0, max_iterations: int = 1000
+) -> tuple[Float64[Array, "classes"], Float64[Array, "classes bins"]]:
+    """Means of classes to which every intensity belongs in part, darkest first, and how much each bin belongs.
+
+    Starts from `k_means`.
+
+    Args:
+        counts: voxels in each bin.
+        centres: the bins' intensities.
+        classes: how many.
+        fuzziness: the exponent; near 1 is k-means.
+        max_iterations: at most.
+    Raises: DegenerateImage where two classes coincide.
+    Source: J. Bezdek, R. Ehrlich, W. Full, Comput. Geosci. 10(2-3):191-203, 1984, eq. (11).
+    """
+    means = k_means(counts, centres, classes=classes)
+    span = float(centres[-1] - centres[0])
+    member = np.zeros((classes, len(centres)))
+    for _ in range(max_iterations):
+        distance = np.maximum(np.abs(centres - means[:, None]), 1e-12 * span)
+        power = distance ** (-2 / (fuzziness - 1))
+        member = power / power.sum(axis=0)
+        weight = counts * member**fuzziness
+        before, means = means, (weight @ centres) / weight.sum(axis=1)
+        if np.abs(means - before).max() < 1e-7 * span:
+            break
+    if not np.all(np.diff(means) > 1e-6 * span):
+        raise DegenerateImage(f"no {classes} separate classes of intensity were found (means {means.round(3)})")
+    return means, member
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Pure classes of a Gaussian mixture: means (darkest first), common standard deviation, shares.

@@ -1,7 +1,7 @@
 """A case and a recipe become an examination."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from isocenter.acquire.case import Progress
+from isocenter.acquire.given import given_labels, given_volume, study_labels
 from isocenter.acquire.select import choose, choose_named
 from isocenter.analyse.subject import Subject
-from isocenter.data.case import Case, Series
+from isocenter.data.case import Case, Identity, Series
 from isocenter.data.examination import Analysis, Examination
 from isocenter.data.features import FeatureTable
 from isocenter.data.finding import Check, Finding, Verdict
@@ -21,8 +22,11 @@ from isocenter.data.geometry import Geometry
 from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
 from isocenter.data.provenance import Json, Step
+from isocenter.data.step import USUAL_MEMORY
+from isocenter.data.transform import Transform
 from isocenter.data.volume import Volume
-from isocenter.errors import IsocenterError
+from isocenter.errors import InputError, IsocenterError
+from isocenter.ops import memory
 from isocenter.recipe import Recipe, RecipeStep
 from isocenter.types import Mask
 from isocenter.version import __version__
@@ -31,7 +35,13 @@ _LIBRARIES = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", 
 
 
 def examine(
-    case: Case, recipe: Recipe, *, series_uid: str | None = None, on_progress: Progress | None = None
+    case: Case,
+    recipe: Recipe,
+    *,
+    series_uid: str | None = None,
+    given: Mapping[str, Path] | None = None,
+    memory_gib: float | None = None,
+    on_progress: Progress | None = None,
 ) -> Examination:
     """Run a recipe on one case, in memory.
 
@@ -42,6 +52,8 @@ def examine(
         case: as `open_case` gives it.
         recipe: as `recipe.load` gives it.
         series_uid: take this series, whatever the recipe would have taken.
+        given: what the recipe's `given` names: files or folders.
+        memory_gib: most memory a step may take; None: four fifths of the machine's.
         on_progress: called before each step.
     """
     said = {"name": recipe.name, "title": recipe.title.model_dump(), "sha256": recipe.sha256}
@@ -51,9 +63,9 @@ def examine(
     series = start.chosen
     if refusal or series is None:
         return replace(start, lineage=_lineage(recipe, ()))
-    run = _Run(case, series, recipe, on_progress)
+    run = _Run(case, series, recipe, memory_gib, on_progress)
     try:
-        run.all_steps()
+        run.all_steps(given or {})
         refused = None
     except IsocenterError as error:
         refused = Message("{error}", {"error": str(error)})
@@ -66,27 +78,33 @@ def examine(
         refusal=refused,
         steps=tuple(run.steps),
         lineage=_lineage(recipe, series.files),
+        image=recipe.report.image,
+        compare=recipe.report.compare,
     )
 
 
 class _Run:
     """One recipe on one series: the only state of this module, and gone when the recipe ends."""
 
-    def __init__(self, case: Case, series: Series, recipe: Recipe, on_progress: Progress | None) -> None:
-        self.case, self.series, self.recipe = case, series, recipe
+    def __init__(
+        self, case: Case, series: Series, recipe: Recipe, memory_gib: float | None, on_progress: Progress | None
+    ) -> None:
+        self.case, self.series, self.recipe, self.memory_gib = case, series, recipe, memory_gib
+        self.layers: dict[str, tuple[str, ...]] = {}  # label maps that one given file brought, as its segments overlap
         self.features = FeatureTable()
         self.findings: list[Finding] = []
         self.checks: list[Check] = []
         self.steps: list[Step] = []
         self._on_progress = on_progress
 
-    def all_steps(self) -> None:
-        """Read the series, run every step, stop at the first refusal, and bring label maps to the original grid."""
+    def all_steps(self, given: Mapping[str, Path]) -> None:
+        """Read all that is given, run every step, stop at the first refusal, bring label maps to the original grid."""
         total = len(self.recipe.steps) + 1
         self._progress("reading", 0, total)
         original = self.series.volume()
         self.steps += [replace(done, version=__version__) for done in original.history]
         self.case = self.case.with_volume("original", original).with_volume("image", original)
+        self._take(given, original)
         for index, step in enumerate(self.recipe.steps, start=1):
             self._progress(f"{step.stage}: {step.name}", index, total)
             self._one(step)
@@ -125,23 +143,74 @@ class _Run:
         maps = [onto(self.case.label_maps[name], original.geometry) for name in names if name in self.case.label_maps]
         return max((_share(original.not_measured, labels.foreground) for labels in maps), default=0.0)
 
+    def _take(self, given: Mapping[str, Path], original: Volume) -> None:
+        """Read what the recipe's `given` names.
+
+        Raises: InputError for something needed that is absent.
+        """
+        for name, wanted in self.recipe.given.items():
+            if name in given and wanted.kind == "volume":
+                case, series = given_volume(given[name], wanted.select)
+                volume = series.volume()
+                self.steps += [replace(done, version=__version__) for done in volume.history]
+                self.case = self.case.with_volume(name, volume)
+                self.checks += same_patient(self.case.identity, case.identity, name)
+                continue
+            if wanted.kind == "labels":
+                maps = (
+                    given_labels(given[name], name, original.geometry)
+                    if name in given
+                    else study_labels(self.case, self.series, original.geometry)
+                )
+                self._lay(name, maps)
+            if wanted.needed and name not in self.case.label_maps:
+                raise InputError(f"the recipe needs {name} ({wanted.description.en}): add --with {name}=FILE")
+
+    def _lay(self, name: str, maps: Sequence[LabelMap]) -> None:
+        """Keep given label maps, and check what bringing them onto the image did to them."""
+        if not maps:
+            return
+        names = [name if i == 0 else f"{name}-{i + 1}" for i in range(len(maps))]
+        self.layers[name] = tuple(names)
+        for own, labels in zip(names, maps, strict=True):
+            self.case = self.case.with_labels(own, labels)
+            self.steps += [replace(done, version=__version__) for done in labels.history]
+            for done in labels.history:
+                if done.name == "acquire.resampled":
+                    lost = float(done.results["volume_lost"])
+                    text = (
+                        "{name} lay on another grid and was brought onto the image's; its volume changed by {lost:.2%}."
+                    )
+                    message = Message(text, {"name": own, "lost": -lost})
+                    self.checks.append(Check(f"regridded_{own}", round(lost, 5), Verdict.REVIEW, message))
+
     def _progress(self, what: str, done: int, total: int) -> None:
         if self._on_progress:
             self._on_progress(what, done, total)
 
     def _one(self, step: RecipeStep) -> None:
         name = f"{step.stage}.{step.name}"
+        if step.kind.takes not in ("case", "labels"):
+            voxels = self._volume(step.on).voxels.size
+            if step.kind.memory > USUAL_MEMORY:
+                memory.require(step.kind.memory, voxels=voxels, limit_gib=self.memory_gib, what=name)
         if step.kind.takes == "volume":
-            volume = self.case.volumes[step.on or "image"]
+            volume = self._volume(step.on)
             within = {"within": self._labels(step.within, volume.geometry)} if step.within else {}
             result: Volume | LabelMap = step.kind.run(volume, step.settings, **within)
             self._keep(step, result)
+        elif step.kind.takes == "pair":
+            self._keep(step, step.kind.run(self._volume(step.on), self._volume(step.to), step.settings))
         elif step.kind.takes == "labels":
             self._keep(step, step.kind.run(self._labels(step.of, None), step.settings))
+        elif step.kind.takes == "region" and step.stage == "segment":
+            volume = self._volume(step.on)
+            self._keep(step, step.kind.run(volume, self._labels(step.of, volume.geometry), step.settings))
         elif step.kind.takes == "region":
-            volume = self.case.volumes[step.on or "image"]
-            labels = self._labels(step.of, volume.geometry)
-            self.features += marked(step.kind.run(volume, labels, step.settings), volume, labels)
+            volume = self._volume(step.on)
+            for own in self.layers.get(step.of or "", (step.of,)):
+                labels = self._labels(own, volume.geometry)
+                self.features += marked(step.kind.run(volume, labels, step.settings), volume, labels)
             self._note(Step(name, step.settings.model_dump(mode="json")), step)
         else:
             here = self.case.volumes["image"].geometry
@@ -154,22 +223,46 @@ class _Run:
 
     def _note(self, done: Step, step: RecipeStep) -> None:
         """Keep what was done, with what it was wired to."""
-        wiring = {"on": step.on, "of": step.of, "within": step.within, "as": step.output}
+        wiring = {"on": step.on, "to": step.to, "of": step.of, "within": step.within, "as": step.output}
         wired = {key: value for key, value in wiring.items() if value}
         self.steps.append(replace(done, version=__version__, parameters={**wired, **done.parameters}))
 
     def _labels(self, name: str | None, geometry: Geometry | None) -> LabelMap:
         assert name is not None, "a recipe that is not wired is refused when it is read"
+        if name not in self.case.label_maps:
+            raise InputError(f"this step needs {name}, which was not given: add --with {name}=FILE")
         labels = self.case.label_maps[name]
         return labels if geometry is None else onto(labels, geometry)
 
-    def _keep(self, step: RecipeStep, result: Volume | LabelMap) -> None:
+    def _volume(self, name: str | None) -> Volume:
+        name = name or "image"
+        if name not in self.case.volumes:
+            raise InputError(f"this step needs the volume {name}, which was not given: add --with {name}=PATH")
+        return self.case.volumes[name]
+
+    def _keep(self, step: RecipeStep, result: Volume | LabelMap | tuple[Volume, Transform]) -> None:
+        target = step.output or (step.on if step.on not in (None, "original") else "image")
+        if isinstance(result, tuple):
+            result, transform = result
+            self.case = self.case.with_transform(target or "image", transform)
         self._note(result.history[-1], step)
         if isinstance(result, Volume):
-            self.case = self.case.with_volume("image", result)
+            self.case = self.case.with_volume(target or "image", result)
         else:
             assert step.output is not None, "segmenting steps name their result"
             self.case = self.case.with_labels(step.output, result)
+
+
+def same_patient(one: Identity, other: Identity, name: str) -> list[Check]:
+    """Whether two studies are of one patient, as far as their files say."""
+    if not one.patient_id or not other.patient_id:
+        text = "Whether {name} is of the same patient cannot be told: a file states no patient."
+        return [Check(f"same_patient_{name}", "not stated", Verdict.REVIEW, Message(text, {"name": name}))]
+    if one.patient_id.strip() == other.patient_id.strip() and one.birth_date == other.birth_date:
+        text = "Both studies state one patient."
+        return [Check(f"same_patient_{name}", "same", Verdict.ACCEPTED, Message(text))]
+    text = "{name} is of another patient: its PatientID or birth date differs."
+    return [Check(f"same_patient_{name}", "other", Verdict.REFUSED, Message(text, {"name": name}))]
 
 
 def marked(features: FeatureTable, image: Volume, labels: LabelMap) -> FeatureTable:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -77,6 +77,8 @@ class _Job:
     series_uid: str | None
     policy: Policy
     threads: int
+    given: tuple[tuple[str, str], ...] = ()
+    memory_gib: float | None = None
 
 
 def run(
@@ -89,6 +91,8 @@ def run(
     language: Language = "en",
     series: str | None = None,
     policy: Policy = REPAIR,
+    given: Mapping[str, str | Path] | None = None,
+    memory_gib: float | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[StudyResult, ...]:
     """Run a recipe on studies and write a folder with report and masks for each.
@@ -102,6 +106,9 @@ def run(
         language: of the HTML reports, `en` or `zh`.
         series: UID of the series to take, whatever the recipe would have taken.
         policy: what is done about defects of series.
+        given: what the recipe's `given` names: a file or folder each; `{case}` in a path is the name of the case's
+            folder in `out`.
+        memory_gib: most memory a step may take; None: four fifths of the machine's.
         on_progress: told what is going on.
     Returns: one result for each study, in the order of `paths`; a path that cannot be opened gives one too.
     Raises: RecipeError; InputError where nothing was given or the output folder cannot be made.
@@ -111,15 +118,31 @@ def run(
     if workers < 1:
         raise InputError(f"at least one worker is needed; got {workers}")
     loaded = load(recipe)
+    brought = require_given(loaded, given or {})
     target = Path(out)
     require_folder(target)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    job = _Job(loaded.text, str(recipe), target, language, force, series, policy, threads)
+    job = _Job(loaded.text, str(recipe), target, language, force, series, policy, threads, brought, memory_gib)
     planned = list(_plan([Path(p) for p in paths], target, policy))
     studies = [study for study in planned if isinstance(study, _Study)]
     watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 2)
     done = dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
     return tuple(done[study] if isinstance(study, _Study) else study for study in planned)
+
+
+def require_given(recipe: Recipe, given: Mapping[str, str | Path]) -> tuple[tuple[str, str], ...]:
+    """What was given, as names and paths.
+
+    Raises: InputError for a name that the recipe does not know, or something needed that is absent.
+    """
+    known = ", ".join(f"{name} ({g.description.en})" for name, g in recipe.given.items()) or "nothing"
+    for name in given:
+        if name not in recipe.given:
+            raise InputError(f"the recipe {recipe.name} takes no {name!r} beside the study; it takes {known}")
+    absent = [n for n, g in recipe.given.items() if g.needed and g.kind == "volume" and n not in given]
+    if absent:
+        raise InputError(f"the recipe {recipe.name} needs {known}: add --with {absent[0]}=PATH")
+    return tuple((name, str(path)) for name, path in given.items())
 
 
 def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[_Study | StudyResult]:
@@ -262,13 +285,30 @@ def _again(study: _Study, job: _Job) -> Case:
     raise InputError(f"{study.path}: changed while the run went on; run it again")
 
 
+def _given_hash(name: str, path: Path) -> str:
+    """Hash of what was brought beside a study.
+
+    Raises: InputError if it is not there.
+    """
+    try:
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+        if not files:
+            raise InputError(f"--with {name}: {path} is not there, or an empty folder")
+        return content_hash(files)
+    except OSError as error:
+        raise InputError(f"--with {name}: {path} cannot be read ({error.strerror})") from error
+
+
 def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
     recipe: Recipe = parse(job.recipe_text, source=job.recipe_source)
     case = _again(study, job)
     refused_files = tuple(refused.message for refused in case.refused_files)
     folder = job.out / study.name
     given: dict[str, Json] = {"sha256": _input_hash(case), "path_sha256": _path_hash(case)}
-    parts = (given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "", job.policy.key)
+    brought = {name: Path(path.replace("{case}", study.name)) for name, path in job.given}
+    hashes = {name: _given_hash(name, path) for name, path in brought.items()}
+    parts = [given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "", job.policy.key]
+    parts += [f"{name}={digest}" for name, digest in hashes.items()]
     key = sha256("\0".join(parts).encode()).hexdigest()
     before = written(folder)
     if not job.force and before is not None and _same_key(before, key):
@@ -279,11 +319,12 @@ def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -
         if on_step:
             on_step(f"{study.name}: {what}", done)
 
-    examination = examine(case, recipe, series_uid=job.series_uid, on_progress=tell)
+    examination = examine(
+        case, recipe, series_uid=job.series_uid, given=brought, memory_gib=job.memory_gib, on_progress=tell
+    )
     tell("writing and reading back", len(recipe.steps) + 1, 0)
     with whole_folder(folder) as partial:
-        write(
-            examination, partial, language=job.language, lineage={"input": given, "key": key, "policy": job.policy.key}
-        )
+        lineage = {"input": given, "given": hashes, "key": key, "policy": job.policy.key}
+        write(examination, partial, language=job.language, lineage=lineage)
     reasons = tuple(map(str, examination.reasons))
     return StudyResult(study.name, study.path, folder, examination.verdict, reasons, refused_files=refused_files)

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
+from isocenter.data.length import Lengths
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
 from isocenter.data.volume import Volume
@@ -131,11 +132,72 @@ def _same_field(old: Geometry, shape: tuple[int, int, int], spacing: tuple[float
     return Geometry(shape, affine, old.space, old.frame_uid)
 
 
-class Crop(Settings):
+class Onto(Settings):
+    """Settings of `onto`."""
+
+    interpolation: Interpolation = "linear"
+    """`nearest`, `linear` or `cubic`."""
+
+
+def onto(volume: Volume, other: Volume, settings: Onto) -> Volume:
+    """Sample the image on the grid of another volume.
+
+    Where the other grid leaves this image, voxels get the darkest value and count as not measured.
+
+    Raises: GeometryError where the two do not share a space.
+    """
+    from isocenter.ops.resample import resample as sampled
+
+    require_one_space(volume.geometry, other.geometry)
+    old, new = volume.geometry, other.geometry
+    coarser = [0.5 * b / a if b > a * 1.01 else 0.0 for a, b in zip(old.steps, new.steps, strict=True)]
+    smooth = any(coarser) and settings.interpolation != "nearest"
+    channels = []
+    for channel in volume.voxels:
+        source = filtered(channel, coarser) if smooth else channel
+        channels.append(
+            sampled(
+                source,
+                affine=old.affine,
+                to_shape=new.shape,
+                to_affine=new.affine,
+                interpolation=settings.interpolation,
+                outside=float(source.min()),
+            )
+        )
+    known = np.ones(old.shape, np.uint8) if volume.not_measured is None else (~volume.not_measured).view(np.uint8)
+    seen = sampled(known, affine=old.affine, to_shape=new.shape, to_affine=new.affine)
+    step = Step("preprocess.onto", settings.model_dump(), {"from_mm": list(old.steps), "shape": list(new.shape)})
+    mask = np.asarray(seen < 0.999)
+    return volume.then(step, voxels=np.stack(channels), geometry=new, not_measured=mask)
+
+
+def filtered(channel: Array, sigma: list[float]) -> Array:
+    """Smoothed against aliasing; `sigma` in voxels."""
+    from isocenter.ops import filter as filters
+
+    return filters.gaussian(channel, sigma=(sigma[0], sigma[1], sigma[2]))
+
+
+def require_one_space(one: Geometry, other: Geometry) -> None:
+    """Refuse two images whose coordinates mean different things.
+
+    Raises: GeometryError.
+    """
+    if one.space is not other.space:
+        raise GeometryError(
+            f"one image lies in {one.space} space, the other in {other.space} space: no point of one is a point of "
+            "the other; give two images of the same kind"
+        )
+
+
+class Crop(Lengths):
     """Settings of `crop`."""
 
-    margin_mm: float = Field(0.0, ge=0, le=500)
+    margin_mm: float | None = Field(0.0, ge=0, le=500)
     """Kept around the content, in millimetres."""
+    margin_px: int | None = Field(None, ge=0, le=10_000)
+    """The same in voxels, for images without millimetres."""
 
 
 def crop(volume: Volume, settings: Crop, *, within: LabelMap | None = None) -> Volume:
@@ -147,14 +209,47 @@ def crop(volume: Volume, settings: Crop, *, within: LabelMap | None = None) -> V
 
     grid = volume.grid
     content = within.foreground if within else np.asarray(grid > grid.min())
-    d, h, w = (int(np.ceil(settings.margin_mm / s)) if settings.margin_mm else 0 for s in volume.geometry.steps)
-    if settings.margin_mm:
-        _ = volume.geometry.spacing_mm  # a margin in millimetres is refused where there are none
-    box = bounding_box(content, margin=(d, h, w))
+    none = settings.length("margin") == 0
+    margin = (0, 0, 0) if none else settings.margin("margin", volume.geometry)
+    box = bounding_box(content, margin=margin)
     if not grid[box].size:
         raise DegenerateImage("there is nothing to crop to: the mask is empty or the image is flat")
     start, stop = [b.start for b in box], [b.stop for b in box]
-    step = Step("preprocess.crop", settings.model_dump(), {"start": start, "stop": stop})
+    step = Step("preprocess.crop", settings.model_dump(exclude_none=True), {"start": start, "stop": stop})
     mask = None if volume.not_measured is None else volume.not_measured[box]
     geometry = volume.geometry.crop(start, stop)
     return volume.then(step, voxels=volume.voxels[(slice(None), *box)], geometry=geometry, not_measured=mask)
+
+
+class Pad(Lengths):
+    """Settings of `pad`."""
+
+    margin_mm: float | None = Field(None, ge=0, le=500)
+    """Added on every side, in millimetres; an axis of one voxel stays."""
+    margin_px: int | None = Field(None, ge=0, le=1000)
+    """The same in voxels, for images without millimetres."""
+    value: float | None = None
+    """Of the new voxels, in the image's unit; none: the darkest value."""
+
+
+def pad(volume: Volume, settings: Pad) -> Volume:
+    """Add voxels around the image; they count as not measured.
+
+    Raises: UnitError in PIXELS space for a margin in millimetres; GeometryError for a grid that becomes too big.
+    """
+    margin = settings.margin("margin", volume.geometry)
+    wide = [(0, 0) if n == 1 else (m, m) for n, m in zip(volume.geometry.shape, margin, strict=True)]
+    shape = [n + a + b for n, (a, b) in zip(volume.geometry.shape, wide, strict=True)]
+    needed = prod(shape) * volume.channels * volume.voxels.dtype.itemsize
+    if needed > _MOST_BYTES:
+        raise GeometryError(f"{tuple(shape)} voxels would take {needed / 2**30:.1f} GiB: use a smaller margin")
+    value = float(volume.voxels.min()) if settings.value is None else settings.value
+    if value != np.asarray(value).astype(volume.voxels.dtype):
+        raise GeometryError(f"the value {value:g} cannot stand in an image of {volume.voxels.dtype}")
+    voxels = np.pad(volume.voxels, [(0, 0), *wide], constant_values=value)
+    known = np.zeros(volume.geometry.shape, np.bool_) if volume.not_measured is None else volume.not_measured
+    mask = np.pad(known, wide, constant_values=True)
+    start = [-a for a, _ in wide]
+    geometry = volume.geometry.crop(start, [n + a for n, a in zip(shape, start, strict=True)])
+    step = Step("preprocess.pad", settings.model_dump(exclude_none=True), {"voxels": [list(w) for w in wide]})
+    return volume.then(step, voxels=voxels, geometry=geometry, not_measured=mask)

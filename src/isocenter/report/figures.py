@@ -34,7 +34,7 @@ _SOFT_TISSUE_HU = (-160.0, 240.0)
 
 @dataclass(frozen=True)
 class Picture:
-    """A key image: PNG bytes, and what it shows."""
+    """A key image: PNG bytes, and what it shows; `what` names a picture that compares two images."""
 
     file: str
     png: bytes
@@ -42,10 +42,11 @@ class Picture:
     position_mm: float | None
     letter: str
     overlay: bool
+    what: str = ""
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """A volume seen along one direction: transposed and flipped views of the same memory."""
 
     grid: Array
@@ -56,14 +57,14 @@ class _View:
 
 def key_images(examination: Examination) -> tuple[Picture, ...]:
     """For each plane the middle slice as it is, and three slices with overlay; empty if nothing was read."""
-    volume = examination.case.volumes.get("original")
+    volume = examination.case.volumes.get(examination.image) or examination.case.volumes.get("original")
     if volume is None:
         return ()
     labels = examination.case.label_maps.get(examination.overlay or "")
     pictures: list[Picture] = []
     window = display_window(volume, labels)
-    for view in _views(volume, labels):
-        slices = _key_slices(view)
+    for view in views(volume, labels):
+        slices = key_slices(view)
         names = [view.plane, *(f"{view.plane}_overlay_{i}" for i in range(1, len(slices) + 1))]
         wanted = [(slices[len(slices) // 2], False)] + [(index, True) for index in slices if labels is not None]
         for name, (index, overlay) in zip(names, wanted, strict=False):
@@ -127,13 +128,13 @@ def histogram_svg(volume: Volume, labels: LabelMap | None) -> str:
     return text[text.index("<svg") :]
 
 
-def _views(volume: Volume, labels: LabelMap | None) -> list[_View]:
+def views(volume: Volume, labels: LabelMap | None) -> list[View]:
     """Axial, coronal and sagittal views in radiological convention; one view of a flat or placeless image."""
     geometry = volume.geometry
     grid = np.moveaxis(volume.voxels, 0, -1) if volume.channels > 1 else volume.grid
     marks = labels.voxels if labels is not None else None
     if geometry.space is not Space.PATIENT or 1 in geometry.shape:
-        return [_View(grid, marks, geometry, "image")]
+        return [View(grid, marks, geometry, "image")]
     letters = geometry.axis_letters
     views = []
     for plane, (across, down, right) in _VIEWS.items():
@@ -147,11 +148,11 @@ def _views(volume: Volume, labels: LabelMap | None) -> list[_View]:
             if seen.axis_letters[axis] != wanted:
                 seen, turned = seen.flip(axis), np.flip(turned, axis)
                 marked = np.flip(marked, axis) if marked is not None else None
-        views.append(_View(turned, marked, seen, plane))
+        views.append(View(turned, marked, seen, plane))
     return views
 
 
-def _key_slices(view: _View) -> list[int]:
+def key_slices(view: View) -> list[int]:
     """Three slices at 30, 50 and 70 % of the labelled extent, or of the grid."""
     depth = view.grid.shape[0]
     first, last = 0, depth - 1
@@ -162,7 +163,7 @@ def _key_slices(view: _View) -> list[int]:
     return sorted({round(first + share * (last - first)) for share in (0.3, 0.5, 0.7)})
 
 
-def _picture(view: _View, index: int, window: tuple[float, float], *, overlay: bool, file: str) -> Picture:
+def _picture(view: View, index: int, window: tuple[float, float], *, overlay: bool, file: str) -> Picture:
     grid = view.grid[index]
     rows, columns = grid.shape[:2]
     step = view.geometry.steps
@@ -178,7 +179,7 @@ def _picture(view: _View, index: int, window: tuple[float, float], *, overlay: b
     else:
         axes.imshow(grid, cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="bilinear")
     if overlay and view.labels is not None:
-        axes.imshow(_tint(view.labels[index]), extent=extent, interpolation="nearest")
+        axes.imshow(tinted(view.labels[index]), extent=extent, interpolation="nearest")
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.axis("off")
@@ -192,7 +193,7 @@ def _picture(view: _View, index: int, window: tuple[float, float], *, overlay: b
     return Picture(file, out.getvalue(), view.plane, position, letter, overlay)
 
 
-def _tint(labels: Array) -> Array:
+def tinted(labels: Array) -> Array:
     """RGBA of the labels: a light fill and a firm edge."""
     out = np.zeros((*labels.shape, 4), np.float32)
     inner = np.ones(labels.shape, np.bool_)
@@ -207,7 +208,7 @@ def _tint(labels: Array) -> Array:
     return out
 
 
-def _position(view: _View, index: int) -> tuple[float | None, str]:
+def _position(view: View, index: int) -> tuple[float | None, str]:
     """Where the slice's centre lies along the view's direction, and its letter."""
     if view.geometry.space is not Space.PATIENT or view.plane == "image":
         return None, ""
@@ -217,7 +218,7 @@ def _position(view: _View, index: int) -> tuple[float | None, str]:
     return abs(value), ("RAI", "LPS")[value >= 0][across]
 
 
-def _letters(figure: Figure, view: _View) -> None:
+def _letters(figure: Figure, view: View) -> None:
     """Orientation letters at the four edges."""
     _, down, right = (*view.geometry.axis_letters,)
     style = {"color": "#ffd75e", "fontsize": 13, "fontweight": "bold", "path_effects": _OUTLINE}

@@ -2,30 +2,78 @@
 
 from isocenter.data.step import StepKind
 from isocenter.segment.brain import Brain, brain
-from isocenter.segment.cluster import GaussianMixture, KMeans, gaussian_mixture, k_means
+from isocenter.segment.cluster import FuzzyCMeans, GaussianMixture, KMeans, fuzzy_c_means, gaussian_mixture, k_means
+from isocenter.segment.contour import ChanVese, chan_vese
+from isocenter.segment.edges import Edges, edges
 from isocenter.segment.refine import (
     Components,
     Morphology,
     NoSettings,
+    Smooth,
     closing,
     components,
+    dilation,
+    erosion,
     fill_holes,
     opening,
-)
-from isocenter.segment.threshold import Otsu, Threshold, otsu, threshold
+    smooth,
+)  # fmt: skip
+from isocenter.segment.region import (
+    ConfidenceConnected,
+    RandomWalker,
+    RegionGrowing,
+    Split,
+    Watershed,
+    confidence_connected,
+    random_walker,
+    region_growing,
+    split,
+    watershed,
+)  # fmt: skip
+from isocenter.segment.threshold import (
+    Adaptive,
+    Li,
+    MultiOtsu,
+    Otsu,
+    Threshold,
+    adaptive,
+    li,
+    multi_otsu,
+    otsu,
+    threshold,
+)  # fmt: skip
 
 STEPS: dict[str, StepKind] = {
-    "otsu": StepKind(Otsu, otsu, "volume", within=True),
     "threshold": StepKind(Threshold, threshold, "volume", within=True),
+    "otsu": StepKind(Otsu, otsu, "volume", within=True),
+    "multi_otsu": StepKind(MultiOtsu, multi_otsu, "volume", within=True),
+    "li": StepKind(Li, li, "volume", within=True),
+    "adaptive": StepKind(Adaptive, adaptive, "volume", within=True),
+    "region_growing": StepKind(RegionGrowing, region_growing, "volume", within=True),
+    "confidence_connected": StepKind(ConfidenceConnected, confidence_connected, "volume"),
+    "edges": StepKind(Edges, edges, "volume"),
     "k_means": StepKind(KMeans, k_means, "volume", within=True),
     "gaussian_mixture": StepKind(GaussianMixture, gaussian_mixture, "volume", within=True),
+    "fuzzy_c_means": StepKind(FuzzyCMeans, fuzzy_c_means, "volume", within=True),
+    "watershed": StepKind(Watershed, watershed, "region"),
+    "random_walker": StepKind(RandomWalker, random_walker, "region", memory=11),
+    "chan_vese": StepKind(ChanVese, chan_vese, "volume", within=True),
     "brain": StepKind(Brain, brain, "volume"),
     "components": StepKind(Components, components, "labels"),
     "fill_holes": StepKind(NoSettings, fill_holes, "labels"),
     "opening": StepKind(Morphology, opening, "labels"),
     "closing": StepKind(Morphology, closing, "labels"),
+    "dilation": StepKind(Morphology, dilation, "labels"),
+    "erosion": StepKind(Morphology, erosion, "labels"),
+    "smooth": StepKind(Smooth, smooth, "labels"),
+    "split": StepKind(Split, split, "labels"),
 }
 
-__all__ = ["STEPS", "Brain", "Components", "GaussianMixture", "KMeans", "Morphology", "NoSettings", "Otsu", "Threshold",
-           "brain", "closing", "components", "fill_holes", "gaussian_mixture", "k_means", "opening", "otsu",
-           "threshold"]  # fmt: skip
+__all__ = [
+    "STEPS", "Adaptive", "Brain", "ChanVese", "Components", "ConfidenceConnected", "Edges", "FuzzyCMeans",
+    "GaussianMixture", "KMeans", "Li", "Morphology", "MultiOtsu", "NoSettings", "Otsu", "RandomWalker",
+    "RegionGrowing", "Smooth", "Split", "Threshold", "Watershed", "adaptive", "brain", "chan_vese", "closing",
+    "components", "confidence_connected", "dilation", "edges", "erosion", "fill_holes", "fuzzy_c_means",
+    "gaussian_mixture", "k_means", "li", "multi_otsu", "opening", "otsu", "random_walker", "region_growing", "smooth",
+    "split", "threshold", "watershed",
+]  # fmt: skip

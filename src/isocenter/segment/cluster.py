@@ -1,5 +1,6 @@
 """Classes of intensity."""
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from isocenter.data.geometry import Space
@@ -7,6 +8,7 @@ from isocenter.data.labels import Label, LabelMap
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
 from isocenter.data.volume import Volume
+from isocenter.segment.threshold import distinct
 
 _BINS = 1024
 
@@ -20,9 +22,7 @@ class KMeans(Settings):
     @field_validator("classes")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(names)) != len(names):
-            raise ValueError(f"every class needs a name of its own; got {list(names)}")
-        return names
+        return distinct(names)
 
 
 def k_means(volume: Volume, settings: KMeans, *, within: LabelMap | None = None) -> LabelMap:
@@ -39,6 +39,35 @@ def k_means(volume: Volume, settings: KMeans, *, within: LabelMap | None = None)
     cuts = (means[1:] + means[:-1]) / 2
     voxels = classes_by_cuts(volume.grid, cuts, within=mask)
     step = Step("segment.k_means", settings.model_dump(mode="json"), {"means": means.tolist(), "cuts": cuts.tolist()})
+    return LabelMap(voxels, volume.geometry, _table(settings.classes), (*volume.history, step))
+
+
+class FuzzyCMeans(KMeans):
+    """Settings of `fuzzy_c_means`."""
+
+    fuzziness: float = Field(2.0, gt=1, le=5)
+    """Exponent of the memberships; near 1 is k-means."""
+
+
+def fuzzy_c_means(volume: Volume, settings: FuzzyCMeans, *, within: LabelMap | None = None) -> LabelMap:
+    """Part intensities into classes to which each belongs in part; a voxel gets the class it belongs to most.
+
+    Use it as k_means where classes blend into each other: means are drawn less by what lies between them.
+
+    Raises: DegenerateImage where the classes cannot be told apart.
+    """
+    from isocenter.ops.cluster import fuzzy_c_means as fit
+    from isocenter.ops.histogram import histogram
+    from isocenter.ops.label import classes_by_cuts
+
+    mask = within.foreground if within else None
+    counts, centres = histogram(volume.grid, bins=_BINS, within=mask)
+    means, member = fit(counts, centres, classes=len(settings.classes), fuzziness=settings.fuzziness)
+    cuts = (means[1:] + means[:-1]) / 2
+    voxels = classes_by_cuts(volume.grid, cuts, within=mask)
+    sure = float(np.average(member.max(axis=0), weights=counts))
+    found = {"means": means.tolist(), "cuts": cuts.tolist(), "mean_membership": sure}
+    step = Step("segment.fuzzy_c_means", settings.model_dump(mode="json"), found)
     return LabelMap(voxels, volume.geometry, _table(settings.classes), (*volume.history, step))
 
 

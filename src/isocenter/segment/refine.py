@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from isocenter.data.labels import LabelMap
+from isocenter.data.length import Lengths
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
 from isocenter.types import Mask
@@ -14,10 +15,12 @@ from isocenter.types import Mask
 class Components(Settings):
     """Settings of `components`."""
 
-    keep: int = Field(1, ge=1)
+    keep: int = Field(1, ge=1, le=100_000)
     """How many connected parts to keep, largest first."""
     at_least_ml: float = Field(0.0, ge=0)
     """Parts smaller than this are dropped all the same, in millilitres."""
+    at_least_px: int = Field(1, ge=1)
+    """Parts of fewer voxels are dropped all the same."""
     corners: bool = False
     """Voxels that touch at an edge or corner are connected too."""
 
@@ -29,9 +32,9 @@ def components(labels: LabelMap, settings: Components) -> LabelMap:
     """
     from isocenter.ops.components import largest_components
 
-    least = 1
+    least = settings.at_least_px
     if settings.at_least_ml:
-        least = max(1, int(np.ceil(settings.at_least_ml * 1000 / labels.geometry.voxel_volume_mm3)))
+        least = max(least, int(np.ceil(settings.at_least_ml * 1000 / labels.geometry.voxel_volume_mm3)))
     return _each(
         labels,
         lambda mask: largest_components(mask, keep=settings.keep, at_least=least, corners=settings.corners),
@@ -50,11 +53,13 @@ def fill_holes(labels: LabelMap, settings: NoSettings) -> LabelMap:
     return _each(labels, morphology.fill_holes, Step("segment.fill_holes", settings.model_dump()))
 
 
-class Morphology(Settings):
-    """Settings of `opening` and `closing`."""
+class Morphology(Lengths):
+    """Settings of `opening`, `closing`, `dilation` and `erosion`."""
 
-    radius_mm: float = Field(gt=0, le=100)
+    radius_mm: float | None = Field(None, gt=0, le=100)
     """Radius of the ball in millimetres, whatever the voxels' shape."""
+    radius_px: float | None = Field(None, gt=0, le=1000)
+    """The same in voxels, for images without millimetres."""
 
 
 def opening(labels: LabelMap, settings: Morphology) -> LabelMap:
@@ -64,9 +69,7 @@ def opening(labels: LabelMap, settings: Morphology) -> LabelMap:
     """
     from isocenter.ops import morphology
 
-    spacing = labels.geometry.spacing_mm
-    step = Step("segment.opening", settings.model_dump())
-    return _each(labels, lambda m: morphology.opening(m, radius=settings.radius_mm, spacing=spacing), step)
+    return _by_ball(labels, settings, morphology.opening, "opening")
 
 
 def closing(labels: LabelMap, settings: Morphology) -> LabelMap:
@@ -76,9 +79,62 @@ def closing(labels: LabelMap, settings: Morphology) -> LabelMap:
     """
     from isocenter.ops import morphology
 
-    spacing = labels.geometry.spacing_mm
-    step = Step("segment.closing", settings.model_dump())
-    return _each(labels, lambda m: morphology.closing(m, radius=settings.radius_mm, spacing=spacing), step)
+    return _by_ball(labels, settings, morphology.closing, "closing")
+
+
+def dilation(labels: LabelMap, settings: Morphology) -> LabelMap:
+    """Grow each label by a ball; it takes background only. Use it for a margin around an object.
+
+    Raises: UnitError in PIXELS space for millimetres.
+    """
+    from isocenter.ops import morphology
+
+    return _by_ball(labels, settings, morphology.dilate, "dilation")
+
+
+def erosion(labels: LabelMap, settings: Morphology) -> LabelMap:
+    """Shrink each label by a ball; the image's edge is not a boundary. Use it to stay clear of partial voxels.
+
+    Raises: UnitError in PIXELS space for millimetres.
+    """
+    from isocenter.ops import morphology
+
+    return _by_ball(labels, settings, morphology.erode, "erosion")
+
+
+def _by_ball(labels: LabelMap, settings: Morphology, change: Callable[..., Mask], name: str) -> LabelMap:
+    spacing = settings.spacing_for("radius", labels.geometry)
+    step = Step(f"segment.{name}", settings.model_dump(exclude_none=True))
+    return _each(labels, lambda mask: change(mask, radius=settings.length("radius"), spacing=spacing), step)
+
+
+class Smooth(Lengths):
+    """Settings of `smooth`."""
+
+    sigma_mm: float | None = Field(None, gt=0, le=50)
+    """Standard deviation of the Gaussian in millimetres: details smaller than it go."""
+    sigma_px: float | None = Field(None, gt=0, le=100)
+    """The same in voxels, for images without millimetres."""
+
+
+def smooth(labels: LabelMap, settings: Smooth) -> LabelMap:
+    """Round the surfaces: each voxel goes to the label (or background) that a Gaussian of it finds most of.
+
+    Use it after thresholds of noisy images. Flat surfaces stay where they are; thin parts go.
+
+    Raises: UnitError in PIXELS space for millimetres.
+    """
+    from isocenter.ops import filter as filters
+
+    sigma = settings.voxels("sigma", labels.geometry)
+    most = filters.gaussian(np.asarray(labels.voxels == 0).view(np.uint8), sigma=sigma)
+    voxels = np.zeros_like(labels.voxels)
+    for label in labels.labels:
+        share = filters.gaussian(np.asarray(labels.voxels == label.value).view(np.uint8), sigma=sigma)
+        better = share > most
+        voxels[better] = label.value
+        np.maximum(most, share, out=most)
+    return labels.then(Step("segment.smooth", settings.model_dump(exclude_none=True)), voxels=voxels)
 
 
 def _each(labels: LabelMap, change: Callable[[Mask], Mask], step: Step) -> LabelMap:
