@@ -25,7 +25,7 @@ CLEAN = {
     "resample": {"spacing_mm": 4}, "crop": {}, "pad": {"margin_mm": 30}, "orient": {"to": "SPR"},
     "threshold": {"low": 150, "unit": "arbitrary"}, "otsu": {}, "li": {}, "adaptive": {"sigma_mm": 8},
     "multi_otsu": {"classes": ["background", "grey", "white"]}, "k_means": {"classes": ["air", "fluid", "grey", "white"]},
-    "fuzzy_c_means": {"classes": ["air", "fluid", "grey", "white"]}, 
+    "fuzzy_c_means": {"classes": ["air", "fluid", "grey", "white"]},
     "gaussian_mixture": {"classes": ["air", "fluid", "grey", "white"]},
     "region_growing": {"seeds_mm": [[20, 20, 30]], "low": 190, "high": 255, "unit": "arbitrary"},
     "confidence_connected": {"seeds_mm": [[20, 20, 30]]}, "chan_vese": {},

@@ -83,6 +83,8 @@ class Report(_Model):
     """Label map that is drawn over the pictures."""
     image: str = "original"
     """Volume that the pictures show: `original`, `image`, or one that a step made."""
+    window: tuple[float, float] | None = None
+    """Intensities shown black and white; none: soft tissue for HU, otherwise what the image holds."""
     compare: tuple[str, str] | None = None
     """Two volumes of one grid that are shown side by side, as a checkerboard, and as their difference."""
 
@@ -261,7 +263,8 @@ def _step(entry: dict[str, Any], at: tuple[str | int, ...], lines: "_Lines", sou
     wiring = {key: getattr(filled, key, None) for key in ("as_", "of", "within", "on", "to")}
     settings = kind.settings.model_validate({key: getattr(filled, key) for key in kind.settings.model_fields})
     of = wiring["of"] if kind.takes != "case" else None
-    return RecipeStep(stage, name, kind, settings, wiring["as_"], of, wiring["within"], wiring["on"], wiring["to"])
+    to = wiring["to"] if kind.takes == "pair" else None
+    return RecipeStep(stage, name, kind, settings, wiring["as_"], of, wiring["within"], wiring["on"], to)
 
 
 def _wired(  # noqa: C901 - one rule after the other

@@ -52,6 +52,8 @@ class Select(Settings):
     """BodyPartExamined, any of them."""
     contrast: bool | None = None
     """Whether a contrast agent must have been given (true) or must not (false)."""
+    colour: bool = False
+    """Colour images are taken too; a recipe without `modality` takes them anyway."""
     thickness_mm: tuple[float, float] | None = None
     """Smallest and largest distance between slices, in millimetres."""
     least_slices: int | None = Field(None, ge=1)
@@ -183,7 +185,7 @@ def _shape(series: Series, select: Select) -> _Reason:
         return Message("a localizer that was split off")
     if series.frames > 1:
         return Message("a cine of {n} frames where one volume is wanted", {"n": series.frames})
-    return Message("a colour image") if series.channels != 1 and select.modality else None
+    return Message("a colour image") if series.channels != 1 and select.modality and not select.colour else None
 
 
 def _image_type(series: Series, select: Select) -> _Reason:

@@ -1,5 +1,6 @@
 """Analyse: a case with its features -> findings and checks. Every step is a row of `STEPS`."""
 
+from isocenter.analyse.alignment import RegistrationQuality, registration_quality
 from isocenter.analyse.brain import (
     BrainPlausibility,
     T1Contrast,
@@ -7,7 +8,18 @@ from isocenter.analyse.brain import (
     brain_plausibility,
     t1_contrast,
     tissue_volumes,
-)
+)  # fmt: skip
+from isocenter.analyse.chest import Emphysema, LungVolumes, emphysema, lung_volumes
+from isocenter.analyse.picture import (
+    CardiothoracicRatio,
+    Count,
+    Distances,
+    UltrasoundField,
+    cardiothoracic_ratio,
+    count,
+    distances,
+    ultrasound_field,
+)  # fmt: skip
 from isocenter.analyse.preconditions import Orientation, T1Weighted, orientation_known, t1_weighted
 from isocenter.data.step import StepKind
 
@@ -17,7 +29,18 @@ STEPS: dict[str, StepKind] = {
     "brain_plausibility": StepKind(BrainPlausibility, brain_plausibility, "case"),
     "t1_contrast": StepKind(T1Contrast, t1_contrast, "case"),
     "tissue_volumes": StepKind(TissueVolumes, tissue_volumes, "case"),
+    "lung_volumes": StepKind(LungVolumes, lung_volumes, "case"),
+    "emphysema": StepKind(Emphysema, emphysema, "case"),
+    "cardiothoracic_ratio": StepKind(CardiothoracicRatio, cardiothoracic_ratio, "case"),
+    "count": StepKind(Count, count, "case"),
+    "distances": StepKind(Distances, distances, "case"),
+    "ultrasound_field": StepKind(UltrasoundField, ultrasound_field, "case"),
+    "registration_quality": StepKind(RegistrationQuality, registration_quality, "case"),
 }
 
-__all__ = ["STEPS", "BrainPlausibility", "Orientation", "T1Contrast", "T1Weighted", "TissueVolumes",
-           "brain_plausibility", "orientation_known", "t1_contrast", "t1_weighted", "tissue_volumes"]  # fmt: skip
+__all__ = [
+    "STEPS", "BrainPlausibility", "CardiothoracicRatio", "Count", "Distances", "Emphysema", "LungVolumes",
+    "Orientation", "RegistrationQuality", "T1Contrast", "T1Weighted", "TissueVolumes", "UltrasoundField",
+    "brain_plausibility", "cardiothoracic_ratio", "count", "distances", "emphysema", "lung_volumes",
+    "orientation_known", "registration_quality", "t1_contrast", "t1_weighted", "tissue_volumes", "ultrasound_field",
+]  # fmt: skip

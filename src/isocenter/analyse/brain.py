@@ -3,14 +3,12 @@
 import numpy as np
 from pydantic import Field
 
-from isocenter.analyse.subject import Subject
+from isocenter.analyse.subject import Subject, labels_of, results_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Finding, Verdict
 from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
-from isocenter.data.provenance import Json
 from isocenter.data.step import Settings
-from isocenter.errors import InputError
 
 
 class BrainPlausibility(Settings):
@@ -42,8 +40,8 @@ def brain_plausibility(subject: Subject, settings: BrainPlausibility) -> Analysi
     Source of the volume range: A. M. Fjell, K. B. Walhovd, Rev. Neurosci. 21(3):187-221, 2010, and the spread of
         total intracranial volume in C. DeCarli et al., Neurobiol. Aging 26(4):491-510, 2005.
     """
-    labels = _labels(subject, settings.of)
-    found = _results(labels, "segment.brain")
+    labels = labels_of(subject, settings.of)
+    found = results_of(labels, "segment.brain")
     volume = float(np.count_nonzero(labels.voxels)) * labels.geometry.voxel_volume_mm3 / 1000
     information, outside = float(found["mutual_information"]), float(found["outside_field"])
     dice, scales = float(found["template_dice"]), [float(s) for s in found["scales"]]
@@ -115,7 +113,7 @@ def t1_contrast(subject: Subject, settings: T1Contrast) -> Analysis:
     """
     from isocenter.ops.morphology import signed_distance
 
-    labels, brain = _labels(subject, settings.of), _labels(subject, settings.brain)
+    labels, brain = labels_of(subject, settings.of), labels_of(subject, settings.brain)
     depth = -signed_distance(brain.foreground, spacing=brain.geometry.spacing_mm)
     names = [label.name for label in labels.labels]
     share = [float(np.mean(depth[labels.voxels == lb.value] >= settings.depth_mm)) for lb in labels.labels]
@@ -190,7 +188,7 @@ def tissue_volumes(subject: Subject, settings: TissueVolumes) -> Analysis:
 
     Raises: InputError if the volumes were not measured before.
     """
-    labels = _labels(subject, settings.of)
+    labels = labels_of(subject, settings.of)
     method = Message(
         "Voxels of the class times the volume of one; range: cuts moved by {shift:.0%} of the contrast.",
         {"shift": settings.shift},
@@ -227,7 +225,7 @@ def tissue_volumes(subject: Subject, settings: TissueVolumes) -> Analysis:
 
 def _ranges(subject: Subject, labels: LabelMap, shift: float) -> dict[str, tuple[float, float]]:
     """Smallest and largest volume of each label over all moves of the cuts, as a share of the unmoved one."""
-    found = _results(labels, "segment.gaussian_mixture")
+    found = results_of(labels, "segment.gaussian_mixture")
     means, cuts = np.asarray(found["means"], dtype=float), np.asarray(found["cuts"], dtype=float)
     image = subject.case.volumes["image"]
     inside = labels.foreground
@@ -248,29 +246,6 @@ def _ranges(subject: Subject, labels: LabelMap, shift: float) -> dict[str, tuple
         largest = ends[i + 1][2] - ends[i][0]
         shares[label.name] = (smallest / unmoved, largest / unmoved)
     return shares
-
-
-def _labels(subject: Subject, name: str) -> LabelMap:
-    """A label map of the case.
-
-    Raises: InputError with the names that exist.
-    """
-    if name in subject.case.label_maps:
-        return subject.case.label_maps[name]
-    raise InputError(
-        f"no label map is called {name!r} at this point of the recipe; there are {list(subject.case.label_maps)}"
-    )
-
-
-def _results(labels: LabelMap, step: str) -> dict[str, Json]:
-    """What the step that made the labels found on the way.
-
-    Raises: InputError if another step made them.
-    """
-    for done in reversed(labels.history):
-        if done.name == step:
-            return dict(done.results)
-    raise InputError(f"this needs labels made by {step}; these were made by {[s.name for s in labels.history]}")
 
 
 def _check(

@@ -1,6 +1,6 @@
 """What an image must be before a recipe may work on it, judged by what its header says."""
 
-from isocenter.analyse.subject import Subject
+from isocenter.analyse.subject import Subject, number_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Verdict
 from isocenter.data.message import Message
@@ -46,14 +46,14 @@ def t1_weighted(subject: Subject, settings: T1Weighted) -> Analysis:
     if series.modality not in ("", "MR"):
         text = Message("A T1-weighted MR is needed; this is {modality}.", {"modality": series.modality})
         return Analysis(checks=(Check("t1_weighted", series.modality, Verdict.REFUSED, text),))
-    echo, repetition = (_number(series.attributes.get(k)) for k in ("EchoTime", "RepetitionTime"))
+    echo, repetition = (number_of(series, k) for k in ("EchoTime", "RepetitionTime"))
     if echo is None or repetition is None:
         text = Message(
             "The file states no echo and repetition time; whether it is T1-weighted is judged by its contrast."
         )
         return Analysis(checks=(Check("t1_weighted", "not stated", Verdict.ACCEPTED, text),))
     sequence = _words(series.attributes.get("ScanningSequence"))
-    inversion = _number(series.attributes.get("InversionTime"))
+    inversion = number_of(series, "InversionTime")
     values: dict[str, str | float] = {"te": echo, "tr": repetition, "sequence": "/".join(sequence) or "?"}
     if echo > settings.longest_echo_ms:
         text = Message("Not T1-weighted: echo time {te:g} ms (repetition {tr:g} ms, {sequence}).", values)
@@ -64,10 +64,6 @@ def t1_weighted(subject: Subject, settings: T1Weighted) -> Analysis:
         return Analysis(checks=(Check("t1_weighted", f"TR {repetition:g} ms", Verdict.REFUSED, text),))
     text = Message("T1-weighted by its parameters: {sequence}, echo {te:g} ms, repetition {tr:g} ms.", values)
     return Analysis(checks=(Check("t1_weighted", f"TE {echo:g} ms, TR {repetition:g} ms", Verdict.ACCEPTED, text),))
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _words(value: object) -> list[str]:

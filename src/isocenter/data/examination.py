@@ -42,6 +42,7 @@ class Examination:
         lineage: versions, hashes and times.
         overlay: name of the label map that pictures show.
         image: name of the volume that pictures show.
+        window: intensities that pictures show black and white; None where the image decides.
         compare: names of two volumes on one grid that are shown beside each other.
     """
 
@@ -56,6 +57,7 @@ class Examination:
     lineage: Mapping[str, Json] | None = None
     overlay: str | None = None
     image: str = "original"
+    window: tuple[float, float] | None = None
     compare: tuple[str, str] | None = None
 
     @property

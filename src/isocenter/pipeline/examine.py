@@ -79,6 +79,7 @@ def examine(
         steps=tuple(run.steps),
         lineage=_lineage(recipe, series.files),
         image=recipe.report.image,
+        window=recipe.report.window,
         compare=recipe.report.compare,
     )
 

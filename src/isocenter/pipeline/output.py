@@ -13,12 +13,15 @@ from isocenter.data.examination import Examination
 from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
+from isocenter.data.transform import Transform
+from isocenter.data.volume import Volume
 from isocenter.errors import InputError, UnsupportedFormat
-from isocenter.formats import itksnap, nifti, nrrd, proof, raster
+from isocenter.formats import itk_transform, itksnap, nifti, nrrd, proof, raster
 from isocenter.report.document import Language
 from isocenter.version import __version__
 
 REPORT = "report.json"
+THUMBNAIL = "thumbnail.jpg"
 _ENDINGS = (
     ".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", ".dcm", ".dicom", ".ima", ".zip", ".png", ".jpg", ".jpeg",
     ".tif", ".tiff",
@@ -36,20 +39,40 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
         lineage: what the run adds to the examination's lineage.
     Raises: ReadBackMismatch where a written mask does not say what was meant.
     """
-    from isocenter.report import document, figures, machine
+    from isocenter.report import comparison, document, figures, machine
 
     masks: dict[str, Json] = {}
     for name, labels in examination.case.label_maps.items():
         masks[name] = _write_mask(examination, name, labels, folder)
+    maps = {name: _write_transform(name, transform, folder) for name, transform in examination.case.transforms.items()}
     pictures = figures.key_images(examination)
+    if examination.compare is not None and all(name in examination.case.volumes for name in examination.compare):
+        one, other = (examination.case.volumes[name] for name in examination.compare)
+        if one.geometry.distance_to(other.geometry) <= 0.01:
+            pictures += comparison.compared(one, other)
     for picture in pictures:
         (folder / picture.file).write_bytes(picture.png)
-    data = machine.report(examination, masks=masks, images=[p.file for p in pictures], lineage=lineage)
+    small = comparison.thumbnail(pictures)
+    if small is not None:
+        (folder / THUMBNAIL).write_bytes(small)
+    data = machine.report(examination, masks=masks, transforms=maps, images=[p.file for p in pictures], lineage=lineage)
     (folder / REPORT).write_text(
         json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False), "utf-8", "backslashreplace"
     )
     page = document.render(examination, data, pictures, language=language)
     (folder / "report.html").write_text(page, "utf-8", "replace")
+
+
+def _write_transform(name: str, transform: Transform, folder: Path) -> dict[str, Json]:
+    """Write a map as an ITK transform (3D Slicer, ITK-SNAP), and what bends it as a field of displacements."""
+    file = folder / f"{name}.tfm"
+    itk_transform.write(transform.matrix, file)
+    said: dict[str, Json] = {"matrix": transform.matrix.tolist(), "itk": file.name, "displacements": None}
+    if transform.displacements is not None and transform.geometry is not None:
+        field = Volume(transform.displacements, transform.geometry)
+        nrrd.write(field, folder / f"{name}-displacements.nrrd")
+        said["displacements"] = f"{name}-displacements.nrrd"
+    return said
 
 
 def _write_mask(examination: Examination, name: str, labels: LabelMap, folder: Path) -> dict[str, Json]:

@@ -143,6 +143,22 @@ def gamma(volume: Volume, settings: Gamma) -> Volume:
     return volume.then(Step("preprocess.gamma", settings.model_dump()), voxels=voxels, quantity=Quantity.ARBITRARY)
 
 
+def invert(volume: Volume, settings: NoSettings) -> Volume:
+    """Exchange bright and dark: the largest plus the smallest intensity, less each. Breaks the unit.
+
+    Use it where the object is darker than the ground and a step wants it brighter.
+
+    Raises: DegenerateImage for an image that is not finite.
+    """
+    from isocenter.ops.histogram import value_range
+    from isocenter.ops.slabs import by_slab
+
+    low, high = value_range(volume.grid)
+    total = np.float32(low + high)
+    voxels = by_slab(lambda part: np.asarray(total - part.astype(np.float32)), volume.grid, halo=0, threaded=True)
+    return volume.then(Step("preprocess.invert"), voxels=voxels, quantity=Quantity.ARBITRARY)
+
+
 class UnsharpMask(Lengths):
     """Settings of `unsharp_mask`."""
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Verdict
 from isocenter.data.message import Message
-from isocenter.data.palette import colour_of
+from isocenter.data.palette import COLOURS, colour_of
 from isocenter.data.provenance import Json
 from isocenter.report.chinese import CHINESE
 from isocenter.report.figures import Picture, histogram_svg
@@ -43,7 +43,9 @@ def render(
     original = examination.case.volumes.get("original")
     overlay = examination.case.label_maps.get(examination.overlay or "")
     legend = [(label.name, colour_of(label.value - 1)) for label in (overlay.labels if overlay else ())]
-    histogram = Markup(histogram_svg(original, overlay)) if original is not None else None  # noqa: S704 - our own SVG
+    if len(legend) > len(COLOURS):
+        legend = []
+    histogram = Markup(histogram_svg(original, overlay, window=examination.window)) if original is not None else None  # noqa: S704 - our own SVG
     planes = list(dict.fromkeys(p.plane for p in pictures))
     return template.render(
         _=say,
@@ -59,8 +61,13 @@ def render(
         legend=legend,
         ranged_methods=list({str(f.method): f.method for f in examination.findings if f.interval}.values()),
         histogram=histogram,
+        units=UNITS,
         quantity=str(original.quantity) if original is not None else "",
     )
+
+
+UNITS = {"[hnsf'U]": "HU", "[arb'U]": "", "mm2": "mm²", "deg": "°", "([hnsf'U])2": "HU²", "([arb'U])2": ""}
+"""UCUM codes as a physician writes them; others stay as they are."""
 
 
 def translate(text: str | Message, language: Language) -> str:

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from isocenter.data.examination import Examination
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
-from isocenter.data.palette import colour_of
+from isocenter.data.palette import COLOURS, colour_of
 from isocenter.data.volume import Quantity, Volume
 from isocenter.ops.morphology import bounding_box
 from isocenter.types import Array
@@ -62,7 +62,7 @@ def key_images(examination: Examination) -> tuple[Picture, ...]:
         return ()
     labels = examination.case.label_maps.get(examination.overlay or "")
     pictures: list[Picture] = []
-    window = display_window(volume, labels)
+    window = examination.window or display_window(volume, labels)
     for view in views(volume, labels):
         slices = key_slices(view)
         names = [view.plane, *(f"{view.plane}_overlay_{i}" for i in range(1, len(slices) + 1))]
@@ -73,9 +73,11 @@ def key_images(examination: Examination) -> tuple[Picture, ...]:
 
 
 def display_window(volume: Volume, labels: LabelMap | None) -> tuple[float, float]:
-    """Black and white points: soft tissue in HU, otherwise the 1st to 99.5th percentile of what is not background."""
+    """Black and white points: soft tissue in HU, colours as they are, else the 1st to 99.5th percentile of the rest."""
     if volume.quantity is Quantity.HU:
         return _SOFT_TISSUE_HU
+    if volume.channels == 3 and volume.voxels.dtype in (np.uint8, np.uint16):
+        return 0.0, float(np.iinfo(volume.voxels.dtype).max)
     step = [max(1, n // 96) for n in volume.geometry.shape]
     sample = volume.voxels[:, :: step[0], :: step[1], :: step[2]]
     values = sample.ravel()
@@ -89,12 +91,14 @@ def display_window(volume: Volume, labels: LabelMap | None) -> tuple[float, floa
     return (float(low), float(high)) if low < high else (float(low), float(low) + 1.0)
 
 
-def histogram_svg(volume: Volume, labels: LabelMap | None) -> str:
+def histogram_svg(volume: Volume, labels: LabelMap | None, *, window: tuple[float, float] | None = None) -> str:
     """Intensities of each label (of all voxels without labels) as an SVG that follows the page's colours.
+
+    More labels than there are colours are counted together. Colour is shown as the mean of its channels.
 
     Axes have numbers only; the words stand in the page, in its language.
     """
-    low, high = display_window(volume, labels)
+    low, high = window or display_window(volume, labels)
     span = high - low
     width = 1.2 * span / 120
     if volume.voxels.dtype.kind in "iu":  # whole steps, or some bins would hold one value more than others
@@ -105,12 +109,16 @@ def histogram_svg(volume: Volume, labels: LabelMap | None) -> str:
     edges = first + width * np.arange(int(np.ceil(1.2 * span / width)) + 1)
     figure = Figure(figsize=(7.2, 2.4))
     axes = figure.add_axes((0.07, 0.14, 0.91, 0.82))
-    kinds = [(label.value, colour_of(i)) for i, label in enumerate(labels.labels)] if labels else [(None, "#56b4e9")]
+    kinds: list[tuple[int | None, str]] = [(None, colour_of(0))]
+    if labels and len(labels.labels) <= len(COLOURS):
+        kinds = [(label.value, colour_of(i)) for i, label in enumerate(labels.labels)]
     centres = (edges[1:] + edges[:-1]) / 2
     for value, colour in kinds:
         counts = np.zeros(len(edges) - 1)
-        for index, plane in enumerate(volume.voxels[0]):
-            chosen = plane if value is None or labels is None else plane[labels.voxels[index] == value]
+        for index in range(volume.geometry.shape[0]):
+            plane = volume.voxels[0, index] if volume.channels == 1 else volume.voxels[:, index].mean(axis=0)
+            inside = None if labels is None else labels.voxels[index]
+            chosen = plane if inside is None else plane[inside != 0] if value is None else plane[inside == value]
             counts += np.histogram(chosen, edges)[0]
         axes.fill_between(centres, counts / 1000, step="mid", color=colour, alpha=0.35, linewidth=0)
         axes.step(centres, counts / 1000, where="mid", color=colour, linewidth=1.4)

@@ -14,6 +14,7 @@ def report(
     examination: Examination,
     *,
     masks: Mapping[str, Json],
+    transforms: Mapping[str, Json],
     images: Sequence[str],
     lineage: Mapping[str, Json],
 ) -> dict[str, Json]:
@@ -22,6 +23,7 @@ def report(
     Args:
         examination: what came out.
         masks: name -> files, labels and proof, as they were written.
+        transforms: name of the moved volume -> matrix and files of the map that moved it.
         images: file names of the key images.
         lineage: what the run adds: hashes of the input, key of the result.
     """
@@ -54,6 +56,7 @@ def report(
             for c in examination.checks
         ],
         "masks": dict(masks),
+        "transforms": dict(transforms),
         "images": list(images),
         "files_refused": [
             {"file": refused.file.name, "message": refused.message} for refused in examination.case.refused_files

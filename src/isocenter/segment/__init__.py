@@ -2,13 +2,16 @@
 
 from isocenter.data.step import StepKind
 from isocenter.segment.brain import Brain, brain
+from isocenter.segment.chest import Body, Lungs, body, lungs
 from isocenter.segment.cluster import FuzzyCMeans, GaussianMixture, KMeans, fuzzy_c_means, gaussian_mixture, k_means
 from isocenter.segment.contour import ChanVese, chan_vese
 from isocenter.segment.edges import Edges, edges
+from isocenter.segment.radiograph import ThoraxField, thorax_field
 from isocenter.segment.refine import (
     Components,
     Morphology,
     NoSettings,
+    Pick,
     Smooth,
     closing,
     components,
@@ -16,6 +19,7 @@ from isocenter.segment.refine import (
     erosion,
     fill_holes,
     opening,
+    pick,
     smooth,
 )  # fmt: skip
 from isocenter.segment.region import (
@@ -59,6 +63,10 @@ STEPS: dict[str, StepKind] = {
     "random_walker": StepKind(RandomWalker, random_walker, "region", memory=11),
     "chan_vese": StepKind(ChanVese, chan_vese, "volume", within=True),
     "brain": StepKind(Brain, brain, "volume"),
+    "body": StepKind(Body, body, "volume"),
+    "lungs": StepKind(Lungs, lungs, "volume", within=True),
+    "thorax_field": StepKind(ThoraxField, thorax_field, "volume"),
+    "pick": StepKind(Pick, pick, "labels"),
     "components": StepKind(Components, components, "labels"),
     "fill_holes": StepKind(NoSettings, fill_holes, "labels"),
     "opening": StepKind(Morphology, opening, "labels"),
@@ -70,10 +78,10 @@ STEPS: dict[str, StepKind] = {
 }
 
 __all__ = [
-    "STEPS", "Adaptive", "Brain", "ChanVese", "Components", "ConfidenceConnected", "Edges", "FuzzyCMeans",
-    "GaussianMixture", "KMeans", "Li", "Morphology", "MultiOtsu", "NoSettings", "Otsu", "RandomWalker",
-    "RegionGrowing", "Smooth", "Split", "Threshold", "Watershed", "adaptive", "brain", "chan_vese", "closing",
-    "components", "confidence_connected", "dilation", "edges", "erosion", "fill_holes", "fuzzy_c_means",
-    "gaussian_mixture", "k_means", "li", "multi_otsu", "opening", "otsu", "random_walker", "region_growing", "smooth",
-    "split", "threshold", "watershed",
+    "STEPS", "Adaptive", "Body", "Brain", "ChanVese", "Components", "ConfidenceConnected", "Edges", "FuzzyCMeans",
+    "GaussianMixture", "KMeans", "Li", "Lungs", "Morphology", "MultiOtsu", "NoSettings", "Otsu", "Pick",
+    "RandomWalker", "RegionGrowing", "Smooth", "Split", "ThoraxField", "Threshold", "Watershed", "adaptive", "body",
+    "brain", "chan_vese", "closing", "components", "confidence_connected", "dilation", "edges", "erosion",
+    "fill_holes", "fuzzy_c_means", "gaussian_mixture", "k_means", "li", "lungs", "multi_otsu", "opening", "otsu",
+    "pick", "random_walker", "region_growing", "smooth", "split", "thorax_field", "threshold", "watershed",
 ]  # fmt: skip

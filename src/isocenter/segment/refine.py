@@ -9,6 +9,7 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.length import Lengths
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
+from isocenter.errors import InputError
 from isocenter.types import Mask
 
 
@@ -51,6 +52,28 @@ def fill_holes(labels: LabelMap, settings: NoSettings) -> LabelMap:
     from isocenter.ops import morphology
 
     return _each(labels, morphology.fill_holes, Step("segment.fill_holes", settings.model_dump()))
+
+
+class Pick(Settings):
+    """Settings of `pick`."""
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    """Names of the labels to keep; the others become background."""
+
+
+def pick(labels: LabelMap, settings: Pick) -> LabelMap:
+    """Keep some of the labels. Use it to go on with one class of a threshold or a clustering.
+
+    Raises: InputError for a name that the label map does not have.
+    """
+    there = [label.name for label in labels.labels]
+    absent = [name for name in settings.labels if name not in there]
+    if absent:
+        raise InputError(f"no label is called {absent[0]!r}; there are {there}")
+    kept = tuple(label for label in labels.labels if label.name in settings.labels)
+    voxels = np.where(np.isin(labels.voxels, [label.value for label in kept]), labels.voxels, 0)
+    step = Step("segment.pick", settings.model_dump(mode="json"))
+    return LabelMap(voxels, labels.geometry, kept, (*labels.history, step))
 
 
 class Morphology(Lengths):
