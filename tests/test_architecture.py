@@ -28,7 +28,7 @@ def test_public_names_are_pinned() -> None:
     assert sorted(isocenter.__all__) == [
         "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
         "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes", "run",
-        "try_step",
+        "run_cohort", "try_step",
     ]  # fmt: skip
     for name in isocenter.__all__:
         assert getattr(isocenter, name) is not None

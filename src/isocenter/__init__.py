@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from isocenter.demonstration import demo
     from isocenter.errors import IsocenterError
     from isocenter.pipeline.attempt import try_step
+    from isocenter.pipeline.cohort import run_cohort
     from isocenter.pipeline.convert import convert
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
@@ -50,12 +51,13 @@ _HOME = {
     "open": "acquire.case:open_case",
     "recipes": "recipe:shipped",
     "run": "pipeline.run",
+    "run_cohort": "pipeline.cohort",
     "try_step": "pipeline.attempt",
 }
 
 __all__ = ["Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
            "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes",
-           "run", "try_step"]  # fmt: skip
+           "run", "run_cohort", "try_step"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -71,18 +71,19 @@ def open_cases(
     *,
     policy: Policy = REPAIR,
     without: Path | None = None,
+    only: Sequence[Path] | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Case, ...]:
     """Open every study below a path; see `open_case`.
 
     A file that names no patient (NIfTI, PNG ...) is a case of its own: nothing proves that it belongs to others. The
-    folder `without` is left out.
+    folder `without` is left out; with `only`, nothing but these files is looked at.
     """
     if not str(path).strip():
         raise UnreadableFile("no path was given: an empty name (an unset variable?)")
     given = Path(path)
     found = _Found()
-    root, files, keep = _files(given, found, without)
+    root, files, keep = _files(given, found, without) if only is None else (given, list(only), None)
     for done, file in enumerate(files):
         if on_progress and done % _TELL_EVERY == 0:
             on_progress("reading headers", done, len(files))

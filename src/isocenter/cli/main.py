@@ -87,13 +87,22 @@ def _common(
 @app.command()
 def run(
     recipe: Annotated[str, Argument(help="A recipe's name (see `isocenter recipes`) or a YAML file.")],
-    paths: Annotated[list[str], Argument(help="Studies: DICOM folders, or image files.")],
+    paths: Annotated[list[str], Argument(help="Studies: DICOM folders, or image files; or one table, with --studies.")],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the results; one folder inside for each study.")],
     workers: Annotated[int, Option(min=1, help="Studies at a time, each in a process of its own.")] = 1,
     force: Annotated[bool, Option("--force", help="Do again what is done already.")] = False,
     lang: Lang = Language.EN,
     series: Annotated[str | None, Option(help="UID of the series to take, whatever the recipe would take.")] = None,
     given: With = None,
+    studies: Annotated[
+        Path | None, Option("--studies", help="PATHS is a table of patients (.xlsx, CSV); their studies lie in here.")
+    ] = None,
+    columns: Annotated[
+        str | None, Option(help="The table's columns, where they have other names: id=...,date=...,accession=...")
+    ] = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="With --studies: match rows to studies, and run nothing.")
+    ] = False,
     memory: Memory = None,
     policy: PolicyOption = Policy.REPAIR,
     fill_gaps: Fill = 1,
@@ -103,9 +112,34 @@ def run(
 
     What is done already for the same input, recipe and version is skipped, so a run that was stopped is completed by
     starting it again. The report of a study says `accepted`, `review` or `refused`, and why.
+
+    With --studies, PATHS is a table: its rows are matched to the studies in that folder, exactly. OUT/matching.csv says
+    what became of every row; OUT/cohort.csv, flow.svg and index.html how each study ended.
     """
     with show.failing_cleanly():
+        from isocenter.pipeline.cohort import parse_columns, run_cohort
         from isocenter.pipeline.run import run as run_recipe
+
+        require_table_or_studies(paths, studies, columns, dry_run=dry_run, series=series)
+        if studies is not None:
+            with show.progress() as tell:
+                cohort = run_cohort(
+                    recipe,
+                    paths[0],
+                    out,
+                    studies=studies,
+                    columns=parse_columns(columns),
+                    dry_run=dry_run,
+                    workers=workers,
+                    force=force,
+                    language=lang.value,
+                    policy=policy_of(policy, fill_gaps, suv=suv),
+                    given=pairs(given, option="--with"),
+                    memory_gib=memory,
+                    on_progress=tell,
+                )
+            show.cohort(cohort, dry_run=dry_run)
+            return
 
         with show.progress() as tell:
             found = run_recipe(
@@ -248,6 +282,28 @@ def policy_of(mode: Policy, fill: int, *, suv: bool) -> "AcquirePolicy":
     from isocenter.acquire.policy import Policy as AcquirePolicy
 
     return AcquirePolicy(mode.value, fill, suv)
+
+
+def require_table_or_studies(
+    paths: list[str], studies: Path | None, columns: str | None, *, dry_run: bool, series: str | None
+) -> None:
+    """Refuse options of tables without one, and a table without its studies.
+
+    Raises: InputError.
+    """
+    from isocenter.acquire.table import is_table
+    from isocenter.errors import InputError
+
+    tables = [path for path in paths if is_table(Path(path))]
+    if studies is None:
+        if tables:
+            raise InputError(f"{tables[0]} is a table: name the folder that holds its studies with --studies")
+        if columns or dry_run:
+            raise InputError("--columns and --dry-run are for a table: name its studies' folder with --studies")
+    elif len(paths) != 1:
+        raise InputError(f"with --studies one table is wanted; got {len(paths)} paths")
+    elif series is not None:
+        raise InputError("--series names one series of one study; it cannot be used with a table")
 
 
 def values(given: list[str] | None) -> dict[str, object]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isocenter.acquire.inspection import Inspection
     from isocenter.data.case import Series
     from isocenter.pipeline.attempt import Attempt
+    from isocenter.pipeline.cohort import Cohort
     from isocenter.pipeline.run import StudyResult
 
 BAD_INPUT = 2
@@ -154,6 +155,35 @@ def inspection(found: "Inspection", *, as_json: bool) -> None:
             typer.echo(printable(f"result   {result.uid}  {result.kind}  {names}"))
     for refused in found.files_refused:
         say(f"  not used: {refused.message}", colour="yellow")
+
+
+def cohort(found: "Cohort", *, dry_run: bool) -> None:
+    """How many rows ended how, every row that was not matched, and where the lists are; then the exit code."""
+    from collections import Counter
+
+    from isocenter.pipeline.cohort import usable
+
+    for refused in found.files_without_study[:5]:
+        say(f"  not used: {refused}", colour="yellow")
+    if len(found.files_without_study) > 5:
+        say(f"  not used: {len(found.files_without_study) - 5} more files", colour="yellow")
+    for match in found.matches:
+        if match.status != "matched":
+            where = f"row {match.row}" if match.row is not None else "no row"
+            typer.echo(printable(f"{match.status:10}{where:10}{match.message}"))
+    for row, result in found.results.items():
+        verdict = result.verdict.value if result.verdict else "failed"
+        again = " (done before)" if result.skipped else ""
+        typer.echo(printable(f"{verdict:10}row {row:<6}{'; '.join(result.reasons)}{again}"))
+    counts = Counter(match.status for match in found.matches)
+    say(", ".join(f"{count} {status}" for status, count in counts.items()))
+    typer.echo(printable(str(found.out / ("matching.csv" if dry_run else "index.html"))))
+    if dry_run:
+        return
+    if not usable(found):
+        raise typer.Exit(BAD_INPUT)
+    if usable(found) < sum(match.row is not None for match in found.matches):
+        raise typer.Exit(SOME_FAILED)
 
 
 def attempt(found: "Attempt") -> None:

@@ -49,7 +49,7 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
     if examination.compare is not None and all(name in examination.case.volumes for name in examination.compare):
         one, other = (examination.case.volumes[name] for name in examination.compare)
         if one.geometry.distance_to(other.geometry) <= 0.01:
-            pictures += comparison.compared(one, other)
+            pictures = comparison.compared(one, other)
     for picture in pictures:
         (folder / picture.file).write_bytes(picture.png)
     small = comparison.thumbnail(pictures)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
@@ -56,13 +56,28 @@ class StudyResult:
 
 
 @dataclass(frozen=True)
-class _Study:
+class PlannedStudy:
     """What a worker needs to know of one study."""
 
     name: str
     path: Path
     own: str
     """Hash that tells this case from the others below `path`."""
+    files: tuple[Path, ...] | None = None
+    """The files to look at; None: all below `path`."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How studies are run; see `run`."""
+
+    workers: int = 1
+    force: bool = False
+    language: Language = "en"
+    series: str | None = None
+    policy: Policy = REPAIR
+    given: Mapping[str, str | Path] = field(default_factory=dict)
+    memory_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,13 +87,9 @@ class _Job:
     recipe_text: str
     recipe_source: str
     out: Path
-    language: Language
-    force: bool
-    series_uid: str | None
-    policy: Policy
     threads: int
-    given: tuple[tuple[str, str], ...] = ()
-    memory_gib: float | None = None
+    given: tuple[tuple[str, str], ...]
+    options: Options
 
 
 def run(
@@ -115,19 +126,30 @@ def run(
     """
     if not paths:
         raise InputError("no study was given: name at least one folder or file")
+    options = Options(workers, force, language, series, policy, dict(given or {}), memory_gib)
+    planned = list(_plan([Path(p) for p in paths], Path(out), policy))
+    studies = [study for study in planned if isinstance(study, PlannedStudy)]
+    done = run_studies(recipe, studies, Path(out), options, on_progress)
+    return tuple(done[study] if isinstance(study, PlannedStudy) else study for study in planned)
+
+
+def run_studies(
+    recipe: str | Path, studies: Sequence[PlannedStudy], out: Path, options: Options, on_progress: Progress | None
+) -> dict[PlannedStudy, StudyResult]:
+    """Run a recipe on planned studies.
+
+    Raises: RecipeError; InputError where the output folder cannot be made, or the options do not fit the recipe.
+    """
+    workers = options.workers
     if workers < 1:
         raise InputError(f"at least one worker is needed; got {workers}")
     loaded = load(recipe)
-    brought = require_given(loaded, given or {})
-    target = Path(out)
-    require_folder(target)
+    brought = require_given(loaded, options.given)
+    require_folder(out)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    job = _Job(loaded.text, str(recipe), target, language, force, series, policy, threads, brought, memory_gib)
-    planned = list(_plan([Path(p) for p in paths], target, policy))
-    studies = [study for study in planned if isinstance(study, _Study)]
+    job = _Job(loaded.text, str(recipe), out, threads, brought, options)
     watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 2)
-    done = dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
-    return tuple(done[study] if isinstance(study, _Study) else study for study in planned)
+    return dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
 
 
 def require_given(recipe: Recipe, given: Mapping[str, str | Path]) -> tuple[tuple[str, str], ...]:
@@ -145,7 +167,7 @@ def require_given(recipe: Recipe, given: Mapping[str, str | Path]) -> tuple[tupl
     return tuple((name, str(path)) for name, path in given.items())
 
 
-def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[_Study | StudyResult]:
+def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[PlannedStudy | StudyResult]:
     """Names for all studies, in order; a path that cannot be opened is a result already."""
     taken: set[str] = set()
     for path in dict.fromkeys(paths):
@@ -157,7 +179,7 @@ def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[_Study |
         for case in [case for case in cases if case.series]:
             name = _free_name(safe_name(case), case, out, taken)
             taken.add(name.lower())
-            yield _Study(name, path, _path_hash(case))
+            yield PlannedStudy(name, path, path_hash(case))
 
 
 def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
@@ -172,11 +194,19 @@ def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
 
 
 def _same_study(folder: Path, case: Case) -> bool:
+    given = _input_of(folder)
+    return given.get("path_sha256") == path_hash(case) or given.get("sha256") == _input_hash(case)
+
+
+def same_input(folder: Path, path_sha256: str) -> bool:
+    """Whether a finished folder is of the input with this hash; see `hash_of`."""
+    return _input_of(folder).get("path_sha256") == path_sha256
+
+
+def _input_of(folder: Path) -> dict[str, Json]:
     lineage = (written(folder) or {}).get("lineage")
     given = lineage.get("input") if isinstance(lineage, dict) else None
-    if not isinstance(given, dict):
-        return False
-    return given.get("path_sha256") == _path_hash(case) or given.get("sha256") == _input_hash(case)
+    return given if isinstance(given, dict) else {}
 
 
 def _same_key(before: dict[str, Json], key: str) -> bool:
@@ -186,10 +216,14 @@ def _same_key(before: dict[str, Json], key: str) -> bool:
     return told and isinstance(lineage, dict) and lineage.get("key") == key
 
 
-def _path_hash(case: Case) -> str:
+def path_hash(case: Case) -> str:
     """Tells one input from another without writing down where it was."""
-    own = case.identity.study_uid or case.series[0].uid
-    return sha256(f"{case.path.resolve()}\0{own}".encode()).hexdigest()
+    return hash_of(case.path, case.identity.study_uid or (case.series[0].uid if case.series else ""))
+
+
+def hash_of(path: Path, uid: str) -> str:
+    """Hash of a path and the study in it."""
+    return sha256(f"{path.resolve()}\0{uid}".encode()).hexdigest()
 
 
 def _input_hash(case: Case) -> str:
@@ -211,22 +245,24 @@ class _Watch:
         self.step(f"{name}: ended", 0)
 
 
-def _in_turn(studies: Sequence[_Study], job: _Job, watch: _Watch) -> Iterator[tuple[_Study, StudyResult]]:
+def _in_turn(studies: Sequence[PlannedStudy], job: _Job, watch: _Watch) -> Iterator[tuple[PlannedStudy, StudyResult]]:
     for study in studies:
         yield study, _guarded(study, job, watch.step)
         watch.finished(study.name)
 
 
 def _in_processes(
-    studies: Sequence[_Study], job: _Job, workers: int, watch: _Watch
-) -> Iterator[tuple[_Study, StudyResult]]:
+    studies: Sequence[PlannedStudy], job: _Job, workers: int, watch: _Watch
+) -> Iterator[tuple[PlannedStudy, StudyResult]]:
     """Many at a time. A worker that dies takes the pool with it: what was left is then done one by one, each alone."""
     left = dict.fromkeys(studies)
     for width in (workers, 1):
         for batch in [list(left)] if width > 1 else [[study] for study in left]:
             size = min(width, max(1, len(batch)))
             with ProcessPoolExecutor(size, mp_context=get_context("spawn"), initializer=_die_with_parent) as pool:
-                futures: dict[Future[StudyResult], _Study] = {pool.submit(_guarded, s, job, None): s for s in batch}
+                futures: dict[Future[StudyResult], PlannedStudy] = {
+                    pool.submit(_guarded, s, job, None): s for s in batch
+                }
                 for future in as_completed(futures):
                     study = futures[future]
                     try:
@@ -253,7 +289,7 @@ def _die_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
+def _guarded(study: PlannedStudy, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
     """One study; whatever goes wrong in it stays in it."""
     from isocenter.ops.itk import limited_threads
 
@@ -274,13 +310,13 @@ def _guarded(study: _Study, job: _Job, on_step: Callable[[str, int], None] | Non
         return StudyResult(study.name, study.path, None, None, (why,))
 
 
-def _again(study: _Study, job: _Job) -> Case:
+def _again(study: PlannedStudy, job: _Job) -> Case:
     """Open the study in the process that works on it.
 
     Raises: InputError if it went away since the run was planned.
     """
-    for case in open_cases(study.path, policy=job.policy, without=job.out):
-        if _path_hash(case) == study.own:
+    for case in open_cases(study.path, policy=job.options.policy, without=job.out, only=study.files):
+        if path_hash(case) == study.own:
             return replace(case, name=study.name)
     raise InputError(f"{study.path}: changed while the run went on; run it again")
 
@@ -299,19 +335,26 @@ def _given_hash(name: str, path: Path) -> str:
         raise InputError(f"--with {name}: {path} cannot be read ({error.strerror})") from error
 
 
-def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
+def _one(study: PlannedStudy, job: _Job, on_step: Callable[[str, int], None] | None) -> StudyResult:
     recipe: Recipe = parse(job.recipe_text, source=job.recipe_source)
     case = _again(study, job)
     refused_files = tuple(refused.message for refused in case.refused_files)
     folder = job.out / study.name
-    given: dict[str, Json] = {"sha256": _input_hash(case), "path_sha256": _path_hash(case)}
+    given: dict[str, Json] = {"sha256": _input_hash(case), "path_sha256": path_hash(case)}
     brought = {name: Path(path.replace("{case}", study.name)) for name, path in job.given}
     hashes = {name: _given_hash(name, path) for name, path in brought.items()}
-    parts = [given["sha256"], recipe.sha256, __version__, job.language, job.series_uid or "", job.policy.key]
+    parts = [
+        given["sha256"],
+        recipe.sha256,
+        __version__,
+        job.options.language,
+        job.options.series or "",
+        job.options.policy.key,
+    ]
     parts += [f"{name}={digest}" for name, digest in hashes.items()]
     key = sha256("\0".join(parts).encode()).hexdigest()
     before = written(folder)
-    if not job.force and before is not None and _same_key(before, key):
+    if not job.options.force and before is not None and _same_key(before, key):
         verdict, reasons = Verdict(before["verdict"]), tuple(before["reasons"])
         return StudyResult(study.name, study.path, folder, verdict, reasons, skipped=True, refused_files=refused_files)
 
@@ -320,11 +363,11 @@ def _one(study: _Study, job: _Job, on_step: Callable[[str, int], None] | None) -
             on_step(f"{study.name}: {what}", done)
 
     examination = examine(
-        case, recipe, series_uid=job.series_uid, given=brought, memory_gib=job.memory_gib, on_progress=tell
+        case, recipe, series_uid=job.options.series, given=brought, memory_gib=job.options.memory_gib, on_progress=tell
     )
     tell("writing and reading back", len(recipe.steps) + 1, 0)
     with whole_folder(folder) as partial:
-        lineage = {"input": given, "given": hashes, "key": key, "policy": job.policy.key}
-        write(examination, partial, language=job.language, lineage=lineage)
+        lineage = {"input": given, "given": hashes, "key": key, "policy": job.options.policy.key}
+        write(examination, partial, language=job.options.language, lineage=lineage)
     reasons = tuple(map(str, examination.reasons))
     return StudyResult(study.name, study.path, folder, examination.verdict, reasons, refused_files=refused_files)

@@ -21,7 +21,7 @@ CHINESE: dict[str, str] = {
     "Measured": "测量项目",
     "Value": "数值",
     "Range": "范围",
-    "The range says how much a volume hangs on where the cut lies; it is not a confidence interval.": "该范围表示体积对分割界限位置的敏感程度，不是置信区间。",
+    "The range is not a confidence interval.": "该范围不是置信区间。",
     "None: the examination was refused, so nothing is stated.": "无：本次检查被拒绝，因此不作任何陈述。",
     "Key slices": "关键层面",
     "axial": "横断面",
