@@ -41,7 +41,7 @@ PATIENTS = [Patient(n) for n in range(60)]
 
 def write_study(folder: Path, patient: Patient, **more: object) -> None:
     rng = np.random.default_rng(patient.number)
-    voxels = rng.integers(-30, 30, (6, 24, 24)).astype(np.int16) - 1000
+    voxels = rng.integers(-20, 20, (6, 24, 24)).astype(np.int16) - 1000
     voxels[1:5, 6:18, 6:18] += 1040
     settings = {
         "PatientID": patient.id, "PatientName": patient.name, "AccessionNumber": patient.accession,

@@ -1,0 +1,41 @@
+"""Counts of the recipe `microscopy` beside the boxes of the BCCD smears: python -m tools.count_cells FOLDER [LIST]."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.acquire.case import open_case
+from isocenter.pipeline.examine import examine
+from isocenter.recipe import load
+
+
+def boxes(file: Path) -> tuple[int, int]:
+    """Red and white cells together, and white cells alone, in a VOC file."""
+    names = re.findall(r"<name>(\w+)</name>", file.read_text("utf-8"))
+    return names.count("RBC") + names.count("WBC"), names.count("WBC")
+
+
+def counted(image: Path) -> tuple[float, float]:
+    found = examine(open_case(image), load("microscopy")).findings
+    values = {str(f.statement): f.value for f in found}
+    return values["Number of cells"], values["Number of stained nuclei"]
+
+
+def main() -> None:
+    folder, names = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "val.txt"
+    stems = [Path(line.strip()).stem for line in (folder / names).read_text("utf-8").splitlines() if line.strip()]
+    truth = np.asarray([boxes(folder / "annotations" / f"{s}.xml") for s in stems])
+    found = np.asarray([counted(folder / "images" / f"{s}.jpg") for s in stems])
+    for column, what in enumerate(("cells", "white cells")):
+        error = found[:, column] - truth[:, column]
+        print(
+            f"{what}: {len(stems)} pictures, {truth[:, column].mean():.1f} boxes a picture; bias {error.mean():+.1f}, "
+            f"mean absolute error {np.abs(error).mean():.1f}, exact in {np.mean(error == 0):.0%}, "
+            f"limits of agreement {error.mean() - 1.96 * error.std():+.1f} to {error.mean() + 1.96 * error.std():+.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
