@@ -8,6 +8,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from shutil import which
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 import isocenter
+from isocenter.acquire.matching import Status
 from isocenter.data.message import Message
 from isocenter.report.chinese import CHINESE
+from isocenter.report.cohort import _WHY
 from isocenter.report.document import age, date, number, plain, translate
 from tests.phantoms import write_series
 from tests.test_run import RECIPE, phantom
@@ -49,7 +52,9 @@ def said_in_sources() -> set[str]:
                 for part in (c for m in meant for c in ast.walk(m)):
                     if isinstance(part, ast.Constant) and isinstance(part.value, str):
                         found.add(part.value)
-    template = (SOURCES / "report" / "templates" / "report.html.j2").read_text("utf-8")
+    templates = (SOURCES / "report" / "templates").glob("*.j2")
+    template = "".join(file.read_text("utf-8") for file in templates)
+    found |= set(get_args(Status)) | set(_WHY.values()) | set(_WHY)
     return found | set(re.findall(r"_\('((?:[^'])*)'\)", template))
 
 

@@ -50,14 +50,14 @@ def lung_volumes(subject: Subject, settings: LungVolumes) -> Analysis:
     checks = [_whole(cut_off), _airways(found["airway_threshold_hu"], float(found["airways_ml"]))]
     if "right lung" in there:
         findings = [
-            Finding(Message(f"Volume of the {side} lung"), there[f"{side} lung"], "mL", None, method, (settings.of,))
-            for side in ("right", "left")
+            Finding(Message("Volume of {name}", {"name": name}), there[name], "mL", None, method, (settings.of,))
+            for name in ("right lung", "left lung")
         ]
         findings.append(Finding(Message("Volume of both lungs"), both, "mL", None, method, (settings.of,)))
         checks += _plausible(there["right lung"], there["left lung"], settings)
         return Analysis(tuple(findings), tuple(checks))
-    words = "Lung volume in the field, at least" if cut_off else "Lung volume, sides not told apart"
-    finding = Finding(Message(words), both, "mL", None, method, (settings.of,))
+    words = Message("Lung volume in the field, at least" if cut_off else "Lung volume, sides not told apart")
+    finding = Finding(words, both, "mL", None, method, (settings.of,))
     if not found["both_sides"]:
         text = "Two lungs, one on each side, were not found: left and right are not stated."
         checks.append(Check("both_lungs", int(found["lungs"]), Verdict.REVIEW, Message(text)))

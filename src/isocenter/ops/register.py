@@ -104,7 +104,7 @@ def _evaluate(method: Any, fixed: Any, moving: Any) -> float:
         return float("inf")
 
 
-def _refine(fixed: Any, moving: Any, method: Any, start: Any, *, shrink: list[int], smooth: list[int]) -> Any:
+def _refine(fixed: Any, moving: Any, method: Any, start: Any, *, shrink: list[int], smooth: Sequence[float]) -> Any:
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 150, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(shrink)
@@ -207,9 +207,10 @@ def _plain(grid: Grid, affine: Affine, *, flat: bool) -> Any:
     return image_of(values[0], spacing=steps[1:].tolist())
 
 
-def _levels(fixed: Grid, moving: Grid, *, flat: bool) -> list[int]:
+def _levels(fixed: Grid, moving: Grid, *, flat: bool) -> list[tuple[int, float]]:
+    """Shrink factor and smoothing (voxels) of each resolution; a small image is smoothed where it cannot be shrunk."""
     smallest = min(*fixed.shape[flat:], *moving.shape[flat:])
-    return [shrink for shrink in (4, 2, 1) if shrink == 1 or smallest >= 16 * shrink]
+    return [(max(1, min(shrink, smallest // 16)), sigma) for shrink, sigma in ((4, 3.0), (2, 1.5), (1, 0.0))]
 
 
 def _guesses(fixed: Any, moving: Any) -> list[Any]:
@@ -242,9 +243,10 @@ def _sampled(share: float, seed: int, start: Any) -> Any:
     return method
 
 
-def _climb(fixed: Any, moving: Any, start: Any, levels: list[int], seed: int) -> Any:
+def _climb(fixed: Any, moving: Any, start: Any, levels: list[tuple[int, float]], seed: int) -> Any:
     method = _sampled(0.25, seed, start)
-    return _refine(fixed, moving, method, start, shrink=levels, smooth=[level // 2 for level in levels])
+    shrink, smooth = [level[0] for level in levels], [level[1] for level in levels]
+    return _refine(fixed, moving, method, start, shrink=shrink, smooth=smooth)
 
 
 def _affine_of(rigid: Any) -> Any:
@@ -269,9 +271,10 @@ def _bend(fixed: Any, moving: Any, linear: Any, control_mm: float, seed: int) ->
     method.SetInitialTransformAsBSpline(spline, inPlace=False, scaleFactors=[1, 2])
     method.SetShrinkFactorsPerLevel([2, 1])
     method.SetSmoothingSigmasPerLevel([1, 0])
-    method.SetOptimizerAsLBFGS2(
-        solutionAccuracy=1e-2, numberOfIterations=40, deltaConvergenceTolerance=1e-3, deltaConvergenceDistance=5
+    method.SetOptimizerAsGradientDescentLineSearch(
+        5.0, 60, convergenceMinimumValue=1e-4, convergenceWindowSize=5, maximumStepSizeInPhysicalUnits=control_mm / 4
     )
+    method.SetOptimizerScalesFromPhysicalShift()
     bent = method.Execute(fixed, moving)
     bent = bent.GetNthTransform(bent.GetNumberOfTransforms() - 1) if bent.GetName() == "CompositeTransform" else bent
     whole = sitk.CompositeTransform([linear, bent])

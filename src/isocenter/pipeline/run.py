@@ -351,6 +351,7 @@ def _one(study: PlannedStudy, job: _Job, on_step: Callable[[str, int], None] | N
         job.options.series or "",
         job.options.policy.key,
     ]
+    parts.append("" if job.options.memory_gib is None else f"{job.options.memory_gib:g} GiB")
     parts += [f"{name}={digest}" for name, digest in hashes.items()]
     key = sha256("\0".join(parts).encode()).hexdigest()
     before = written(folder)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -24,6 +24,7 @@ _WHY: dict[str, str] = {
 _INK, _SOFT, _LINE = "#16202b", "#55616e", "#9aa7b4"
 
 
+@runtime_checkable
 class Matched(Protocol):
     """What the overview needs to know of a row's or study's match."""
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import Label, LabelMap
@@ -55,6 +54,8 @@ def body(volume: Volume, settings: Body) -> LabelMap:
 
 def _filled(plane: Array) -> Array:
     """Background that does not reach the plane's edge becomes foreground."""
+    from scipy import ndimage
+
     parts, _ = ndimage.label(~plane)
     rim = np.unique(np.concatenate((parts[0], parts[-1], parts[:, 0], parts[:, -1])))
     open_parts = np.zeros(int(parts.max()) + 1, np.bool_)
@@ -209,6 +210,8 @@ def _round_air(
     plane: Array, hull: Array, steps: list[float], lateral: int
 ) -> tuple[float, float, tuple[int, int]] | None:
     """Centre of the air space of a trachea's size and shape nearest to the middle, and a voxel in it."""
+    from scipy import ndimage
+
     parts, count = ndimage.label(plane)
     if not count or not hull.any():
         return None

@@ -2,7 +2,6 @@
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from isocenter.data.labels import Label, LabelMap
 from isocenter.data.provenance import Json, Step
@@ -54,6 +53,8 @@ def _two_fields(dark: Array, least: float) -> tuple[Array, Array]:
 
     Raises: DegenerateImage where one of them is absent.
     """
+    from scipy import ndimage
+
     opened = ndimage.binary_opening(dark, iterations=max(1, min(dark.shape) // 64))
     parts, count = ndimage.label(opened)
     rim = set(np.unique(np.concatenate((parts[0], parts[-1], parts[:, 0], parts[:, -1]))).tolist())
@@ -77,6 +78,7 @@ def _two_fields(dark: Array, least: float) -> tuple[Array, Array]:
 
 def _hull(mask: Array) -> Array:
     """Convex hull of a flat mask, filled."""
+    from scipy import ndimage
     from scipy.spatial import ConvexHull, Delaunay
 
     points = np.argwhere(mask ^ ndimage.binary_erosion(mask))
