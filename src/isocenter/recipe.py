@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from isocenter import analyse, features, preprocess, segment
 from isocenter.acquire.select import Select
@@ -51,7 +51,7 @@ _NAME = r"^[a-z0-9][a-z0-9_-]{0,47}$"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Words(_Model):
@@ -87,6 +87,13 @@ class Report(_Model):
     """Intensities shown black and white; none: soft tissue for HU, otherwise what the image holds."""
     compare: tuple[str, str] | None = None
     """Two volumes of one grid that are shown side by side, as a checkerboard, and as their difference."""
+
+    @field_validator("window")
+    @classmethod
+    def _ordered(cls, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+        if ends is not None and not ends[0] < ends[1]:
+            raise ValueError(f"black must lie below white; got {ends[0]:g} and {ends[1]:g}")
+        return ends
 
 
 @dataclass(frozen=True)
@@ -294,7 +301,8 @@ def _wired(  # noqa: C901 - one rule after the other
             known(kind, used, ("steps", index, key))
         if step.output is not None:
             own, other = ("label map", "volume") if step.stage == "segment" else ("volume", "label map")
-            free(step.output, (other,), ("steps", index, "as"))
+            refined = step.output in (step.of, step.on if step.stage == "preprocess" else None)
+            free(step.output, (other,) if refined else (other, own), ("steps", index, "as"))
             made[own].append(step.output)
     shown = document.report
     for name in filter(None, (shown.overlay,)):

@@ -90,7 +90,8 @@ def open_cases(
         _look(file, root, found)
     cases = [_case(study, root, policy, found) for study in found.studies.values()]
     cases += [Case(series.files[0].name, given, Identity(), (series,)) for series in found.loose]
-    if not any(case.series or case.results for case in cases):
+    cases = [case for case in cases if case.series or case.results]
+    if not cases:
         raise NothingReadable(_nothing(given, found.refused), tuple((str(r.file), r.message) for r in found.refused))
     own = given.resolve().name
     return tuple(

@@ -30,13 +30,13 @@ def given_volume(path: Path, select: Select, *, policy: Policy = REPAIR) -> tupl
     return case, next(c.series for c in candidates if c.chosen)
 
 
-def given_labels(path: Path, name: str, image: Geometry) -> tuple[LabelMap, ...]:
+def given_labels(path: Path, name: str, image: Geometry, *, series_uid: str = "") -> tuple[LabelMap, ...]:
     """The label maps in a file, on the image's grid; segments that overlap come in several.
 
     Read are NIfTI, NRRD, MetaImage, PNG and TIFF of whole numbers, `.seg.nrrd`, DICOM SEG and RTSTRUCT. A file without
     names (ITK-SNAP's `.label.txt` beside it gives some) has the label `name`, or `name 1`, `name 2` for several values.
     A mask on another grid of the same patient is brought onto the image's by nearest neighbour, and says so in its
-    history; a picture of the image's size lies on the image.
+    history, as a result does that was drawn on another series; a picture of the image's size lies on the image.
 
     Raises: InputError for a file that holds no labels; GeometryError for a mask that cannot lie on the image.
     """
@@ -50,7 +50,12 @@ def given_labels(path: Path, name: str, image: Geometry) -> tuple[LabelMap, ...]
         if len(case.results) > 1:
             names = ", ".join(r.file.name for r in case.results)
             raise AmbiguousSelection(f"{path}: holds {len(case.results)} results ({names}); name one of the files")
-        return case.results[0].read(image)
+        result = case.results[0]
+        maps = result.read(image)
+        if series_uid and result.series_uid and result.series_uid != series_uid:
+            done = Step("acquire.other_series", {"drawn_on": result.series_uid})
+            return tuple(labels.then(done) for labels in maps)
+        return maps
     volume = case.volume()
     return (_placed(_labels(volume, name, path), image, path),)
 
@@ -71,7 +76,7 @@ def _labels(volume: Volume, name: str, path: Path) -> LabelMap:
         raise UnsupportedFormat(f"{path.name}: a mask has one channel; this is a colour picture")
     voxels = volume.voxels[0]
     if voxels.dtype.kind == "f":
-        if not np.all(np.isfinite(voxels)) or np.any(voxels != np.rint(voxels)) or float(np.abs(voxels).max()) > 2**31:
+        if not np.all(np.isfinite(voxels)) or np.any(voxels != np.rint(voxels)) or float(np.abs(voxels).max()) >= 2**31:
             raise UnsupportedFormat(f"{path.name}: labels are whole numbers, and this holds others: is it an image?")
         voxels = voxels.astype(np.int32)
     values = [int(v) for v in np.unique(voxels) if v]
@@ -105,7 +110,7 @@ def _placed(labels: LabelMap, image: Geometry, path: Path) -> LabelMap:
         return labels
     if own.space is Space.PIXELS and own.shape == image.shape:
         return labels.then(Step("acquire.placed", {"why": "a picture of the image's size"}), geometry=image)
-    if own.space is not image.space:
+    if own.space is not image.space or own.space is Space.PIXELS:
         raise GeometryError(
             f"{path.name}: a mask of {own.shape} in {own.space} space does not lie on an image of {image.shape} in "
             f"{image.space} space; give a mask of the image's size"

@@ -12,7 +12,7 @@ from typing import Literal
 
 from isocenter.acquire.case import Progress
 from isocenter.acquire.discover import files_below, kind_of
-from isocenter.acquire.table import Row, Table
+from isocenter.acquire.table import Row, Table, dated
 from isocenter.errors import InputError, NothingReadable
 from isocenter.formats.dicom_image import read_header
 
@@ -111,27 +111,33 @@ def match(table: Table, studies: Sequence[Study]) -> tuple[Match, ...]:
     """
     exact = {row.number: _exact(row, studies) for row in table.rows}
     claims = Counter(found[0].uid for row in table.rows if not row.hidden and len(found := exact[row.number]) == 1)
-    unclaimed = [s for s in studies if s.uid not in claims]
-    matches = [_judged(row, exact[row.number], claims, studies, unclaimed) for row in table.rows]
+    matches = [_judged(row, exact[row.number], claims, studies) for row in table.rows]
     taken = {m.study.uid for m in matches if m.study is not None}
-    hidden_by = {s.uid: row.number for row in table.rows if row.hidden for s in exact[row.number]}
+    named = {m.row: m.status for m in matches}
+    named_by: dict[str, list[str]] = defaultdict(list)
+    for row in table.rows:
+        for study in exact[row.number]:
+            named_by[study.uid].append(f"row {row.number} ({named[row.number]})")
     for study in studies:
         if study.uid in taken:
             continue
-        why = (
-            f"only the hidden row {hidden_by[study.uid]} names this study"
-            if study.uid in hidden_by
-            else f"no row names this study ({_described(study)})"
-        )
+        rows = named_by[study.uid]
+        why = f"named only by {', '.join(rows[:6])}" if rows else "no row names this study"
+        why += f" ({_described(study)})"
         matches.append(Match(None, "unlisted", study, why))
     return tuple(matches)
 
 
 def _exact(row: Row, studies: Sequence[Study]) -> list[Study]:
     """Studies that agree with everything that the row states."""
-    if row.trouble or not _keys(row):
+    if row.trouble or not _keys(row) or _date_alone(row):
         return []
     return [s for s in studies if all(_value(s, key) == text for key, text in _keys(row).items())]
+
+
+def _date_alone(row: Row) -> bool:
+    """Whether a row of a table with ids or accession numbers states nothing but a date."""
+    return set(_keys(row)) == {"date"} and bool({"id", "accession", "study"} & set(row.values))
 
 
 def _keys(row: Row) -> dict[str, str]:
@@ -140,12 +146,12 @@ def _keys(row: Row) -> dict[str, str]:
 
 def _value(study: Study, key: str) -> str:
     value = {"id": study.patient_id, "accession": study.accession, "date": study.date, "study": study.uid}[key]
+    if key == "date":
+        value = dated(value)[0] or value
     return unicodedata.normalize("NFKC", value).strip()
 
 
-def _judged(
-    row: Row, found: list[Study], claims: Mapping[str, int], studies: Sequence[Study], unclaimed: Sequence[Study]
-) -> Match:
+def _judged(row: Row, found: list[Study], claims: Mapping[str, int], studies: Sequence[Study]) -> Match:
     """One row's status."""
     if row.hidden:
         return Match(row.number, "hidden", None, "the row is hidden in the sheet: show it to include it")
@@ -153,12 +159,16 @@ def _judged(
         return Match(row.number, "unmatched", None, row.trouble)
     if not _keys(row):
         return Match(row.number, "unmatched", None, "the row states no PatientID, AccessionNumber, date or study")
+    if _date_alone(row):
+        return Match(
+            row.number, "unmatched", None, "the row states only a date: its PatientID or AccessionNumber is empty"
+        )
     if len(found) > 1:
         listed = "; ".join(_described(s) for s in found[:6])
         wanted = "state the date or the AccessionNumber too"
         return Match(row.number, "ambiguous", None, f"{len(found)} studies agree with the row ({listed}): {wanted}")
     if not found:
-        return _inexact(row, studies, unclaimed)
+        return _inexact(row, studies, claims)
     study = found[0]
     if claims[study.uid] > 1:
         text = f"{claims[study.uid]} rows name the study {study.uid}: keep one of them"
@@ -171,26 +181,30 @@ def _judged(
     return Match(row.number, "matched", study, "by " + ", ".join(_keys(row)))
 
 
-def _inexact(row: Row, studies: Sequence[Study], unclaimed: Sequence[Study]) -> Match:
-    """A row without an exact study: near, in conflict, or unmatched."""
+def _inexact(row: Row, studies: Sequence[Study], claimed: Mapping[str, int]) -> Match:
+    """A row without an exact study: in conflict, near, or unmatched."""
     keys = _keys(row)
-    near = [text for study in unclaimed if (text := _near(row, study))]
-    if near:
+    hits = {k: [s for s in studies if _value(s, k) == text] for k, text in keys.items() if k != "date"}
+    found = [k for k in hits if hits[k]]
+    if len(found) > 1 and not any(all(s in hits[k] for k in found) for s in hits[found[0]]):
+        said = "; ".join(f"its {k} is that of {_described(hits[k][0])}" for k in found)
+        return Match(row.number, "conflict", None, said)
+    near = [(study, text) for study in studies if (text := _near(row, study))]
+    free = [text for study, text in near if study.uid not in claimed]
+    if free:
         return Match(
-            row.number, "near", None, "; ".join(near[:4]) + ": mend the table or the study, nothing is guessed"
+            row.number, "near", None, "; ".join(free[:4]) + ": mend the table or the study, nothing is guessed"
         )
     partly = []
-    for key, text in keys.items():
-        hits = [s for s in studies if _value(s, key) == text]
-        if hits and key != "date":
-            others = [k for k in keys if all(_value(s, k) != keys[k] for s in hits)]
-            partly.append(
-                f"its {key} is that of {_described(hits[0])}, which differs in {', '.join(others) or 'the rest'}"
-            )
+    for key in found:
+        others = [k for k in keys if all(_value(s, k) != keys[k] for s in hits[key])]
+        described = _described(hits[key][0])
+        partly.append(f"its {key} is that of {described}, which differs in {', '.join(others) or 'the rest'}")
     if partly:
         return Match(row.number, "conflict", None, "; ".join(partly))
     stated = ", ".join(f"{k} {v}" for k, v in keys.items())
-    return Match(row.number, "unmatched", None, f"no study has {stated}")
+    taken = "".join(f"; {text} (another row names it)" for _, text in near[:3])
+    return Match(row.number, "unmatched", None, f"no study has {stated}{taken}")
 
 
 def _near(row: Row, study: Study) -> str:
@@ -249,17 +263,28 @@ def _alike(one: str, other: str) -> int:
 
 
 def folded(name: str) -> str:
-    """A name without case, order of its parts, and signs."""
-    parts = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())
-    return " ".join(sorted(p for p in parts if p))
+    """A name without case, order of its parts, and signs; its first component group (PS3.5 6.2.1.2)."""
+    group = next((g for g in name.split("=") if g.strip("^ ")), "")
+    return _folded(group)
+
+
+def _folded(group: str) -> str:
+    parts = [p for p in re.split(r"[\W_]+", unicodedata.normalize("NFKC", group).casefold()) if p]
+    return "".join(parts) if any(ord(c) > 0x2E7F for p in parts for c in p) else " ".join(sorted(parts))
 
 
 def _other_name(one: str, other: str) -> bool:
-    """Whether two names of one script share no part."""
-    a, b = set(folded(one).split()), set(folded(other).split())
-    if not a or not b or one.isascii() != other.isascii():
-        return False
-    return not a & b
+    """Whether no component groups of two names that are of one script share a part."""
+    compared = False
+    for a in one.split("="):
+        for b in other.split("="):
+            first, second = _folded(a), _folded(b)
+            if not first or not second or first.isascii() != second.isascii():
+                continue
+            compared = True
+            if set(first.split()) & set(second.split()):
+                return False
+    return compared
 
 
 def _described(study: Study) -> str:

@@ -64,11 +64,13 @@ class Table:
         path: the file.
         columns: the header of each role that was found.
         rows: all but empty ones.
+        encoding: of a text: `utf-8`, `utf-16` or `gb18030`.
     """
 
     path: Path
     columns: Mapping[Role, str]
     rows: tuple[Row, ...] = field(repr=False)
+    encoding: str = ""
 
 
 def is_table(path: Path) -> bool:
@@ -94,23 +96,35 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Table:
         raise UnreadableFile(f"{path.name}: a table is at most {_MOST_BYTES >> 20} MB; this has {size >> 20}")
     if path.suffix.lower() == ".xls":
         raise UnsupportedFormat(f"{path.name}: the old .xls is not read: save it as .xlsx or CSV")
-    raw = _from_sheet(path) if path.suffix.lower() in (".xlsx", ".xlsm") else _from_text(path)
-    header_at = next((i for i, (_, cells, _) in enumerate(raw) if any(c.text for c in cells)), None)
-    if header_at is None:
+    sheet = path.suffix.lower() in (".xlsx", ".xlsm")
+    raw = _from_sheet(path) if sheet else _from_text(path)
+    filled = [i for i, (_, cells, _) in enumerate(raw) if any(c.text for c in cells)]
+    if not filled:
         raise UnreadableFile(f"{path.name}: the table is empty")
+    header_at = next((i for i in filled[:10] if _is_header([c.text for c in raw[i][1]], columns or {})), filled[0])
     header = [cell.text for cell in raw[header_at][1]]
     found = _roles(path, header, columns or {})
     rows = [_row(number, cells, hidden, found) for number, cells, hidden in raw[header_at + 1 :]]
+    if not any(row is not None for row in rows):
+        raise UnreadableFile(f"{path.name}: the table has a header and no rows")
+    for role, at in found.items():
+        if role not in (columns or {}) and raw[header_at][1][at].trouble == _HIDDEN:
+            raise InputError(
+                f"{path.name}: the column {header[at]!r} is hidden: show it, or name a column with --columns {role}=..."
+            )
     names: dict[Role, str] = {role: header[at] for role, at in found.items()}
-    return Table(path, names, tuple(row for row in rows if row is not None))
+    encoding = "" if sheet else _decoded(path, path.read_bytes())[1]
+    return Table(path, names, tuple(row for row in rows if row is not None), encoding)
 
 
 @dataclass(frozen=True)
 class _Cell:
     text: str
     trouble: str = ""
+    is_date: bool = False
 
 
+_HIDDEN = "stands in a hidden column"
 _Raw = list[tuple[int, list[_Cell], bool]]
 
 
@@ -123,8 +137,12 @@ def _row(number: int, cells: list[_Cell], hidden: bool, found: Mapping[Role, int
         cell = cells[at] if at < len(cells) else _Cell("")
         text = unicodedata.normalize("NFKC", cell.text).strip()
         values[role] = text
-        if cell.trouble:
+        if cell.trouble and cell.trouble != _HIDDEN:
             trouble = f"its {role} {cell.trouble}"
+        elif "\n" in text or "\r" in text:
+            trouble = f"its {role} goes over several lines: is a quotation mark missing?"
+        elif cell.is_date and role != "date":
+            trouble = f"its {role} is a date to the spreadsheet: format the column as text and type it again"
         elif role == "date" and text:
             day, why = dated(text)
             values[role] = day
@@ -148,6 +166,12 @@ def dated(text: str) -> tuple[str, str]:
         return f"{date(int(match[1]), int(match[2]), int(match[3])):%Y%m%d}", ""
     except ValueError:
         return "", f"its date {text[:30]!r} is no day of the calendar"
+
+
+def _is_header(cells: Sequence[str], named: Mapping[str, str]) -> bool:
+    """Whether a row holds the header of some column that is looked for."""
+    wanted = {word for usual in USUAL.values() for word in usual}
+    return any(plain(cell) in wanted or cell.strip() in named.values() for cell in cells if cell)
 
 
 def plain(header: str) -> str:
@@ -180,6 +204,9 @@ def _roles(path: Path, header: Sequence[str], named: Mapping[str, str]) -> dict[
             )
         if hits:
             found[role] = hits[0]
+    doubled = [role for role in found if list(found.values()).count(found[role]) > 1]
+    if doubled:
+        raise InputError(f"--columns: {header[found[doubled[0]]]!r} is named for {' and '.join(doubled)}")
     if not set(found) & {"id", "accession", "date", "study"}:
         raise InputError(
             f"{path.name}: no column holds a PatientID, AccessionNumber or StudyDate; its columns are {shown}; name "
@@ -191,19 +218,25 @@ def _roles(path: Path, header: Sequence[str], named: Mapping[str, str]) -> dict[
 def _from_text(path: Path) -> _Raw:
     """Rows of a delimited text."""
     data = path.read_bytes()
-    text = _decoded(path, data)
+    text, _ = _decoded(path, data)
     if "\0" in text:
         raise UnreadableFile(f"{path.name}: holds zero bytes: this is no text; save the table as CSV or .xlsx")
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
+    lines = [line for line in text.splitlines()[:20] if line.strip()]
+    stated = re.fullmatch(r"sep=(.)", lines[0].strip()) if lines else None  # Excel's own first line
+    usual = max(",;\t", key=lambda sign: sum(line.count(sign) for line in lines))
+    delimiter = stated[1] if stated else "\t" if path.suffix.lower() == ".tsv" else usual
     found: _Raw = []
     try:
-        for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), start=1):
+        for number, cells in enumerate(
+            csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), start=1
+        ):
             if number > _MOST_ROWS or len(cells) > _MOST_COLUMNS:
                 raise UnreadableFile(f"{path.name}: more than {_MOST_ROWS} rows or {_MOST_COLUMNS} columns")
-            found.append((number, [_text_cell(c) for c in cells], False))
+            told = number == 1 and stated is not None
+            found.append((number, [] if told else [_text_cell(c) for c in cells], False))
     except csv.Error as error:
-        raise UnreadableFile(f"{path.name}: is no table ({cause_of(error)})") from error
+        why = "a quotation mark is opened and never closed" if "end of data" in str(error) else cause_of(error)
+        raise UnreadableFile(f"{path.name}: is no table ({why}, near row {len(found) + 1})") from error
     return found
 
 
@@ -217,12 +250,13 @@ def _text_cell(text: str) -> _Cell:
     return _Cell(text.strip())
 
 
-def _decoded(path: Path, data: bytes) -> str:
+def _decoded(path: Path, data: bytes) -> tuple[str, str]:
+    """The text, and the encoding in which it could be read."""
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     encodings = ["utf-16"] if wide else ["utf-8-sig", "gb18030"]
     for encoding in encodings:
         try:
-            return data.decode(encoding)
+            return data.decode(encoding), encoding.removesuffix("-sig")
         except UnicodeDecodeError:
             continue
     raise UnreadableFile(f"{path.name}: is neither UTF-8 nor GB18030 text; save it as UTF-8")
@@ -244,10 +278,37 @@ def _from_sheet(path: Path) -> _Raw:
     sheet = sheets[0]
     if sheet.max_row > _MOST_ROWS or sheet.max_column > _MOST_COLUMNS:
         raise UnreadableFile(f"{path.name}: more than {_MOST_ROWS} rows or {_MOST_COLUMNS} columns")
+    inside = {cell for area in sheet.merged_cells.ranges for cell in list(area.cells)[1:]}
+    columns = _hidden_columns(sheet)
     found: _Raw = []
     for number, cells in enumerate(sheet.iter_rows(), start=1):
-        hidden = bool(number in sheet.row_dimensions and sheet.row_dimensions[number].hidden)
-        found.append((number, [_sheet_cell(c) for c in cells], hidden))
+        row = [
+            _Cell("", "is part of a merged cell: write it out in every row")
+            if (number, at) in inside
+            else _sheet_cell(c)
+            for at, c in enumerate(cells, start=1)
+        ]
+        row = [
+            _Cell(c.text, c.trouble or _HIDDEN, c.is_date) if i in columns else c for i, c in enumerate(row, start=1)
+        ]
+        found.append((number, row, _is_hidden(sheet, number)))
+    return found
+
+
+def _is_hidden(sheet: Any, number: int) -> bool:
+    """Whether a row is not to be seen: hidden, filtered away, or of no height."""
+    if number not in sheet.row_dimensions:
+        return bool(sheet.sheet_format.zeroHeight)
+    row = sheet.row_dimensions[number]
+    return bool(row.hidden or row.height == 0 or (sheet.sheet_format.zeroHeight and row.height is None))
+
+
+def _hidden_columns(sheet: Any) -> set[int]:
+    """Numbers, from 1, of columns that are not to be seen."""
+    found: set[int] = set()
+    for column in sheet.column_dimensions.values():
+        if column.hidden or column.width == 0:
+            found.update(range(column.min or 1, min(column.max or 1, _MOST_COLUMNS) + 1))
     return found
 
 
@@ -264,9 +325,9 @@ def _sheet_cell(cell: Any) -> _Cell:
     if cell.data_type == "e":
         return _Cell("", f"is an error ({value})")
     if isinstance(value, datetime | date):
-        return _Cell(f"{value:%Y%m%d}")
-    if isinstance(value, bool):
-        return _Cell(str(value))
+        return _Cell(f"{value:%Y%m%d}", is_date=True)
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        return _Cell("", f"is {value!s:.40}, neither text nor a number")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     if isinstance(value, int) and re.fullmatch(r"0+", str(cell.number_format)):
@@ -274,6 +335,21 @@ def _sheet_cell(cell: Any) -> _Cell:
     if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 10**15):
         return _Cell("", f"is the number {value}, whose digits a spreadsheet does not keep: format the column as text")
     return _Cell(str(value))
+
+
+def _require_plain_xml(path: Path, stream: zipfile.ZipExtFile) -> None:
+    """Refuse XML that declares entities, wherever, or that is not in an encoding in which that can be seen.
+
+    Raises: UnreadableFile.
+    """
+    tail, first = b"", True
+    while block := stream.read(1 << 20):
+        if first and (block[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in block[:200]):
+            raise UnreadableFile(f"{path.name}: its XML is not UTF-8; save it again, or as CSV")
+        seen = tail + block
+        if b"<!DOCTYPE" in seen or b"<!ENTITY" in seen:
+            raise UnreadableFile(f"{path.name}: its XML declares entities, which a spreadsheet never does")
+        tail, first = seen[-16:], False
 
 
 def _require_sound(path: Path) -> None:
@@ -288,8 +364,6 @@ def _require_sound(path: Path) -> None:
             for info in archive.infolist():
                 if info.filename.lower().endswith((".xml", ".rels")):
                     with archive.open(info) as stream:
-                        head = stream.read(4096)
-                    if b"<!DOCTYPE" in head or b"<!ENTITY" in head:
-                        raise UnreadableFile(f"{path.name}: its XML declares entities, which a spreadsheet never does")
+                        _require_plain_xml(path, stream)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
         raise UnreadableFile(f"{path.name}: is no .xlsx ({cause_of(error)}); save it again, or as CSV") from error

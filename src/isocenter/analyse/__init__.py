@@ -20,11 +20,19 @@ from isocenter.analyse.picture import (
     distances,
     ultrasound_field,
 )  # fmt: skip
-from isocenter.analyse.preconditions import Orientation, T1Weighted, orientation_known, t1_weighted
+from isocenter.analyse.preconditions import (
+    Orientation,
+    PictureKind,
+    T1Weighted,
+    orientation_known,
+    picture_kind,
+    t1_weighted,
+)
 from isocenter.data.step import StepKind
 
 STEPS: dict[str, StepKind] = {
     "orientation_known": StepKind(Orientation, orientation_known, "case"),
+    "picture_kind": StepKind(PictureKind, picture_kind, "case"),
     "t1_weighted": StepKind(T1Weighted, t1_weighted, "case"),
     "brain_plausibility": StepKind(BrainPlausibility, brain_plausibility, "case"),
     "t1_contrast": StepKind(T1Contrast, t1_contrast, "case"),
@@ -40,7 +48,8 @@ STEPS: dict[str, StepKind] = {
 
 __all__ = [
     "STEPS", "BrainPlausibility", "CardiothoracicRatio", "Count", "Distances", "Emphysema", "LungVolumes",
-    "Orientation", "RegistrationQuality", "T1Contrast", "T1Weighted", "TissueVolumes", "UltrasoundField",
-    "brain_plausibility", "cardiothoracic_ratio", "count", "distances", "emphysema", "lung_volumes",
-    "orientation_known", "registration_quality", "t1_contrast", "t1_weighted", "tissue_volumes", "ultrasound_field",
+    "Orientation", "PictureKind", "RegistrationQuality", "T1Contrast", "T1Weighted", "TissueVolumes",
+    "UltrasoundField", "brain_plausibility", "cardiothoracic_ratio", "count", "distances", "emphysema",
+    "lung_volumes", "orientation_known", "picture_kind", "registration_quality", "t1_contrast", "t1_weighted",
+    "tissue_volumes", "ultrasound_field",
 ]  # fmt: skip

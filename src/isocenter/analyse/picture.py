@@ -35,7 +35,8 @@ def cardiothoracic_ratio(subject: Subject, settings: CardiothoracicRatio) -> Ana
     if absent:
         text = "The cardiothoracic ratio needs masks of the heart and of the lungs; not given: {names}."
         message = Message(text, {"names": ", ".join(absent)})
-        return Analysis(checks=(Check("cardiothoracic_ratio", "not measured", Verdict.ACCEPTED, message),))
+        verdict = Verdict.ACCEPTED if len(absent) == 2 else Verdict.REVIEW
+        return Analysis(checks=(Check("cardiothoracic_ratio", "not measured", verdict, message),))
     heart, thorax = _width(maps[settings.heart]), _width(maps[settings.lungs])
     checks = [_view(text_of(subject.series, "ViewPosition").upper())]
     if heart is None or thorax is None or heart[1] >= thorax[1]:
@@ -80,6 +81,8 @@ class Count(Settings):
     """What is counted."""
     smallest_share: float = Field(0.0, ge=0, lt=1)
     """Objects smaller than this share of the median one are not counted."""
+    typical_px: tuple[float, float] | None = None
+    """Review where the median object has fewer or more pixels: the recipe's lengths are for another scale."""
 
 
 def count(subject: Subject, settings: Count) -> Analysis:
@@ -105,7 +108,23 @@ def count(subject: Subject, settings: Count) -> Analysis:
         words = Message("Median size of {name}", {"name": settings.name})
         value = float(np.median(sizes_in)) * factor
         findings.append(Finding(words, value, "mm2" if metric else "px", None, method, (settings.of,)))
-    return Analysis(tuple(findings))
+    return Analysis(tuple(findings), _typical(settings, median, len(counted)))
+
+
+def _typical(settings: Count, median: float, number: int) -> tuple[Check, ...]:
+    """Whether objects are as large as the recipe's lengths suppose."""
+    if settings.typical_px is None:
+        return ()
+    low, high = settings.typical_px
+    values: dict[str, str | float] = {"name": settings.name, "median": median, "low": low, "high": high}
+    text = (
+        "The median of {name} has {median:.0f} pixels (typical {low:.0f} to {high:.0f}): is the magnification another?"
+    )
+    good = number > 0 and low <= median <= high
+    if good:
+        text = "The median of {name} has {median:.0f} pixels (typical {low:.0f} to {high:.0f})."
+    verdict = Verdict.ACCEPTED if good else Verdict.REVIEW
+    return (Check(f"size_of_{settings.name.replace(' ', '_')}", round(median, 1), verdict, Message(text, values)),)
 
 
 class Distances(Settings):

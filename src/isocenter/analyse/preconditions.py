@@ -1,5 +1,9 @@
 """What an image must be before a recipe may work on it, judged by what its header says."""
 
+from typing import Literal
+
+import numpy as np
+
 from isocenter.analyse.subject import Subject, number_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Verdict
@@ -22,6 +26,46 @@ def orientation_known(subject: Subject, settings: Orientation) -> Analysis:
         return Analysis(checks=(Check("orientation_known", "stated", Verdict.ACCEPTED, said),))
     text = Message("The image's place in the patient is in doubt: {why}.", {"why": doubts})
     return Analysis(checks=(Check("orientation_known", "in doubt", Verdict.REVIEW, text),))
+
+
+class PictureKind(Settings):
+    """Settings of `picture_kind`."""
+
+    colour: Literal["needed", "refused", "either"] = "either"
+    """Whether the picture must show colours, or must not."""
+    stated: str = ""
+    """What the file should say that it is; a file that does not (PNG, JPEG) is for review."""
+
+
+_COLOURED = 0.05
+
+
+def picture_kind(subject: Subject, settings: PictureKind) -> Analysis:
+    """Refuse a grey picture where colour is needed, and a coloured one where there should be none.
+
+    Coloured is a picture whose channels differ by more than 5 % of full scale on average. A file without a modality is
+    for review: that it shows what the recipe takes it for rests on the reader.
+    """
+    image = subject.case.volumes["original"]
+    top = float(np.iinfo(image.voxels.dtype).max) if image.voxels.dtype.kind in "iu" else float(image.voxels.max())
+    spread = 0.0
+    if image.channels == 3:
+        spread = float(np.mean(image.voxels.max(axis=0).astype(np.float32) - image.voxels.min(axis=0))) / max(top, 1e-9)
+    coloured = spread > _COLOURED
+    wrong = (settings.colour == "needed" and not coloured) or (settings.colour == "refused" and coloured)
+    text = "The picture is {kind}; this recipe needs {wanted}."
+    kinds = {True: "coloured", False: "grey"}
+    values = {"kind": Message(kinds[coloured]), "wanted": Message(kinds[not coloured])}
+    checks = []
+    if wrong:
+        checks.append(Check("picture_kind", kinds[coloured], Verdict.REFUSED, Message(text, values)))
+    else:
+        checks.append(Check("picture_kind", kinds[coloured], Verdict.ACCEPTED, Message("The picture's colours fit.")))
+    if settings.stated and not subject.series.modality:
+        words = "The file does not say that it is {what}: look whether it is."
+        said = Message(words, {"what": Message(settings.stated)})
+        checks.append(Check("kind_stated", "not stated", Verdict.REVIEW, said))
+    return Analysis(checks=tuple(checks))
 
 
 class T1Weighted(Settings):

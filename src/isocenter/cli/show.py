@@ -163,6 +163,9 @@ def cohort(found: "Cohort", *, dry_run: bool) -> None:
 
     from isocenter.pipeline.cohort import usable
 
+    say("  columns: " + ", ".join(f"{role} = {header!r}" for role, header in found.columns.items()))
+    if found.encoding not in ("", "utf-8"):
+        say(f"  the table was read as {found.encoding}: check that names look right", colour="yellow")
     for refused in found.files_without_study[:5]:
         say(f"  not used: {refused}", colour="yellow")
     if len(found.files_without_study) > 5:
@@ -188,9 +191,11 @@ def cohort(found: "Cohort", *, dry_run: bool) -> None:
 
 def attempt(found: "Attempt") -> None:
     """What the step found, and where its picture is."""
+    if any(step.name == "preprocess.channel" for step in found.before.history):
+        say("  a colour image: its luminance was taken (preprocess: channel)", colour="yellow")
     for name, value in found.step.results.items():
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        typer.echo(printable(f"{name:24}{text}"))
+        typer.echo(printable(f"{name:25} {text}"))
     typer.echo(printable(str(found.picture)))
 
 

@@ -264,6 +264,10 @@ def one_of(series: Sequence[Series], uid: str | None, *, where: str) -> Series:
 
     Raises: AmbiguousSelection with the list to choose from.
     """
+    if not series:
+        raise AmbiguousSelection(
+            f"{where} holds no image, only what others made of one (SEG, RTSTRUCT): give the image too"
+        )
     if uid is not None:
         chosen = [s for s in series if uid in (s.key, s.uid)]
         wanted = f"{len(chosen)} volumes have" if chosen else "no series has"

@@ -68,6 +68,14 @@ class LabelMap:
                 return np.asarray(self.voxels == label.value)
         raise GeometryError(f"no label is called {name!r}; there are {[label.name for label in self.labels]}")
 
+    def within(self, geometry: Geometry) -> Mask:
+        """Voxels of any label, for an image on this grid.
+
+        Raises: GeometryError where the image lies on another grid.
+        """
+        self.geometry.require_same(geometry, what="the image and the mask to stay within")
+        return self.foreground
+
     @property
     def foreground(self) -> Mask:
         """Voxels of any label."""

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import model_validator
 
-from isocenter.data.geometry import Geometry
+from isocenter.data.geometry import Geometry, Space
 from isocenter.data.step import Settings
+from isocenter.errors import UnitError
 from isocenter.types import Triple
 
 
@@ -42,7 +43,11 @@ class Lengths(Settings):
 
         Raises: UnitError for millimetres of an image that has none.
         """
-        return geometry.spacing_mm if getattr(self, f"{name}_mm") is not None else (1.0, 1.0, 1.0)
+        if getattr(self, f"{name}_mm") is None:
+            return 1.0, 1.0, 1.0
+        if geometry.space is Space.PIXELS:
+            raise UnitError(f"this image has no millimetres (its file states no pixel size): give {name}_px, in voxels")
+        return geometry.spacing_mm
 
     def length(self, name: str) -> float:
         """The number given for `name`, in the unit in which it is given."""

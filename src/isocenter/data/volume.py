@@ -8,7 +8,7 @@ import numpy as np
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Step
-from isocenter.errors import GeometryError, UnitError
+from isocenter.errors import DegenerateImage, GeometryError, UnitError
 from isocenter.types import Array, Grid, Mask, Voxels
 
 
@@ -64,6 +64,8 @@ class Volume:
             raise GeometryError(
                 f"voxels are (channels, *{self.geometry.shape}) on this grid; got an array of shape {voxels.shape}"
             )
+        if voxels.dtype in (np.float16, np.longdouble):  # libraries know neither
+            voxels = voxels.astype(np.float32 if voxels.dtype == np.float16 else np.float64)
         object.__setattr__(self, "voxels", frozen_array(voxels))
         if self.not_measured is not None:
             mask = np.asarray(self.not_measured)
@@ -120,6 +122,20 @@ class Volume:
             not_measured=self.not_measured if not_measured is None else not_measured,
         )
 
+    def require_finite(self) -> None:
+        """Refuse values on which filters have no answer.
+
+        Raises: DegenerateImage for NaN, infinity, and numbers beyond single precision.
+        """
+        if self.voxels.dtype.kind != "f":
+            return
+        largest = max(float(np.abs(plane).max()) for channel in self.voxels for plane in channel)
+        if not largest < 1e37:
+            odd = int(np.count_nonzero(~(np.abs(self.voxels) < 1e37)))
+            raise DegenerateImage(
+                f"{odd} of {self.voxels.size} voxels are not finite (NaN, infinity, beyond 1e37): repair the file first"
+            )
+
     def require_quantity(self, quantity: Quantity) -> None:
         """Refuse a threshold in a unit that the voxels no longer have.
 
@@ -128,6 +144,11 @@ class Volume:
         if self.quantity is quantity:
             return
         done = ", ".join(s.name for s in self.history) or "nothing was done to it"
+        if self.quantity is Quantity.ARBITRARY and not any("unit" in s.results for s in self.history):
+            raise UnitError(
+                f"this needs intensities in {quantity}, and the file states no unit (only DICOM does): take the DICOM "
+                "series, or write `unit: arbitrary` if you know what its numbers mean"
+            )
         broke = next((s for s in self.history if str(s.results.get("unit", "")).startswith(f"{quantity} -> ")), None)
         why = f"{broke.name} turned {broke.results['unit']}; " if broke else ""
         raise UnitError(

@@ -38,7 +38,7 @@ def intensity(image: Volume, labels: LabelMap, settings: Intensity) -> FeatureTa
     features: list[Feature] = []
     for label in labels.labels:
         values = image.grid[labels.voxels == label.value]
-        numbers, missing = _statistics(values) if values.size else ({}, "the region is empty")
+        numbers, missing = ({}, "the region is empty") if not values.size else _statistics(values)
         for name, definition in _DEFINITIONS.items():
             power = {"variance": f"({unit})2", "skewness": "1", "excess kurtosis": "1"}
             value = numbers.get(name)
@@ -52,6 +52,8 @@ _UNITS = {Quantity.HU: "[hnsf'U]", Quantity.SUV: "g/mL"}
 
 def _statistics(values: Values) -> tuple[dict[str, float], str]:
     """The numbers that exist, and why the others do not. `values` is left in another order."""
+    if values.dtype.kind == "f" and not np.all(np.isfinite(values)):
+        return {}, "the region holds values that are not finite (NaN or infinity)"
     mean = float(values.mean(dtype=np.float64))
     m2, m3, m4 = (_moment(values, mean, power) for power in (2, 3, 4))
     low, high = float(values.min()), float(values.max())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from isocenter.ops.histogram import value_range
-from isocenter.ops.slabs import by_slab
+from isocenter.ops.slabs import above, by_slab
 from isocenter.types import Array, Float32, FloatGrid, Grid
 
 BINS = 256
@@ -31,7 +31,7 @@ def clahe(grid: Grid, *, tiles: tuple[int, int, int], clip: float) -> FloatGrid:
     scale = np.float32((BINS - 1e-3) / (high - low))
 
     def binned(part: Array) -> Array:
-        return np.asarray(((part.astype(np.float32) - np.float32(low)) * scale).astype(np.uint8))
+        return np.asarray((above(part, low) * scale).astype(np.uint8))
 
     bins = by_slab(binned, grid, halo=0, threaded=True)
     table = _mappings(bins, tiles, clip)

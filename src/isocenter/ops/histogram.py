@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from isocenter.errors import DegenerateImage
-from isocenter.ops.slabs import by_slab, slabs
+from isocenter.ops.slabs import above, by_slab, slabs
 from isocenter.types import Array, Float64, FloatGrid, Grid, Int64, Mask, Values
 
 
@@ -149,7 +149,7 @@ def mapped(grid: Grid, centres: Float64[Array, "bins"], values: Float64[Array, "
     low = float(centres[0]) - 0.5 / scale
 
     def look_up(part: Array) -> Array:
-        index = ((part.astype(np.float32) - np.float32(low)) * np.float32(scale)).astype(np.int32)
+        index = (above(part, low) * np.float32(scale)).astype(np.int32)
         return np.asarray(np.take(table, index, mode="clip"))
 
     return by_slab(look_up, grid, halo=0, threaded=True)

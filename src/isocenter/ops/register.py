@@ -185,13 +185,17 @@ def register(
     linear = _climb(a, b, starts[int(np.argmin(values))], levels, seed)
     if kind != "rigid":
         linear = _climb(a, b, _affine_of(linear), levels, seed)
-    method = _sampled(0.5, seed, linear)
-    before = values[0] if np.isfinite(values[0]) else None
+    judged = [_evaluate(_sampled(0.5, seed, found), a, b) for found in (*starts, linear)]
+    best = int(np.argmin(judged))
+    linear = [*starts, linear][best]  # never worse than what it started from
+    before = judged[0] if np.isfinite(judged[0]) else None
     displacements = grid_affine = None
-    after = _evaluate(method, a, b)
+    after = judged[best]
     if kind == "deformable":
-        field, after = _bend(a, b, linear, control_mm, seed)
-        displacements, grid_affine = _in_world(field, fixed_affine, flat=flat)
+        field, bent = _bend(a, b, linear, control_mm, seed)
+        if bent < after:
+            after = bent
+            displacements, grid_affine = _in_world(field, fixed_affine, flat=flat)
     matrix = _lifted(_matrix(linear), fixed_affine, moving_affine) if flat else _matrix(linear)
     return Registration(matrix, displacements, grid_affine, None if before is None else -before, -after)
 

@@ -14,6 +14,15 @@ SLAB_VOXELS = 8_000_000
 _WORTH_A_THREAD = 200_000
 
 
+def above(part: Array, origin: float) -> Array:
+    """`part - origin` in single precision; subtracted in double where single could not hold the values themselves."""
+    if part.dtype.itemsize > 2 and part.dtype != np.float32:
+        return (part - np.float64(origin)).astype(np.float32)
+    out = part.astype(np.float32)
+    out -= np.float32(origin)
+    return out
+
+
 def slabs(shape: tuple[int, ...], *, parts: int = 1, axis: int = 0) -> Iterator[slice]:
     """Slices of one axis, each of at most about `SLAB_VOXELS` voxels, and at least `parts` of them if they can be."""
     plane = int(np.prod(shape)) // max(1, shape[axis])

@@ -72,9 +72,17 @@ def try_step(
     volume = open_case(image).volume(series)
     if target.resolve() == Path(image).resolve():
         raise InputError(f"{target}: is the input itself; give the picture another name")
+    if kind.takes != "pair" and to is not None:
+        raise InputError(f"{step} works on one image: leave --to away")
+    if kind.takes == "pair" and mask is not None:
+        raise InputError(f"{step} takes two images and no mask")
+    if volume.channels == 3 and kind.run.__module__.rpartition(".")[2] not in ("denoise", "colour", "grid"):
+        volume = preprocess.channel(volume, preprocess.Channel())  # most steps want one channel; history says so
     labels = given_labels(Path(mask), "mask", volume.geometry)[0] if mask is not None else None
     if kind.memory > USUAL_MEMORY:
         memory.require(kind.memory, voxels=volume.voxels.size, limit_gib=memory_gib, what=step)
+    if kind.takes != "labels":
+        volume.require_finite()
     after = _done(step, kind, chosen, volume, labels=labels, to=to)
     from isocenter.report.comparison import before_after
 
@@ -98,7 +106,12 @@ def _settings(step: str, kind: StepKind, given: Mapping[str, Json]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(p) for p in first["loc"]) or step
-        said = first["msg"].removeprefix("Value error, ")
+        plain = {
+            "extra_forbidden": "there is no such setting",
+            "tuple_type": "a list is needed, such as [a, b], or [[0, 1, 2]] for points",
+            "missing": "this setting is needed",
+        }
+        said = plain.get(first["type"], first["msg"].removeprefix("Value error, "))
         known = ", ".join(kind.settings.model_fields) or "none"
         raise RecipeError(f"{step}: {key}: {said}; its settings are {known} (--set KEY=VALUE)") from error
 

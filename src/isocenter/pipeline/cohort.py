@@ -10,14 +10,14 @@ from pathlib import Path
 from isocenter.acquire.case import Progress
 from isocenter.acquire.matching import Match, Study, index_studies, match
 from isocenter.acquire.policy import REPAIR, Policy
-from isocenter.acquire.table import read_table
+from isocenter.acquire.table import Role, read_table
 from isocenter.data.finding import Verdict
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.pipeline.output import recover, require_folder, written
 from isocenter.pipeline.run import Options, PlannedStudy, StudyResult, hash_of, require_given, run_studies, same_input
 from isocenter.recipe import load
-from isocenter.report.document import Language
+from isocenter.report.document import UNITS, Language
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +28,16 @@ class Cohort:
         out: the folder.
         matches: one for each row, then one for each study without a row.
         results: row -> how its study ended; empty after a dry run.
+        columns: which column of the table was taken for what.
+        encoding: of a table that is text.
         files_without_study: files below the studies' folder that no row can be matched to, and why.
     """
 
     out: Path
     matches: tuple[Match, ...]
     results: Mapping[int, StudyResult]
+    columns: Mapping[Role, str] = field(default_factory=dict)
+    encoding: str = ""
     files_without_study: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -82,6 +86,8 @@ def run_cohort(
     """
     target, root = Path(out), Path(studies)
     loaded = load(recipe)
+    if target.resolve() == root.resolve():
+        raise InputError(f"{out}: results are not written among the studies; give --out a folder of its own")
     options = Options(workers, force, language, None, policy, dict(given or {}), memory_gib)
     require_given(loaded, options.given)
     rows = read_table(Path(table), columns)
@@ -90,14 +96,16 @@ def run_cohort(
     matches = match(rows, known)
     (target / "matching.csv").write_text(_matching_csv(matches), "utf-8")
     if dry_run:
-        return Cohort(target, matches, {}, others)
+        return Cohort(target, matches, {}, rows.columns, rows.encoding, others)
     taken: set[str] = set()
     planned: dict[int, PlannedStudy] = {}
     for found in matches:
         if found.status == "matched" and found.study is not None and found.row is not None:
-            planned[found.row] = _planned(found.row, found.study, target, taken)
+            planned[found.row] = _planned(found.row, found.study, target, taken, loaded.name)
     done = run_studies(recipe, list(planned.values()), target, options, on_progress)
-    cohort = Cohort(target, matches, {row: done[study] for row, study in planned.items()}, others)
+    cohort = Cohort(
+        target, matches, {row: done[study] for row, study in planned.items()}, rows.columns, rows.encoding, others
+    )
     (target / "cohort.csv").write_text(_cohort_csv(cohort), "utf-8")
     from isocenter.report import cohort as page
 
@@ -109,7 +117,7 @@ def run_cohort(
     return cohort
 
 
-def _planned(row: int, study: Study, out: Path, taken: set[str]) -> PlannedStudy:
+def _planned(row: int, study: Study, out: Path, taken: set[str], recipe: str) -> PlannedStudy:
     """The study with a folder of its own: `row-0007`, which names no patient."""
     base = f"row-{row:04d}"
     own = hash_of(study.folder, study.uid)
@@ -117,7 +125,7 @@ def _planned(row: int, study: Study, out: Path, taken: set[str]) -> PlannedStudy
     while True:
         name = base if number == 1 else f"{base}-{number}"
         recover(out / name)
-        if name not in taken and (not (out / name).exists() or same_input(out / name, own)):
+        if name not in taken and (not (out / name).exists() or same_input(out / name, own, recipe)):
             taken.add(name)
             return PlannedStudy(name, study.folder, own, study.files)
         number += 1
@@ -164,6 +172,7 @@ def _called(number: Mapping[str, Json]) -> str:
     """Heading of a finding's or feature's column."""
     unit = number.get("unit")
     words = number.get("statement") or f"{number.get('label')}: {number.get('name')}"
+    unit = UNITS.get(str(unit), unit)
     return str(words) + (f" [{unit}]" if unit and unit != "1" else "")
 
 
@@ -179,7 +188,11 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
 def _tame(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "?", cell).encode("utf-8", "replace").decode("utf-8")
+    text = (
+        re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "?", re.sub(r"\s*[\r\n]+\s*", " ", cell))
+        .encode("utf-8", "replace")
+        .decode("utf-8")
+    )
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 

@@ -69,11 +69,12 @@ def examine(
         refused = None
     except IsocenterError as error:
         refused = Message("{error}", {"error": str(error)})
+    stated = refused is None and not any(check.verdict is Verdict.REFUSED for check in run.checks)
     return replace(
         start,
         case=run.case,
-        features=run.features,
-        findings=() if refused else tuple(run.findings),
+        features=run.features if stated else FeatureTable(),
+        findings=tuple(run.findings) if stated else (),
         checks=tuple(run.checks),
         refusal=refused,
         steps=tuple(run.steps),
@@ -107,12 +108,15 @@ class _Run:
         self.case = self.case.with_volume("original", original).with_volume("image", original)
         self._take(given, original)
         for index, step in enumerate(self.recipe.steps, start=1):
+            if self._refused:
+                break
             self._progress(f"{step.stage}: {step.name}", index, total)
             self._one(step)
-            if any(check.verdict is Verdict.REFUSED for check in self.checks):
-                break
         for name, labels in self.case.label_maps.items():
             self.case = self.case.with_labels(name, onto(labels, original.geometry))
+        if self.recipe.report.compare is not None and not self._refused:
+            one, other = (self._volume(name).geometry for name in self.recipe.report.compare)
+            one.require_same(other, what="the two volumes that the report compares")
         self.checks += self._repaired(original)
 
     def _repaired(self, original: Volume) -> list[Check]:
@@ -144,6 +148,10 @@ class _Run:
         maps = [onto(self.case.label_maps[name], original.geometry) for name in names if name in self.case.label_maps]
         return max((_share(original.not_measured, labels.foreground) for labels in maps), default=0.0)
 
+    @property
+    def _refused(self) -> bool:
+        return any(check.verdict is Verdict.REFUSED for check in self.checks)
+
     def _take(self, given: Mapping[str, Path], original: Volume) -> None:
         """Read what the recipe's `given` names.
 
@@ -159,7 +167,7 @@ class _Run:
                 continue
             if wanted.kind == "labels":
                 maps = (
-                    given_labels(given[name], name, original.geometry)
+                    given_labels(given[name], name, original.geometry, series_uid=self.series.uid)
                     if name in given
                     else study_labels(self.case, self.series, original.geometry)
                 )
@@ -174,15 +182,21 @@ class _Run:
         names = [name if i == 0 else f"{name}-{i + 1}" for i in range(len(maps))]
         self.layers[name] = tuple(names)
         for own, labels in zip(names, maps, strict=True):
+            if not labels.foreground.any():
+                empty = Message("{name} holds no voxel of any label.", {"name": own})
+                self.checks.append(Check(f"empty_{own}", 0, Verdict.REVIEW, empty))
             self.case = self.case.with_labels(own, labels)
             self.steps += [replace(done, version=__version__) for done in labels.history]
             for done in labels.history:
+                if done.name == "acquire.other_series":
+                    other = Message("{name} was drawn on another series than the one examined.", {"name": own})
+                    self.checks.append(Check(f"other_series_{own}", "other", Verdict.REVIEW, other))
                 if done.name == "acquire.resampled":
                     lost = float(done.results["volume_lost"])
                     text = (
                         "{name} lay on another grid and was brought onto the image's; its volume changed by {lost:.2%}."
                     )
-                    message = Message(text, {"name": own, "lost": -lost})
+                    message = Message(text, {"name": own, "lost": 0.0 - lost + 0.0})
                     self.checks.append(Check(f"regridded_{own}", round(lost, 5), Verdict.REVIEW, message))
 
     def _progress(self, what: str, done: int, total: int) -> None:
@@ -191,6 +205,8 @@ class _Run:
 
     def _one(self, step: RecipeStep) -> None:
         name = f"{step.stage}.{step.name}"
+        if step.stage in ("preprocess", "segment") and step.kind.takes != "labels":
+            self._volume(step.on).require_finite()
         if step.kind.takes not in ("case", "labels"):
             voxels = self._volume(step.on).voxels.size
             if step.kind.memory > USUAL_MEMORY:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -127,7 +128,7 @@ def run(
     if not paths:
         raise InputError("no study was given: name at least one folder or file")
     options = Options(workers, force, language, series, policy, dict(given or {}), memory_gib)
-    planned = list(_plan([Path(p) for p in paths], Path(out), policy))
+    planned = list(_plan([Path(p) for p in paths], Path(out), policy, load(recipe).name))
     studies = [study for study in planned if isinstance(study, PlannedStudy)]
     done = run_studies(recipe, studies, Path(out), options, on_progress)
     return tuple(done[study] if isinstance(study, PlannedStudy) else study for study in planned)
@@ -164,10 +165,16 @@ def require_given(recipe: Recipe, given: Mapping[str, str | Path]) -> tuple[tupl
     absent = [n for n, g in recipe.given.items() if g.needed and g.kind == "volume" and n not in given]
     if absent:
         raise InputError(f"the recipe {recipe.name} needs {known}: add --with {absent[0]}=PATH")
+    for name, path in given.items():
+        odd = re.search(r"\{(?!case\})[^{}/]*\}", str(path))
+        if odd:
+            raise InputError(f"--with {name}={path}: {odd[0]} is no placeholder; there is {{case}}")
+        if "{case}" not in str(path) and not Path(path).exists():
+            raise InputError(f"--with {name}: {path} is not there")
     return tuple((name, str(path)) for name, path in given.items())
 
 
-def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[PlannedStudy | StudyResult]:
+def _plan(paths: Sequence[Path], out: Path, policy: Policy, recipe: str) -> Iterator[PlannedStudy | StudyResult]:
     """Names for all studies, in order; a path that cannot be opened is a result already."""
     taken: set[str] = set()
     for path in dict.fromkeys(paths):
@@ -177,36 +184,39 @@ def _plan(paths: Sequence[Path], out: Path, policy: Policy) -> Iterator[PlannedS
             yield StudyResult(path.name, path, None, None, (str(error),))
             continue
         for case in [case for case in cases if case.series]:
-            name = _free_name(safe_name(case), case, out, taken)
+            name = _free_name(safe_name(case), case, out, taken, recipe=recipe)
             taken.add(name.lower())
             yield PlannedStudy(name, path, path_hash(case))
 
 
-def _free_name(base: str, case: Case, out: Path, taken: set[str]) -> str:
-    """`base`, `base-2`, ...: the first that no other study of this run or of an earlier one has."""
+def _free_name(base: str, case: Case, out: Path, taken: set[str], *, recipe: str) -> str:
+    """`base`, `base-2`, ...: the first that no other study or recipe of this run or of an earlier one has."""
     number = 1
     while True:
         name = base if number == 1 else f"{base}-{number}"
         recover(out / name)
-        if name.lower() not in taken and (not (out / name).exists() or _same_study(out / name, case)):
+        if name.lower() not in taken and (not (out / name).exists() or _same_study(out / name, case, recipe)):
             return name
         number += 1
 
 
-def _same_study(folder: Path, case: Case) -> bool:
-    given = _input_of(folder)
+def _same_study(folder: Path, case: Case, recipe: str) -> bool:
+    given = _input_of(folder, recipe)
     return given.get("path_sha256") == path_hash(case) or given.get("sha256") == _input_hash(case)
 
 
-def same_input(folder: Path, path_sha256: str) -> bool:
-    """Whether a finished folder is of the input with this hash; see `hash_of`."""
-    return _input_of(folder).get("path_sha256") == path_sha256
+def same_input(folder: Path, path_sha256: str, recipe: str) -> bool:
+    """Whether a finished folder is of the input with this hash (see `hash_of`) and of a recipe of this name."""
+    return _input_of(folder, recipe).get("path_sha256") == path_sha256
 
 
-def _input_of(folder: Path) -> dict[str, Json]:
-    lineage = (written(folder) or {}).get("lineage")
+def _input_of(folder: Path, recipe: str) -> dict[str, Json]:
+    """What a finished folder was made from; empty if another recipe made it, whose results are not to be lost."""
+    report = written(folder) or {}
+    lineage, made_by = report.get("lineage"), report.get("recipe")
     given = lineage.get("input") if isinstance(lineage, dict) else None
-    return given if isinstance(given, dict) else {}
+    ours = isinstance(made_by, dict) and made_by.get("name") == recipe
+    return given if isinstance(given, dict) and ours else {}
 
 
 def _same_key(before: dict[str, Json], key: str) -> bool:

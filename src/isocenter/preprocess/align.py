@@ -39,7 +39,7 @@ def register(volume: Volume, other: Volume, settings: Register) -> tuple[Volume,
     Use rigid for a head or one patient on one day, affine for other sizes, deformable for breathing and bowels; the
     modalities may differ. The map goes from the other (fixed) image to this (moving) one and is kept; `history` tells
     the mutual information before and after, how far two runs differ (`repeat_mm`), and the share of the fixed image
-    that the moving one covers. Its memory is eight times the larger volume in float32.
+    that the moving one covers. Its memory is up to twelve times the larger volume in float32.
 
     Returns: the image on the other's grid, and the map.
     Raises: GeometryError where the two do not share a space; DegenerateImage where they cannot be brought to meet.
@@ -48,6 +48,10 @@ def register(volume: Volume, other: Volume, settings: Register) -> tuple[Volume,
 
     moving, fixed = volume, other
     require_one_space(moving.geometry, fixed.geometry)
+    for one in (moving, fixed):
+        one.require_finite()
+        if min(n for n in one.geometry.shape[one.geometry.shape[0] == 1 :]) < 4:
+            raise GeometryError(f"an image of {one.geometry.shape} voxels is too small to register")
     if (moving.geometry.shape[0] == 1) != (fixed.geometry.shape[0] == 1):
         raise GeometryError("one image is a single slice and the other a stack: they cannot be registered")
     spacing = _working(settings, fixed.geometry, moving.geometry)
@@ -72,6 +76,7 @@ def register(volume: Volume, other: Volume, settings: Register) -> tuple[Volume,
     shifts = [e + f.matrix[:3, 3] for e, f in zip(ends, found, strict=True)]
     moved, seen = apply(transform, moving, fixed.geometry, interpolation=settings.interpolation)
     results: dict[str, Json] = {
+        "frame_uid": moving.geometry.frame_uid,
         "matrix": best.matrix.tolist(),
         "working_mm": spacing,
         "mutual_information_before": best.before,

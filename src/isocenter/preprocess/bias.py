@@ -32,7 +32,7 @@ def n4(volume: Volume, settings: N4, *, within: LabelMap | None = None) -> Volum
     from isocenter.ops.histogram import histogram, otsu_cut
 
     grid = volume.grid
-    mask = within.foreground if within else np.asarray(grid > otsu_cut(*histogram(grid, bins=256)))
+    mask = within.within(volume.geometry) if within else np.asarray(grid > otsu_cut(*histogram(grid, bins=256)))
     field = n4_field(
         grid,
         mask,

@@ -58,7 +58,7 @@ def mean(volume: Volume, settings: Box) -> Volume:
     from isocenter.ops import filter as filters
 
     radius = settings.reach("radius", volume.geometry)
-    step = Step("preprocess.mean", _said(settings), {"radius_voxels": list(radius)})
+    step = Step("preprocess.mean", _said(settings), _reached(radius))
     return _each(volume, lambda grid: filters.mean(grid, radius=radius), step)
 
 
@@ -79,8 +79,14 @@ def median(volume: Volume, settings: Box) -> Volume:
             f"a median over {2 * max(radius) + 1} voxels along an axis takes hours; lower the radius to at most "
             f"{most:.3g}, or resample first"
         )
-    step = Step("preprocess.median", _said(settings), {"radius_voxels": list(radius)})
+    step = Step("preprocess.median", _said(settings), _reached(radius))
     return _each(volume, lambda grid: filters.median(grid, radius=radius), step)
+
+
+def _reached(radius: tuple[int, int, int]) -> dict[str, Json]:
+    """The box, and that it changes nothing where it reaches no neighbour."""
+    note = {} if any(radius) else {"note": "the radius reaches no neighbour: nothing was changed"}
+    return {"radius_voxels": list(radius), **note}
 
 
 class Bilateral(Lengths):
@@ -237,6 +243,7 @@ def _said(settings: Settings) -> dict[str, Json]:
 
 def _each(volume: Volume, one: Callable[[Grid], Array], step: Step) -> Volume:
     """A step on every channel by itself; without channels there is no copy."""
+    volume.require_finite()
     if volume.channels == 1:
         return volume.then(step, voxels=one(volume.grid))
     return volume.then(step, voxels=np.stack([one(channel) for channel in volume.voxels]))

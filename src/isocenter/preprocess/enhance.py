@@ -42,7 +42,7 @@ def histogram_equalization(volume: Volume, settings: NoSettings, *, within: Labe
     """
     from isocenter.ops.histogram import equalised
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     step = Step("preprocess.histogram_equalization")
     return volume.then(step, voxels=equalised(volume.grid, within=mask), quantity=Quantity.ARBITRARY)
 
@@ -51,7 +51,7 @@ class Clahe(Settings):
     """Settings of `clahe`."""
 
     tiles: int = Field(8, ge=1, le=64)
-    """Neighbourhoods along rows and columns, and along slices where they are as many millimetres thick."""
+    """Neighbourhoods along the longest axis; as many millimetres along the others."""
     clip: float = Field(3.0, ge=1, le=100)
     """Largest gain in contrast; 1 changes nothing."""
 
@@ -67,7 +67,7 @@ def clahe(volume: Volume, settings: Clahe) -> Volume:
 
     d, h, w = volume.geometry.shape
     steps = (1.0, 1.0, 1.0) if volume.geometry.space is Space.PIXELS else volume.geometry.steps
-    side = max(h * steps[1], w * steps[2]) / settings.tiles
+    side = max(n * s for n, s in zip((d, h, w), steps, strict=True)) / settings.tiles
     shape = [max(1, min(n, round(n * s / side))) for n, s in zip((d, h, w), steps, strict=True)]
     tiles = (shape[0], shape[1], shape[2])
     step = Step("preprocess.clahe", settings.model_dump(), {"tiles": shape})
@@ -99,7 +99,7 @@ def contrast_stretching(volume: Volume, settings: ContrastStretching, *, within:
     """
     from isocenter.ops.histogram import percentiles
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     low, high = percentiles(volume.grid, (settings.low_percentile, settings.high_percentile), within=mask)
     if not low < high:
         raise DegenerateImage(
@@ -124,15 +124,14 @@ def gamma(volume: Volume, settings: Gamma) -> Volume:
     Raises: DegenerateImage for a flat image.
     """
     from isocenter.ops.histogram import value_range
-    from isocenter.ops.slabs import by_slab
+    from isocenter.ops.slabs import above, by_slab
 
     low, high = value_range(volume.grid)
     if low == high:
         raise DegenerateImage(f"all voxels equal {low:g}: a power changes nothing")
 
     def power(part: Array) -> Array:
-        share = part.astype(np.float32)
-        share -= np.float32(low)
+        share = above(part, low)
         share /= np.float32(high - low)
         np.power(share, np.float32(settings.gamma), out=share)
         share *= np.float32(high - low)
@@ -263,11 +262,10 @@ def window(volume: Volume, settings: Window) -> Volume:
 
 def _to_unit_range(voxels: Array, low: float, high: float) -> Array:
     """`low`..`high` as 0..1, the rest cut, channel by channel."""
-    from isocenter.ops.slabs import by_slab
+    from isocenter.ops.slabs import above, by_slab
 
     def cut(part: Array) -> Array:
-        out = np.clip(part, np.float32(low), np.float32(high)).astype(np.float32, copy=False)
-        out -= np.float32(low)
+        out = above(part, low)
         out /= np.float32(high - low)
         return np.asarray(np.clip(out, 0, 1, out=out))
 

@@ -208,7 +208,7 @@ def crop(volume: Volume, settings: Crop, *, within: LabelMap | None = None) -> V
     from isocenter.ops.morphology import bounding_box
 
     grid = volume.grid
-    content = within.foreground if within else np.asarray(grid > grid.min())
+    content = within.within(volume.geometry) if within else np.asarray(grid > grid.min())
     none = settings.length("margin") == 0
     margin = (0, 0, 0) if none else settings.margin("margin", volume.geometry)
     box = bounding_box(content, margin=margin)
@@ -243,8 +243,10 @@ def pad(volume: Volume, settings: Pad) -> Volume:
     needed = prod(shape) * volume.channels * volume.voxels.dtype.itemsize
     if needed > _MOST_BYTES:
         raise GeometryError(f"{tuple(shape)} voxels would take {needed / 2**30:.1f} GiB: use a smaller margin")
-    value = float(volume.voxels.min()) if settings.value is None else settings.value
-    if value != np.asarray(value).astype(volume.voxels.dtype):
+    kind = volume.voxels.dtype
+    value = volume.voxels.min() if settings.value is None else settings.value
+    limits = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    if not float(limits.min) <= float(value) <= float(limits.max) or (kind.kind != "f" and value != int(value)):
         raise GeometryError(f"the value {value:g} cannot stand in an image of {volume.voxels.dtype}")
     voxels = np.pad(volume.voxels, [(0, 0), *wide], constant_values=value)
     known = np.zeros(volume.geometry.shape, np.bool_) if volume.not_measured is None else volume.not_measured

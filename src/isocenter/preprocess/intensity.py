@@ -22,8 +22,9 @@ def z_score(volume: Volume, settings: ZScore, *, within: LabelMap | None = None)
 
     Raises: DegenerateImage for a flat image or an empty mask.
     """
+    volume.require_finite()
     grid = volume.grid
-    values = grid[within.foreground] if within else grid
+    values = grid[within.within(volume.geometry)] if within else grid
     if not values.size:
         raise DegenerateImage("the mask is empty: there is no mean to subtract")
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
@@ -42,7 +43,7 @@ def min_max(volume: Volume, settings: ZScore, *, within: LabelMap | None = None)
     """
     from isocenter.ops.histogram import value_range
 
-    low, high = value_range(volume.grid, within=within.foreground if within else None)
+    low, high = value_range(volume.grid, within=within.within(volume.geometry) if within else None)
     if low == high:
         raise DegenerateImage(f"all voxels equal {low:g}: there is no range to map")
     step = Step("preprocess.min_max", {}, {"low": low, "high": high})
@@ -73,7 +74,7 @@ def percentile(volume: Volume, settings: Percentile, *, within: LabelMap | None 
     """
     from isocenter.ops.histogram import percentiles
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     low, high = percentiles(volume.grid, (settings.low, settings.high), within=mask)
     if not low < high:
         raise DegenerateImage(f"both percentiles equal {low:g}: there is no range to map; take others, or a mask")
@@ -96,10 +97,10 @@ def histogram_matching(volume: Volume, other: Volume, settings: ZScore) -> Volum
 
 
 def _linear(grid: Grid, origin: float, scale: float) -> Array:
-    from isocenter.ops.slabs import by_slab
+    from isocenter.ops.slabs import above, by_slab
 
     def moved(part: Array) -> Array:
-        out = (part - np.float32(origin)).astype(np.float32, copy=False)
+        out = above(part, origin)
         out /= np.float32(scale)
         return np.asarray(out)
 

@@ -1,5 +1,6 @@
 """The overview of a cohort: how many came, who was left out and why, and a picture of each case."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -70,6 +71,8 @@ def flow_svg(matches: Sequence[Matched], entries: Sequence[Mapping[str, Json]], 
 def _short(entry: Mapping[str, Json]) -> str:
     reasons = list(entry["reasons"])
     text = " ".join(str(reasons[0]).split()) if reasons else "-"
+    text = re.sub(r"^(No series fits the recipe): [^:]*:", r"\1:", text)  # the series' own name keeps causes apart
+    text = re.sub(r"\d+(\.\d+)?", "#", text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

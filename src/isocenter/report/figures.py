@@ -61,6 +61,7 @@ def key_images(examination: Examination) -> tuple[Picture, ...]:
     if volume is None:
         return ()
     labels = examination.case.label_maps.get(examination.overlay or "")
+    labels = None if labels is None else _onto(labels, volume.geometry)
     pictures: list[Picture] = []
     window = examination.window or display_window(volume, labels)
     for view in views(volume, labels):
@@ -70,6 +71,19 @@ def key_images(examination: Examination) -> tuple[Picture, ...]:
         for name, (index, overlay) in zip(names, wanted, strict=False):
             pictures.append(_picture(view, index, window, overlay=overlay, file=f"key_{name}.png"))
     return tuple(pictures)
+
+
+def _onto(labels: LabelMap, geometry: Geometry) -> LabelMap:
+    """Labels on the grid of the volume that is shown."""
+    if labels.geometry.distance_to(geometry) <= 0.01:
+        return labels
+    from isocenter.ops.resample import resample
+
+    here = labels.geometry.affine
+    voxels = resample(
+        labels.voxels, affine=here, to_shape=geometry.shape, to_affine=geometry.affine, interpolation="nearest"
+    )
+    return LabelMap(voxels, geometry, labels.labels, labels.history)
 
 
 def display_window(volume: Volume, labels: LabelMap | None) -> tuple[float, float]:

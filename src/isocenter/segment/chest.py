@@ -13,7 +13,8 @@ from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import DegenerateImage, InputError, UnitError
 from isocenter.types import Array, Grid, Mask, Triple
 
-_SIDE = {"R": -1, "L": 1}
+_PLAIN_AIR_HU = -960.0
+"""Denser on average is lung, even with emphysema; air in the room, the stomach or the bowel lies near -1000."""
 
 
 class Body(Settings):
@@ -38,6 +39,7 @@ def body(volume: Volume, settings: Body) -> LabelMap:
     from isocenter.ops.region import between
 
     volume.require_quantity(Quantity.HU)
+    volume.require_finite()
     across = axial_axis(volume.geometry)
     dense = between(volume.grid, settings.above_hu, np.inf)
     if settings.opening_mm:
@@ -45,21 +47,33 @@ def body(volume: Volume, settings: Body) -> LabelMap:
     dense = largest_components(dense)
     if not dense.any():
         raise DegenerateImage(f"no body was found: nothing in the image is denser than {settings.above_hu:g} HU")
-    planes = np.moveaxis(dense, across, 0)
+    planes, values = np.moveaxis(dense, across, 0), np.moveaxis(volume.grid, across, 0)
     for index, plane in enumerate(planes):
-        planes[index] = _filled(plane)
+        planes[index] = _filled(plane, values[index])
     step = Step("segment.body", settings.model_dump())
     return LabelMap.of_mask(dense, volume.geometry, name="body", history=(*volume.history, step))
 
 
-def _filled(plane: Array) -> Array:
-    """Background that does not reach the plane's edge becomes foreground."""
+def _filled(plane: Array, values: Array) -> Array:
+    """Background that does not reach the plane's edge becomes foreground; so does lung that the edge cuts.
+
+    Lung at the edge lies between two parts of the body there, touches no other edge, and is no plain air.
+    """
     from scipy import ndimage
 
     parts, _ = ndimage.label(~plane)
-    rim = np.unique(np.concatenate((parts[0], parts[-1], parts[:, 0], parts[:, -1])))
+    sides = (parts[0], parts[-1], parts[:, 0], parts[:, -1])
     open_parts = np.zeros(int(parts.max()) + 1, np.bool_)
-    open_parts[rim[rim > 0]] = True
+    for side in sides:
+        open_parts[side[side > 0]] = True
+    for part in np.flatnonzero(open_parts).tolist():
+        touched = [side for side in sides if np.any(side == part)]
+        if len(touched) != 1:
+            continue
+        where, body_at = np.flatnonzero(touched[0] == part), np.flatnonzero(touched[0] == 0)
+        bounded = body_at.size and body_at[0] < where[0] and body_at[-1] > where[-1]
+        if bounded and float(np.mean(values[parts == part])) > _PLAIN_AIR_HU:
+            open_parts[part] = False
     return ~open_parts[parts]
 
 
@@ -94,15 +108,18 @@ def lungs(volume: Volume, settings: Lungs, *, within: LabelMap | None = None) ->
 
     volume.require_quantity(Quantity.HU)
     if within is None:
-        raise InputError("lungs are looked for within the body: give a label map of it (segment: body) as `within`")
+        raise InputError(
+            "lungs are looked for within the body: give a label map of it (made by `segment: body`) as `within` in a "
+            "recipe, as --mask with `try`"
+        )
     geometry = volume.geometry
     across = axial_axis(geometry)
-    inside = within.foreground
+    inside = within.within(volume.geometry)
     box = bounding_box(inside)
     grid, hull = volume.grid[box], inside[box]
     air = np.asarray(grid < settings.below_hu) & hull
     airways = _airways(grid, air, hull, geometry.crop([b.start for b in box], [b.stop for b in box]), settings)
-    found = _lungs(air & ~airways.thick, geometry.spacing_mm, settings)
+    found = _lungs(air & ~airways.thick, grid, geometry.spacing_mm, settings)
     if not found.parts:
         raise DegenerateImage(
             f"no lung was found: the largest air space within the body holds {found.largest_ml:.1f} mL, a lung at "
@@ -130,7 +147,7 @@ def lungs(volume: Volume, settings: Lungs, *, within: LabelMap | None = None) ->
         "lungs": len(found.parts),
         "both_sides": len(sides) == 2 and min(sides) < middle < max(sides),
         "fused": found.fused,
-        "airways_ml": int(np.count_nonzero(airways.lumen)) * size,
+        "airways_ml": int(np.count_nonzero(voxels == 3)) * size,
         "airway_threshold_hu": airways.threshold,
         "largest_air_ml": found.largest_ml,
         "axial_axis": across,
@@ -243,18 +260,25 @@ class _Found:
     largest_ml: float
 
 
-def _lungs(air: Mask, spacing: Triple, settings: Lungs) -> _Found:
-    """One or two lungs: the two largest air spaces, or one that is parted at its waist."""
+def _lungs(air: Mask, grid: Grid, spacing: Triple, settings: Lungs) -> _Found:
+    """One or two lungs: the two largest air spaces that are no plain gas, or one that is parted at its waist."""
     from isocenter.ops.components import largest_components
     from isocenter.ops.morphology import closing, fill_holes
 
     size = float(np.prod(spacing)) / 1000
     least = max(1, int(settings.least_ml / size))
-    first = largest_components(air)
-    largest = int(np.count_nonzero(first)) * size
-    if largest < settings.least_ml:
+    largest = int(np.count_nonzero(largest_components(air))) * size
+    spaces: list[Mask] = []
+    while len(spaces) < 2:
+        part = largest_components(air, at_least=least)
+        if not part.any():
+            break
+        air = air & ~part
+        if float(np.median(grid[part])) > _PLAIN_AIR_HU - 10:
+            spaces.append(part)
+    if not spaces:
         return _Found([], fused=False, largest_ml=largest)
-    second = largest_components(air & ~first, at_least=least)
+    first, second = spaces[0], spaces[1] if len(spaces) > 1 else np.zeros_like(air)
     fused = False
     parts = [first, second] if second.any() else [first]
     if len(parts) == 1 or np.count_nonzero(second) < 0.15 * np.count_nonzero(first):

@@ -34,7 +34,7 @@ def k_means(volume: Volume, settings: KMeans, *, within: LabelMap | None = None)
     from isocenter.ops.histogram import histogram
     from isocenter.ops.label import classes_by_cuts
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     means = means_of(*histogram(volume.grid, bins=_BINS, within=mask), classes=len(settings.classes))
     cuts = (means[1:] + means[:-1]) / 2
     voxels = classes_by_cuts(volume.grid, cuts, within=mask)
@@ -60,7 +60,7 @@ def fuzzy_c_means(volume: Volume, settings: FuzzyCMeans, *, within: LabelMap | N
     from isocenter.ops.histogram import histogram
     from isocenter.ops.label import classes_by_cuts
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     counts, centres = histogram(volume.grid, bins=_BINS, within=mask)
     means, member = fit(counts, centres, classes=len(settings.classes), fuzziness=settings.fuzziness)
     cuts = (means[1:] + means[:-1]) / 2
@@ -89,7 +89,7 @@ def gaussian_mixture(volume: Volume, settings: GaussianMixture, *, within: Label
     from isocenter.ops.histogram import histogram
     from isocenter.ops.label import classes_by_cuts, smooth_classes
 
-    grid, mask = volume.grid, within.foreground if within else None
+    grid, mask = volume.grid, within.within(volume.geometry) if within else None
     counts, centres = histogram(grid, bins=_BINS, within=mask)
     mixture = fit(counts, centres, classes=len(settings.classes), partial_volume=settings.partial_volume)
     voxels = classes_by_cuts(grid, mixture.cuts, within=mask)

@@ -35,7 +35,7 @@ def chan_vese(volume: Volume, settings: ChanVese, *, within: LabelMap | None = N
     from isocenter.ops.histogram import histogram, otsu_cut
     from isocenter.ops.region import chan_vese as settle
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     grid = volume.grid
     start = np.asarray(grid > otsu_cut(*histogram(grid, bins=256, within=mask)))
     found, inner, outer, rounds = settle(

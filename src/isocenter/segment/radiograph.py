@@ -22,7 +22,7 @@ def thorax_field(volume: Volume, settings: ThoraxField) -> LabelMap:
     """Find the thorax on a frontal chest radiograph: the hull of the two lung fields.
 
     Lung fields are what is darker than its wide neighbourhood, lies off the picture's edge, and is large, one on each
-    side. Labels are `lung fields` and `thorax` (the rest of the hull). Use it to crop, not to measure: opaque lung is
+    side. Labels are `lung fields` and `rest of the thorax`. Use it to crop, not to measure: opaque lung is
     missed, and stomach air may be taken in.
 
     Raises: DegenerateImage where two lung fields are not found.
@@ -44,7 +44,7 @@ def thorax_field(volume: Volume, settings: ThoraxField) -> LabelMap:
     voxels = np.where(sides[0] | sides[1], 1, np.where(hull, 2, 0)).astype(np.uint8)[None]
     found: dict[str, Json] = {"share": float(hull.mean())}
     step = Step("segment.thorax_field", settings.model_dump(), found)
-    table = (Label(1, "lung fields"), Label(2, "thorax"))
+    table = (Label(1, "lung fields"), Label(2, "rest of the thorax"))
     return LabelMap(voxels, volume.geometry, table, (*volume.history, step))
 
 
@@ -55,8 +55,8 @@ def _two_fields(dark: Array, least: float) -> tuple[Array, Array]:
     """
     from scipy import ndimage
 
-    opened = ndimage.binary_opening(dark, iterations=max(1, min(dark.shape) // 64))
-    parts, count = ndimage.label(opened)
+    reach = max(1, min(dark.shape) // 64)
+    parts, count = ndimage.label(ndimage.binary_erosion(dark, iterations=reach))  # narrow bridges to the edge break
     rim = set(np.unique(np.concatenate((parts[0], parts[-1], parts[:, 0], parts[:, -1]))).tolist())
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     middle = dark.shape[1] / 2
@@ -64,7 +64,7 @@ def _two_fields(dark: Array, least: float) -> tuple[Array, Array]:
     for number in np.argsort(-sizes).tolist():
         if not number or number in rim or sizes[number] < least * dark.size:
             continue
-        part = ndimage.binary_fill_holes(parts == number)
+        part = ndimage.binary_fill_holes(ndimage.binary_dilation(parts == number, iterations=reach))
         side = int(np.argwhere(part)[:, 1].mean() > middle)
         if found[side] is None:
             found[side] = np.asarray(part)

@@ -79,7 +79,7 @@ def region_growing(volume: Volume, settings: RegionGrowing, *, within: LabelMap 
     seeds = settings.index(volume.geometry)
     mask = between(volume.grid, settings.low, settings.high)
     if within is not None:
-        mask &= within.foreground
+        mask &= within.within(volume.geometry)
     for seed in seeds:
         if not mask[seed]:
             raise InputError(

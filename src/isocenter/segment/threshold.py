@@ -28,7 +28,7 @@ def otsu(volume: Volume, settings: Otsu, *, within: LabelMap | None = None) -> L
     """
     from isocenter.ops.histogram import histogram, otsu_cut
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     cut = otsu_cut(*histogram(volume.grid, bins=settings.bins, within=mask))
     found = np.asarray(volume.grid > cut)
     if mask is not None:
@@ -62,7 +62,7 @@ def multi_otsu(volume: Volume, settings: MultiOtsu, *, within: LabelMap | None =
     from isocenter.ops.histogram import histogram
     from isocenter.ops.label import classes_by_cuts
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     counts, centres = histogram(volume.grid, bins=settings.bins, within=mask)
     means = k_means(counts, centres, classes=len(settings.classes))
     cuts = interval_cuts(counts, centres, means)
@@ -92,7 +92,7 @@ def li(volume: Volume, settings: Li, *, within: LabelMap | None = None) -> Label
     """
     from isocenter.ops.histogram import histogram, li_cut
 
-    mask = within.foreground if within else None
+    mask = within.within(volume.geometry) if within else None
     cut = li_cut(*histogram(volume.grid, bins=_LI_BINS, within=mask))
     found = np.asarray(volume.grid > cut)
     if mask is not None:
@@ -129,7 +129,7 @@ def adaptive(volume: Volume, settings: Adaptive, *, within: LabelMap | None = No
     offset = np.float32(settings.offset)
     found = by_slab(lambda part, mean: np.asarray(part > mean + offset), volume.grid, around, halo=0, threaded=True)
     if within is not None:
-        found &= within.foreground
+        found &= within.within(volume.geometry)
     step = Step("segment.adaptive", settings.model_dump(exclude_none=True))
     return LabelMap.of_mask(found, volume.geometry, name=settings.name, history=(*volume.history, step))
 
@@ -172,7 +172,7 @@ def threshold(volume: Volume, settings: Threshold, *, within: LabelMap | None = 
     """
     volume.require_quantity(settings.unit)
     grid = volume.grid
-    found = np.ones(grid.shape, np.bool_) if within is None else within.foreground
+    found = np.ones(grid.shape, np.bool_) if within is None else within.within(volume.geometry)
     if settings.low is not None:
         found &= grid >= settings.low
     if settings.high is not None:
