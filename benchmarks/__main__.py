@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.phantoms import thorax, write_series
 
-from benchmarks import readers
+from benchmarks import cohorts, filters, readers
 
 RUNS = 5
 SHAPE = (300, 512, 512)
@@ -82,6 +82,16 @@ def main() -> None:
     print("| what | measured | beside it |\n|---|---|---|")
     for row in rows:
         print(f"| {' | '.join(row)} |")
+    print(
+        "\nFilters beside the fastest library for each (bar 1.1)\n\n| filter | isocenter | fastest other | ratio |\n|---|---|---|---|"
+    )
+    filters.speed()
+    print(
+        "\nPeak memory of steps on 512 x 512 x 300, in volumes of float32 with the volume itself (bar 4)\n\n| step | volumes | time |\n|---|---|---|"
+    )
+    filters.memory()
+    print("\nA cohort of 100 studies\n\n| what | measured | bar |\n|---|---|---|")
+    cohorts.table()
     head, found = readers.defects()
     print(f"\nA CT of 12 slices, {readers.TRUE_MM} mm apart, spoilt in one way each (bold: a wrong distance)\n")
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")

@@ -414,7 +414,7 @@ class TestGiven:
         (tmp_path / "tv.yaml").write_text(text, "utf-8")
         (result,) = isocenter.run(tmp_path / "tv.yaml", [tmp_path / "i.nii.gz"], tmp_path / "out", memory_gib=0.001)
         assert result.verdict == "refused"
-        assert "10 times the volume" in result.reasons[0]
+        assert "11 times the volume" in result.reasons[0]
         assert isocenter.run(tmp_path / "tv.yaml", [tmp_path / "i.nii.gz"], tmp_path / "out", memory_gib=1)[0].usable
         with pytest.raises(NotEnoughMemory):
             isocenter.try_step("n4", tmp_path / "i.nii.gz", tmp_path / "n4.png", memory_gib=0.001)

@@ -364,6 +364,7 @@ def _require_sound(path: Path) -> None:
             for info in archive.infolist():
                 if info.filename.lower().endswith((".xml", ".rels")):
                     with archive.open(info) as stream:
+                        assert isinstance(stream, zipfile.ZipExtFile), "what ZipFile.open gives for reading"
                         _require_plain_xml(path, stream)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError) as error:
         raise UnreadableFile(f"{path.name}: is no .xlsx ({cause_of(error)}); save it again, or as CSV") from error

@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from isocenter.ops.filter import gaussian, gradient_magnitude
 from isocenter.ops.histogram import percentiles
-from isocenter.ops.slabs import by_slab
+from isocenter.ops.slabs import slabs
 from isocenter.types import Array, Grid, Mask, Triple
 
 
@@ -26,10 +26,7 @@ def canny(grid: Grid, *, spacing: Triple, sigma: float, low: float, high: float)
     strength = gradient_magnitude(smooth, spacing=spacing)
     weak, strong = _thresholds(strength, low, high)
 
-    def ridges(values: Array, height: Array) -> Array:
-        return _ridges(values, height, spacing) & (height >= weak)
-
-    candidates = by_slab(ridges, smooth, strength, halo=2, threaded=True)
+    candidates = _ridges(smooth, strength, spacing, weak)
     return linked(candidates, np.asarray(strength >= strong)), weak, strong
 
 
@@ -55,25 +52,36 @@ def _thresholds(strength: Grid, low: float, high: float) -> tuple[float, float]:
     return low * top, high * top
 
 
-def _ridges(smooth: Array, strength: Array, spacing: Triple) -> Array:
-    """Voxels whose gradient is not smaller than half a step onwards and back along its direction.
+def _ridges(smooth: Grid, strength: Grid, spacing: Triple, weak: float) -> Mask:
+    """Voxels of at least `weak` gradient that is not smaller than a step onwards and back along its direction.
 
-    The neighbours' strength is taken along the axis to which the gradient is nearest, moved sidewards in proportion
-    (linear between the two nearest voxels of the next line).
+    A step goes to the next line along the axis to which the gradient is nearest, and sidewards in proportion; there the
+    strength is taken linearly between neighbours.
     """
     axes = [axis for axis in range(3) if smooth.shape[axis] > 1]
-    slope = {axis: np.gradient(smooth, axis=axis) / np.float32(spacing[axis]) for axis in axes}
-    size = np.stack([np.abs(slope[axis]) / spacing[axis] for axis in axes])  # in voxels of each axis
-    main = np.argmax(size, axis=0)
-    index = np.indices(smooth.shape, dtype=np.float32)
-    most = np.maximum(size.max(axis=0), 1e-12)
-    keep = np.ones(smooth.shape, np.bool_)
-    for sign in (1.0, -1.0):
-        at = index.copy()
-        for number, axis in enumerate(axes):
-            at[axis] += sign * np.sign(slope[axis]) * np.where(main == number, 1, size[number] / most)
-        keep &= strength >= ndimage.map_coordinates(strength, at, order=1, mode="nearest") * (1 - 1e-6)
+    keep = np.zeros(smooth.shape, np.bool_)
+    for part in slabs(smooth.shape):
+        at = np.nonzero(strength[part] >= weak)
+        at = (at[0] + part.start, at[1], at[2])
+        if not at[0].size:
+            continue
+        slope = np.zeros((3, at[0].size), np.float32)
+        for axis in axes:
+            ahead, behind = (_moved(at, axis, sign, smooth.shape[axis]) for sign in (1, -1))
+            slope[axis] = (smooth[ahead] - smooth[behind]) / spacing[axis] ** 2  # in voxels of each axis
+        slope /= np.maximum(np.abs(slope).max(axis=0), 1e-12)
+        here, place = strength[at], np.asarray(at, dtype=np.float32)
+        peak = np.ones(at[0].size, np.bool_)
+        for sign in (1.0, -1.0):
+            beside = ndimage.map_coordinates(strength, place + sign * slope, order=1, mode="nearest", prefilter=False)
+            peak &= here >= beside * (1 - 1e-6)
+        keep[tuple(index[peak] for index in at)] = True
     return keep
+
+
+def _moved(at: tuple[Array, Array, Array], axis: int, sign: int, size: int) -> tuple[Array, ...]:
+    """The neighbours of voxels along one axis; at the edge, themselves."""
+    return tuple(np.clip(index + sign, 0, size - 1) if i == axis else index for i, index in enumerate(at))
 
 
 def linked(weak: Mask, strong: Mask) -> Mask:

@@ -102,11 +102,13 @@ def apply(
         for channel in volume.voxels
     ]
     known = np.ones(volume.geometry.shape, np.uint8)
+    how: Interpolation = "nearest"
     if volume.not_measured is not None:
-        known = (~volume.not_measured).view(np.uint8)
-    seen = np.asarray(_sampled(transform, known, volume.geometry, onto, how="linear") > 0.999)
+        known, how = (~volume.not_measured).view(np.uint8), "linear"  # what touches a filled voxel counts
+    seen = np.asarray(_sampled(transform, known, volume.geometry, onto, how=how) > 0.999)
     step = Step("preprocess.apply_transform", {"interpolation": interpolation})
-    return volume.then(step, voxels=np.stack(channels), geometry=onto, not_measured=~seen), seen
+    voxels = channels[0] if len(channels) == 1 else np.stack(channels)
+    return volume.then(step, voxels=voxels, geometry=onto, not_measured=~seen), seen
 
 
 def apply_to_labels(transform: Transform, labels: LabelMap, onto: Geometry) -> LabelMap:

@@ -165,11 +165,14 @@ def onto(volume: Volume, other: Volume, settings: Onto) -> Volume:
                 outside=float(source.min()),
             )
         )
+    del source
     known = np.ones(old.shape, np.uint8) if volume.not_measured is None else (~volume.not_measured).view(np.uint8)
-    seen = sampled(known, affine=old.affine, to_shape=new.shape, to_affine=new.affine)
+    how: Interpolation = "nearest" if volume.not_measured is None else "linear"  # what touches a filled voxel counts
+    seen = sampled(known, affine=old.affine, to_shape=new.shape, to_affine=new.affine, interpolation=how)
     step = Step("preprocess.onto", settings.model_dump(), {"from_mm": list(old.steps), "shape": list(new.shape)})
     mask = np.asarray(seen < 0.999)
-    return volume.then(step, voxels=np.stack(channels), geometry=new, not_measured=mask)
+    voxels = channels[0] if len(channels) == 1 else np.stack(channels)
+    return volume.then(step, voxels=voxels, geometry=new, not_measured=mask)
 
 
 def filtered(channel: Array, sigma: list[float]) -> Array:
