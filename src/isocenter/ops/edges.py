@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from isocenter.ops.filter import gaussian, gradient_magnitude
-from isocenter.ops.histogram import percentiles
+from isocenter.ops.histogram import histogram, value_range
 from isocenter.ops.slabs import slabs
 from isocenter.types import Array, Grid, Mask, Triple
 
@@ -44,11 +44,13 @@ def sobel(grid: Grid, *, spacing: Triple, sigma: float, low: float, high: float)
 def _thresholds(strength: Grid, low: float, high: float) -> tuple[float, float]:
     from isocenter.errors import DegenerateImage
 
-    (top,) = percentiles(strength, (99.9,))
-    if top <= 0:
-        (top,) = percentiles(strength, (100,))
-    if top <= 0:
+    strongest = value_range(strength)[1]
+    if strongest <= 0:
         raise DegenerateImage("the image is flat: it has no edges")
+    counts, centres = histogram(strength, bins=65536)
+    top = float(centres[np.searchsorted(np.cumsum(counts), 0.999 * strength.size)])
+    if top <= 1e-3 * strongest:  # nearly all is flat: what edges there are decide
+        top = strongest
     return low * top, high * top
 
 

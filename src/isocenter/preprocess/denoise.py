@@ -200,8 +200,8 @@ class AnisotropicDiffusion(Settings):
 def anisotropic_diffusion(volume: Volume, settings: AnisotropicDiffusion) -> Volume:
     """Let intensities flow along edges, not across them (curvature-driven diffusion).
 
-    Use it on MR and ultrasound before gradients are taken; thin structures last longer than under a median. Its memory is five
-    times the volume in float32.
+    Use it on MR and ultrasound before gradients are taken; thin structures last longer than under a median.
+    Its memory is five times the volume in float32.
     """
     from isocenter.ops import filter as filters
 

@@ -59,7 +59,7 @@ STEPS: dict[str, StepKind] = {
     "k_means": StepKind(KMeans, k_means, "volume", within=True),
     "gaussian_mixture": StepKind(GaussianMixture, gaussian_mixture, "volume", within=True),
     "fuzzy_c_means": StepKind(FuzzyCMeans, fuzzy_c_means, "volume", within=True),
-    "watershed": StepKind(Watershed, watershed, "region"),
+    "watershed": StepKind(Watershed, watershed, "region", memory=15),
     "random_walker": StepKind(RandomWalker, random_walker, "region", memory=11),
     "chan_vese": StepKind(ChanVese, chan_vese, "volume", within=True),
     "brain": StepKind(Brain, brain, "volume"),

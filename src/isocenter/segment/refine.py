@@ -10,7 +10,7 @@ from isocenter.data.length import Lengths
 from isocenter.data.provenance import Step
 from isocenter.data.step import Settings
 from isocenter.errors import InputError
-from isocenter.types import Mask
+from isocenter.types import Array, Mask
 
 
 class Components(Settings):
@@ -148,15 +148,20 @@ def smooth(labels: LabelMap, settings: Smooth) -> LabelMap:
     Raises: UnitError in PIXELS space for millimetres.
     """
     from isocenter.ops import filter as filters
+    from isocenter.ops.slabs import by_slab
 
     sigma = settings.voxels("sigma", labels.geometry)
-    most = filters.gaussian(np.asarray(labels.voxels == 0).view(np.uint8), sigma=sigma)
-    voxels = np.zeros_like(labels.voxels)
-    for label in labels.labels:
-        share = filters.gaussian(np.asarray(labels.voxels == label.value).view(np.uint8), sigma=sigma)
-        better = share > most
-        voxels[better] = label.value
-        np.maximum(most, share, out=most)
+
+    def rounded(part: Array) -> Array:
+        most = filters.gaussian(np.asarray(part == 0).view(np.uint8), sigma=sigma)
+        out = np.zeros_like(part)
+        for label in labels.labels:
+            share = filters.gaussian(np.asarray(part == label.value).view(np.uint8), sigma=sigma)
+            out[share > most] = label.value
+            np.maximum(most, share, out=most)
+        return out
+
+    voxels = by_slab(rounded, labels.voxels, halo=[int(np.ceil(4 * v)) + 1 for v in sigma])
     return labels.then(Step("segment.smooth", settings.model_dump(exclude_none=True)), voxels=voxels)
 
 

@@ -138,7 +138,7 @@ def watershed(volume: Volume, markers: LabelMap, settings: Watershed) -> LabelMa
     """Flood the gradient from markers, so that labels meet at the edges of the image.
 
     Use it where each object, and the ground, has a marker that surely lies inside. Every voxel gets a label: mark the
-    ground too.
+    ground too. Its memory is fifteen times the volume in float32.
 
     Raises: GeometryError where image and markers lie on different grids; DegenerateImage without markers.
     """
