@@ -129,8 +129,7 @@ class Volume:
         """
         if self.voxels.dtype.kind != "f":
             return
-        largest = max(float(np.abs(plane).max()) for channel in self.voxels for plane in channel)
-        if not largest < 1e37:
+        if not all(float(np.abs(plane).max()) < 1e37 for channel in self.voxels for plane in channel):
             odd = int(np.count_nonzero(~(np.abs(self.voxels) < 1e37)))
             raise DegenerateImage(
                 f"{odd} of {self.voxels.size} voxels are not finite (NaN, infinity, beyond 1e37): repair the file first"

@@ -27,7 +27,9 @@ def canny(grid: Grid, *, spacing: Triple, sigma: float, low: float, high: float)
     weak, strong = _thresholds(strength, low, high)
 
     candidates = _ridges(smooth, strength, spacing, weak)
-    return linked(candidates, np.asarray(strength >= strong)), weak, strong
+    certain = np.asarray(strength >= strong)
+    del smooth, strength  # linking wants memory of its own
+    return linked(candidates, certain), weak, strong
 
 
 def sobel(grid: Grid, *, spacing: Triple, sigma: float, low: float, high: float) -> tuple[Mask, float, float]:
@@ -38,7 +40,9 @@ def sobel(grid: Grid, *, spacing: Triple, sigma: float, low: float, high: float)
     smooth = gaussian(grid, sigma=(sigma / spacing[0], sigma / spacing[1], sigma / spacing[2]))
     strength = gradient_magnitude(smooth, spacing=spacing, sobel=True)
     weak, strong = _thresholds(strength, low, high)
-    return linked(np.asarray(strength >= weak), np.asarray(strength >= strong)), weak, strong
+    candidates, certain = np.asarray(strength >= weak), np.asarray(strength >= strong)
+    del smooth, strength
+    return linked(candidates, certain), weak, strong
 
 
 def _thresholds(strength: Grid, low: float, high: float) -> tuple[float, float]:

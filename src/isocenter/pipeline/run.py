@@ -280,7 +280,10 @@ def _in_processes(
                     except BrokenProcessPool:
                         if width > 1:
                             continue
-                        why = "its process died (out of memory?); run it alone, or on a machine with more memory"
+                        why = (
+                            "its process died: out of memory (run it alone, or on a larger machine), or the script "
+                            "that called `run` with workers lacks its `if __name__ == '__main__':`"
+                        )
                         result = StudyResult(study.name, study.path, None, None, (why,))
                     del left[study]
                     yield study, result
