@@ -86,6 +86,13 @@ class TestLungs:
         )
         assert world == pytest.approx(there, abs=1)
 
+    def test_the_larger_lung_may_be_the_left_one(self, whole: tuple) -> None:
+        volume = image(np.ascontiguousarray(whole[0][:, :, ::-1]))
+        labels = self.found(volume)
+        for side, other in (("right lung", "left lung"), ("left lung", "right lung")):
+            size = labels.mask(side).sum() * volume.geometry.voxel_volume_mm3 / 1000
+            assert size == pytest.approx(whole[1][other], rel=0.01), side
+
     def test_a_lung_that_is_cut_has_no_side(self, whole: tuple) -> None:
         labels = self.found(image(whole[0][30:]))
         assert [label.name for label in labels.labels] == ["lung", "airways"]
