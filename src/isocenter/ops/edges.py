@@ -1,12 +1,17 @@
 """Edges, and the regions that closed edges enclose."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from scipy import ndimage
 
+from isocenter.ops import threads
 from isocenter.ops.filter import gaussian, gradient_magnitude
 from isocenter.ops.histogram import histogram, value_range
 from isocenter.ops.slabs import slabs
 from isocenter.types import Array, Grid, Mask, Triple
+
+_AT_ONCE = 1_000_000  # voxels whose neighbours are looked up together
 
 
 def canny(grid: Grid, *, spacing: Triple, sigma: float, low: float, high: float) -> tuple[Mask, float, float]:
@@ -66,22 +71,29 @@ def _ridges(smooth: Grid, strength: Grid, spacing: Triple, weak: float) -> Mask:
     """
     axes = [axis for axis in range(3) if smooth.shape[axis] > 1]
     keep = np.zeros(smooth.shape, np.bool_)
-    for part in slabs(smooth.shape):
+
+    def judge(part: slice) -> None:
         at = np.nonzero(strength[part] >= weak)
         at = (at[0] + part.start, at[1], at[2])
         if not at[0].size:
-            continue
+            return
         slope = np.zeros((3, at[0].size), np.float32)
         for axis in axes:
             ahead, behind = (_moved(at, axis, sign, smooth.shape[axis]) for sign in (1, -1))
             slope[axis] = (smooth[ahead] - smooth[behind]) / spacing[axis] ** 2  # in voxels of each axis
         slope /= np.maximum(np.abs(slope).max(axis=0), 1e-12)
-        here, place = strength[at], np.asarray(at, dtype=np.float32)
-        peak = np.ones(at[0].size, np.bool_)
-        for sign in (1.0, -1.0):
-            beside = ndimage.map_coordinates(strength, place + sign * slope, order=1, mode="nearest", prefilter=False)
-            peak &= here >= beside * (1 - 1e-6)
-        keep[tuple(index[peak] for index in at)] = True
+        place = np.asarray(at, dtype=np.float32)
+        left = np.arange(at[0].size)
+        for sign in (1.0, -1.0):  # the second look is for what the first one left
+            there = place[:, left] + sign * slope[:, left]
+            beside = ndimage.map_coordinates(strength, there, np.float32, order=1, mode="nearest", prefilter=False)
+            left = left[strength[tuple(index[left] for index in at)] >= beside * (1 - 1e-6)]
+        keep[tuple(index[left] for index in at)] = True
+
+    crew = threads.allowed()
+    pieces = slabs(smooth.shape, parts=max(2 * crew, smooth.size // _AT_ONCE))
+    with ThreadPoolExecutor(crew) as pool:
+        list(pool.map(judge, pieces))
     return keep
 
 
@@ -95,7 +107,7 @@ def linked(weak: Mask, strong: Mask) -> Mask:
     parts = np.empty(weak.shape, np.int32)
     count = int(ndimage.label(weak, structure=np.ones((3, 3, 3)), output=parts))
     kept = np.zeros(count + 1, np.bool_)
-    kept[np.unique(parts[strong & weak])] = True
+    kept[parts[strong & weak]] = True
     kept[0] = False
     return np.asarray(kept[parts])
 
