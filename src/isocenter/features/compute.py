@@ -1,0 +1,295 @@
+"""All features of one region: every family, as numbers or with the reason why there is none."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from isocenter.data.volume import Quantity
+from isocenter.features import first_order, morphology
+from isocenter.features.catalogue import CODES, Aggregation, catalogue, names_of
+from isocenter.features.first_order import Numbers
+from isocenter.features.region import Region, discretised, region_of
+from isocenter.features.settings import Radiomics
+from isocenter.ops import threads
+from isocenter.types import Array, Grid, Mask, Triple
+
+_DIRECTED = {"glcm", "glrlm"}
+_UNDIRECTED: dict[str, Aggregation] = {"2D": "2D", "2_": "2_5D", "3D": "3D"}
+_DEFAULT_WIDTH = {Quantity.HU: 25.0, Quantity.SUV: 0.5}
+_DEFAULT_ORIGIN = {Quantity.HU: -1000.0, Quantity.SUV: 0.0}
+_DEFAULT_IVH = {Quantity.HU: 1.0, Quantity.SUV: 0.1}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number of one region, or why there is none."""
+
+    family: str
+    name: str
+    aggregation: Aggregation
+    value: float | None
+    missing: str = ""
+
+
+def compute(
+    values: Grid,
+    mask: Mask,
+    spacing_mm: Triple,
+    settings: Radiomics,
+    *,
+    quantity: Quantity,
+    metric: bool = True,
+) -> list[Measured]:
+    """Features of the voxels of `mask`.
+
+    Args:
+        values: intensities.
+        mask: the region on the same grid.
+        spacing_mm: between voxel centres, along (d, h, w).
+        settings: how the region is prepared, and which features.
+        quantity: what the intensities measure; it chooses bins where the settings do not.
+        metric: the spacing is in millimetres; without, whatever needs them has none.
+    Returns: one row a feature, in the order of the catalogue; features never fail, they are missing.
+    """
+    families = settings.families or tuple(CODES)
+    settings = with_defaults(settings, quantity)
+    if not mask.any():
+        return _all_missing(families, "the region is empty", settings)
+    region = region_of(values, mask, spacing_mm, settings, hounsfield=quantity is Quantity.HU)
+    if not region.shape_mask.any():
+        return _all_missing(families, "the region is smaller than a voxel of the spacing to resample to", settings)
+    if region.values.dtype.kind == "f" and not np.isfinite(region.values[region.shape_mask]).all():
+        return _all_missing(families, "the region holds values that are not finite (NaN or infinity)", settings)
+    return _Job(region, settings, quantity, families, metric=metric).rows()
+
+
+def with_defaults(settings: Radiomics, quantity: Quantity) -> Radiomics:
+    """Settings with the bins that suit the quantity, where none are stated."""
+    if settings.bin_width is None and settings.bin_count is None and not settings.grey_levels:
+        width = _DEFAULT_WIDTH.get(quantity)
+        stated = {"bin_count": 32} if width is None else {"bin_width": width}
+        settings = settings.model_copy(update=stated)
+    return settings
+
+
+def _all_missing(families: Iterable[str], reason: str, settings: Radiomics) -> list[Measured]:
+    return [row for family in families for row in _missing(family, _aggregations(family, settings, flat=False), reason)]
+
+
+def _missing(family: str, aggregations: Iterable[Aggregation], reason: str) -> list[Measured]:
+    return [Measured(family, name, a, None, reason) for a in aggregations for name in names_of(family)]
+
+
+def _aggregations(family: str, settings: Radiomics, *, flat: bool) -> tuple[Aggregation, ...]:
+    """The aggregations of a family: those of matrices without directions have shorter names."""
+    if family not in {"glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"}:
+        return ("none",)
+    wanted = settings.resolved(("2D_comb",) if flat else ("3D_comb",))
+    if family in _DIRECTED:
+        return wanted
+    return tuple(dict.fromkeys(_UNDIRECTED[name[:2]] for name in wanted))
+
+
+class _Job:
+    """One region's computation: what several families share is prepared once."""
+
+    def __init__(
+        self,
+        region: Region,
+        settings: Radiomics,
+        quantity: Quantity,
+        families: tuple[str, ...],
+        *,
+        metric: bool,
+    ) -> None:
+        self.region, self.settings, self.quantity = region, settings, quantity
+        self.families, self.metric = families, metric
+        self.inside = region.values[region.mask]
+        self.flat = region.shape_mask[region.core].shape[0] == 1
+
+    def rows(self) -> list[Measured]:
+        """Every family, computed side by side."""
+        found: dict[str, list[Measured]] = {}
+        tasks = self._tasks()
+        with ThreadPoolExecutor(min(threads.allowed(), len(tasks))) as pool:
+            for part in pool.map(lambda task: task(), tasks):
+                for row in part:
+                    found.setdefault(row.family, []).append(row)
+        return [row for family in self.families for row in found[family]]
+
+    def _tasks(self) -> list[Callable[[], list[Measured]]]:
+        tasks: list[Callable[[], list[Measured]]] = []
+        texture = [f for f in self.families if f in {"glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"}]
+        if "morphology" in self.families:
+            tasks.append(self._morphology)
+        if texture or "histogram" in self.families:
+            tasks.append(lambda: self._discrete(texture))
+        for family, run in (
+            ("local_intensity", self._local), ("statistics", self._statistics), ("ivh", self._ivh)
+        ):  # fmt: skip
+            if family in self.families:
+                tasks.append(run)
+        return tasks
+
+    def _numbers(self, family: str, numbers: Numbers, reason: str) -> list[Measured]:
+        """Rows of a family without aggregations; what `numbers` lacks is missing for `reason`."""
+        return [
+            Measured(family, name, "none", numbers.get(name), "" if name in numbers else reason)
+            for name in names_of(family)
+            if self.settings.enclosing or not name.startswith(("oriented_box", "enclosing_ellipsoid"))
+        ]
+
+    def _morphology(self) -> list[Measured]:
+        if not self.metric:
+            reason = "the image has no millimetres: see the features of flat pictures in pixels"
+            return self._numbers("morphology", {}, reason)
+        if self.region.shape_mask.shape[0] == 1:
+            reason = "a picture of one slice has no volume: see the features of flat pictures"
+            return self._numbers("morphology", {}, reason)
+        numbers = morphology.shape(self.region, enclosing=self.settings.enclosing)
+        reason = "the region has no width along one of its axes"
+        out = numbers
+        if len(self.inside):
+            out = numbers | morphology.placed_intensity(self.region, numbers["volume"])
+            pairs, why = morphology.autocorrelation(self.region)
+            out |= pairs
+        else:
+            why = _NONE_COUNTS
+        rows = self._numbers("morphology", out, reason)
+        own = {"moran_i": why, "geary_c": why, "integrated_intensity": _NONE_COUNTS}
+        own["centre_of_mass_shift"] = "the intensities sum to 0" if len(self.inside) else _NONE_COUNTS
+        return [row if not row.missing else _because(row, own.get(row.name, reason)) for row in rows]
+
+    def _local(self) -> list[Measured]:
+        if not len(self.inside) or not self.metric:
+            reason = "the image has no millimetres, and the peak is a mean over 1 cm3" if not self.metric else _NONE_COUNTS
+            return self._numbers("local_intensity", {}, reason)
+        if not np.isfinite(self.region.values).all():
+            return self._numbers("local_intensity", {}, "a voxel near the region is not finite")
+        return self._numbers("local_intensity", first_order.local_intensity(self.region), "")
+
+    def _statistics(self) -> list[Measured]:
+        if not len(self.inside):
+            return self._numbers("statistics", {}, _NONE_COUNTS)
+        reason = "not defined where all voxels of the region are equal, or where it divides by 0"
+        return self._numbers("statistics", first_order.statistics(self.inside), reason)
+
+    def _ivh(self) -> list[Measured]:
+        if not len(self.inside):
+            return self._numbers("ivh", {}, _NONE_COUNTS)
+        low, high = float(self.inside.min()), float(self.inside.max())
+        if low == high:
+            return self._numbers("ivh", {}, "all voxels of the region are equal")
+        inside, axis = self._ivh_axis(low, high)
+        if (axis[1] - axis[0]) / axis[2] > 1e6:
+            reason = "its intensities span more than a million steps: state ivh_bin_width or ivh_bin_count"
+            return self._numbers("ivh", {}, reason)
+        low, high, step = axis
+        numbers = first_order.intensity_volume_histogram(inside, low=low, high=high, step=step)
+        return self._numbers("ivh", numbers, "")
+
+    def _ivh_axis(self, low: float, high: float) -> tuple[Array, tuple[float, float, float]]:
+        """Intensities of the histogram (section 3.5) and its axis: first, last, step."""
+        settings = self.settings
+        if settings.grey_levels:
+            return self.inside, (low, high, 1.0)
+        width = settings.ivh_bin_width
+        if settings.ivh_bin_count is not None or (width is None and self.quantity not in _DEFAULT_IVH):
+            count = settings.ivh_bin_count or 1000
+            levels = np.minimum(np.floor(count * ((self.inside - low) / (high - low))) + 1, count)
+            return levels, (1.0, float(count), 1.0)
+        begin, end = low, high
+        if settings.range is not None:
+            begin, end = (e if s is None else s for s, e in zip(settings.range, (low, high), strict=True))
+        if width is None:
+            return self.inside, (begin, end, _DEFAULT_IVH[self.quantity])
+        middles = begin + (np.floor((self.inside - begin) / width) + 0.5) * width
+        count = int(np.ceil((end - begin) / width))
+        return middles, (begin + width / 2, begin + (count - 0.5) * width, width)
+
+    def _discrete(self, texture: list[str]) -> list[Measured]:
+        """Histogram and texture, which share grey levels."""
+        families = [f for f in self.families if f == "histogram" or f in texture]
+        reason = "" if len(self.inside) else _NONE_COUNTS
+        levels: Array = self.inside
+        if not reason and self.settings.grey_levels:
+            levels = self.inside.astype(np.int64)
+            whole = (levels == self.inside).all() and levels.min() >= 1 and levels.max() <= 1024
+            reason = "" if whole else "grey levels are whole numbers from 1 to 1024"
+        elif not reason:
+            origin = _DEFAULT_ORIGIN.get(self.quantity)
+            levels, reason = discretised(self.inside, self.settings, default_origin=origin)
+        if reason:
+            return [
+                row
+                for family in families
+                for row in _missing(family, _aggregations(family, self.settings, flat=self.flat), reason)
+            ]
+        rows = []
+        if "histogram" in families:
+            why = "not defined where all voxels of the region fall into one grey level"
+            rows = self._numbers("histogram", first_order.histogram(levels), why)
+        return rows + self._texture(texture, levels) if texture else rows
+
+    def _texture(self, families: list[str], levels: Array) -> list[Measured]:
+        from isocenter.features import texture
+
+        settings, core = self.settings, self.region.core
+        number = int(levels.max())
+        if settings.bin_count is not None:
+            number = settings.bin_count
+        laid = texture.laid_out(
+            levels, self.region.mask[core], self.region.shape_mask[core], number=number, margin=settings.distance
+        )
+        wanted = {family: _aggregations(family, settings, flat=self.flat) for family in families}
+        tasks: list[Callable[[], texture.Rows]] = []
+        if "glcm" in wanted:
+            tasks.append(lambda: texture.glcm(laid, set(wanted["glcm"]), distance=settings.distance))
+        if "glrlm" in wanted:
+            tasks.append(lambda: texture.glrlm(laid, set(wanted["glrlm"])))
+        zones = {"glszm", "gldzm"} & set(families)
+        if zones:
+            tasks.append(lambda: texture.zones(laid, set(wanted[min(zones)]), zones))
+        near = {"ngtdm", "ngldm"} & set(families)
+        if near:
+            tasks.append(
+                lambda: texture.neighbourhoods(
+                    laid, set(wanted[min(near)]), near, distance=settings.distance, coarseness=settings.coarseness
+                )
+            )
+        found: texture.Rows = {}
+        with ThreadPoolExecutor(min(threads.allowed(), len(tasks))) as pool:
+            for part in pool.map(lambda task: task(), tasks):
+                found |= part
+        why = _texture_reason(len(levels), bool(levels.min() == levels.max()))
+        return [
+            Measured(family, name, a, float(v) if np.isfinite(v) else None, "" if np.isfinite(v) else why)
+            for family, aggregations in wanted.items()
+            for a in aggregations
+            for name, v in zip(names_of(family), found[family, a], strict=True)
+        ]
+
+
+_NONE_COUNTS = "no voxel of the region has an intensity within the range"
+
+
+def _because(row: Measured, reason: str) -> Measured:
+    return Measured(row.family, row.name, row.aggregation, None, reason)
+
+
+def _texture_reason(voxels: int, flat: bool) -> str:  # noqa: FBT001
+    if voxels == 1:
+        return "a region of one voxel has no neighbours"
+    if flat:
+        return "not defined where all voxels of the region fall into one grey level"
+    return "no two voxels of the region lie beside each other"
+
+
+def unit_of(family: str, name: str, intensity: str) -> str:
+    """UCUM unit of a feature of an image whose intensities have the unit `intensity`."""
+    unit = catalogue()[family, name].unit
+    grey = {"[level]": "{level}", "[level]2": "{level}2", "[level]3": "{level}3", "[level]4": "{level}4"}
+    units = {"I": intensity, "I2": f"({intensity})2", "I.mm3": f"{intensity}.mm3", **grey}
+    return units.get(unit, unit)

@@ -1,0 +1,17 @@
+"""Loops over voxels that numpy cannot say: compiled to machine code when first called, and kept on disk.
+
+Modules that define such loops are imported inside the functions that use them: loading the compiler takes half a second.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """`function` as machine code that other threads may run beside; the code is cached for the next process."""
+    return cast("F", njit(cache=True, nogil=True)(inspect.unwrap(function)))
