@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from isocenter.errors import IsocenterError
     from isocenter.pipeline.attempt import try_step
     from isocenter.pipeline.cohort import run_cohort
+    from isocenter.pipeline.conformance import ibsi
     from isocenter.pipeline.convert import convert
+    from isocenter.pipeline.extract import extract_features
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
 
@@ -46,6 +48,8 @@ _HOME = {
     "Space": "data.geometry",
     "Volume": "data.volume",
     "convert": "pipeline.convert",
+    "extract_features": "pipeline.extract",
+    "ibsi": "pipeline.conformance",
     "demo": "demonstration",
     "inspect": "acquire.inspection",
     "open": "acquire.case:open_case",
@@ -55,9 +59,11 @@ _HOME = {
     "try_step": "pipeline.attempt",
 }
 
-__all__ = ["Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
-           "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes",
-           "run", "run_cohort", "try_step"]  # fmt: skip
+__all__ = [
+    "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap", "Policy",
+    "Quantity", "Space", "Volume", "__version__", "convert", "demo", "extract_features", "ibsi", "inspect", "open",
+    "recipes", "run", "run_cohort", "try_step",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

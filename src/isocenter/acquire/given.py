@@ -40,11 +40,19 @@ def given_labels(path: Path, name: str, image: Geometry, *, series_uid: str = ""
 
     Raises: InputError for a file that holds no labels; GeometryError for a mask that cannot lie on the image.
     """
+    maps = raw_labels(path, name, image, series_uid=series_uid)
+    return tuple(_placed(labels, image, path) for labels in maps)
+
+
+def raw_labels(path: Path, name: str, image: Geometry, *, series_uid: str = "") -> tuple[LabelMap, ...]:
+    """The label maps in a file on the grid that the file states; see `given_labels`.
+
+    Raises: InputError for a file that holds no labels.
+    """
     from isocenter.formats import nrrd
 
     if path.name.lower().endswith(".seg.nrrd"):
-        maps = nrrd.read_segments(path)
-        return tuple(_placed(labels, image, path) for labels in maps)
+        return tuple(nrrd.read_segments(path))
     case = open_case(path)
     if case.results and not case.series:
         if len(case.results) > 1:
@@ -56,8 +64,29 @@ def given_labels(path: Path, name: str, image: Geometry, *, series_uid: str = ""
             done = Step("acquire.other_series", {"drawn_on": result.series_uid})
             return tuple(labels.then(done) for labels in maps)
         return maps
-    volume = case.volume()
-    return (_placed(_labels(volume, name, path), image, path),)
+    return (_labels(case.volume(), name, path),)
+
+
+def require_on(labels: LabelMap, image: Geometry, path: Path, *, resample: bool) -> LabelMap:
+    """Labels that lie on the image's grid already, or, if `resample`, are brought there.
+
+    Raises: GeometryError that says how far apart the grids are and what resolves it.
+    """
+    own = labels.geometry
+    pictures = own.space is Space.PIXELS and own.shape == image.shape
+    if resample or pictures or own.distance_to(image) <= 0.01:
+        return _placed(labels, image, path)
+    if own.shape != image.shape:
+        steps = [" x ".join(f"{s:.3g}" for s in grid.steps) for grid in (image, own)]
+        far = f"the image has {image.shape} voxels of {steps[0]}, the mask {own.shape} of {steps[1]}"
+    elif own.space is not image.space:
+        far = f"the image lies in {image.space} space, the mask in {own.space} space"
+    else:
+        far = f"their corners are up to {own.distance_to(image):.3g} mm apart"
+    raise GeometryError(
+        f"{path.name}: the mask does not lie on the image's grid: {far}; take the mask that was drawn on this image, "
+        "or bring it onto the image's grid with --resample-mask"
+    )
 
 
 def study_labels(case: Case, series: Series, image: Geometry) -> tuple[LabelMap, ...]:

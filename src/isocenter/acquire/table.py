@@ -18,7 +18,7 @@ Role = Literal["id", "name", "accession", "date", "study"]
 ENDINGS = (".xlsx", ".xlsm", ".csv", ".tsv", ".txt")
 _MOST_BYTES = 64 * 2**20
 _MOST_UNPACKED = 512 * 2**20
-_MOST_ROWS, _MOST_COLUMNS = 200_000, 1000
+_MOST_ROWS, _MOST_COLUMNS = 200_000, 20_000
 
 USUAL: dict[Role, tuple[str, ...]] = {
     "id": (
@@ -88,16 +88,8 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Table:
         columns: role (`id`, `name`, `accession`, `date`, `study`) -> header, where they have other names.
     Raises: InputError for a table without a column to match by, or with two for one role; UnreadableFile.
     """
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise UnreadableFile(f"{path}: the table cannot be read ({error.strerror})") from error
-    if size > _MOST_BYTES:
-        raise UnreadableFile(f"{path.name}: a table is at most {_MOST_BYTES >> 20} MB; this has {size >> 20}")
-    if path.suffix.lower() == ".xls":
-        raise UnsupportedFormat(f"{path.name}: the old .xls is not read: save it as .xlsx or CSV")
     sheet = path.suffix.lower() in (".xlsx", ".xlsm")
-    raw = _from_sheet(path) if sheet else _from_text(path)
+    raw = raw_cells(path)
     filled = [i for i, (_, cells, _) in enumerate(raw) if any(c.text for c in cells)]
     if not filled:
         raise UnreadableFile(f"{path.name}: the table is empty")
@@ -117,24 +109,43 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> Table:
     return Table(path, names, tuple(row for row in rows if row is not None), encoding)
 
 
+def raw_cells(path: Path) -> "_Raw":
+    """Every row of a table: its number, its cells, and whether it is hidden.
+
+    Raises: UnreadableFile, UnsupportedFormat.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UnreadableFile(f"{path}: the table cannot be read ({error.strerror})") from error
+    if size > _MOST_BYTES:
+        raise UnreadableFile(f"{path.name}: a table is at most {_MOST_BYTES >> 20} MB; this has {size >> 20}")
+    if path.suffix.lower() == ".xls":
+        raise UnsupportedFormat(f"{path.name}: the old .xls is not read: save it as .xlsx or CSV")
+    sheet = path.suffix.lower() in (".xlsx", ".xlsm")
+    return _from_sheet(path) if sheet else _from_text(path)
+
+
 @dataclass(frozen=True)
-class _Cell:
+class Cell:
+    """One cell: its text, and why it cannot be used."""
+
     text: str
     trouble: str = ""
     is_date: bool = False
 
 
 _HIDDEN = "stands in a hidden column"
-_Raw = list[tuple[int, list[_Cell], bool]]
+_Raw = list[tuple[int, list[Cell], bool]]
 
 
-def _row(number: int, cells: list[_Cell], hidden: bool, found: Mapping[Role, int]) -> Row | None:
+def _row(number: int, cells: list[Cell], hidden: bool, found: Mapping[Role, int]) -> Row | None:
     if not any(cell.text or cell.trouble for cell in cells):
         return None
     values: dict[Role, str] = {}
     trouble = ""
     for role, at in found.items():
-        cell = cells[at] if at < len(cells) else _Cell("")
+        cell = cells[at] if at < len(cells) else Cell("")
         text = unicodedata.normalize("NFKC", cell.text).strip()
         values[role] = text
         if cell.trouble and cell.trouble != _HIDDEN:
@@ -240,14 +251,14 @@ def _from_text(path: Path) -> _Raw:
     return found
 
 
-def _text_cell(text: str) -> _Cell:
+def _text_cell(text: str) -> Cell:
     """A cell of text; the `="00123"` by which some programs keep zeros is the text within."""
     kept = re.fullmatch(r'="([^"]*)"', text.strip())
     if kept:
-        return _Cell(kept[1])
+        return Cell(kept[1])
     if text.startswith("="):
-        return _Cell("", "is a formula: save its value")
-    return _Cell(text.strip())
+        return Cell("", "is a formula: save its value")
+    return Cell(text.strip())
 
 
 def _decoded(path: Path, data: bytes) -> tuple[str, str]:
@@ -283,14 +294,12 @@ def _from_sheet(path: Path) -> _Raw:
     found: _Raw = []
     for number, cells in enumerate(sheet.iter_rows(), start=1):
         row = [
-            _Cell("", "is part of a merged cell: write it out in every row")
+            Cell("", "is part of a merged cell: write it out in every row")
             if (number, at) in inside
             else _sheet_cell(c)
             for at, c in enumerate(cells, start=1)
         ]
-        row = [
-            _Cell(c.text, c.trouble or _HIDDEN, c.is_date) if i in columns else c for i, c in enumerate(row, start=1)
-        ]
+        row = [Cell(c.text, c.trouble or _HIDDEN, c.is_date) if i in columns else c for i, c in enumerate(row, start=1)]
         found.append((number, row, _is_hidden(sheet, number)))
     return found
 
@@ -316,25 +325,25 @@ def _any_value(sheet: Any) -> bool:
     return any(value is not None for row in sheet.iter_rows(values_only=True) for value in row)
 
 
-def _sheet_cell(cell: Any) -> _Cell:
+def _sheet_cell(cell: Any) -> Cell:
     value = cell.value
     if value is None:
-        return _Cell("")
+        return Cell("")
     if cell.data_type == "f":
-        return _Cell("", "is a formula: save its value")
+        return Cell("", "is a formula: save its value")
     if cell.data_type == "e":
-        return _Cell("", f"is an error ({value})")
+        return Cell("", f"is an error ({value})")
     if isinstance(value, datetime | date):
-        return _Cell(f"{value:%Y%m%d}", is_date=True)
+        return Cell(f"{value:%Y%m%d}", is_date=True)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        return _Cell("", f"is {value!s:.40}, neither text nor a number")
+        return Cell("", f"is {value!s:.40}, neither text nor a number")
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     if isinstance(value, int) and re.fullmatch(r"0+", str(cell.number_format)):
-        return _Cell(str(value).zfill(len(cell.number_format)))  # shown with leading zeros
+        return Cell(str(value).zfill(len(cell.number_format)))  # shown with leading zeros
     if isinstance(value, float) or (isinstance(value, int) and abs(value) >= 10**15):
-        return _Cell("", f"is the number {value}, whose digits a spreadsheet does not keep: format the column as text")
-    return _Cell(str(value))
+        return Cell("", f"is the number {value}, whose digits a spreadsheet does not keep: format the column as text")
+    return Cell(str(value))
 
 
 def _require_plain_xml(path: Path, stream: zipfile.ZipExtFile) -> None:

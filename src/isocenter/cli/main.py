@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from isocenter.cli import show
+from isocenter.cli import measure, show
 
 if TYPE_CHECKING:
     from isocenter.acquire.policy import Policy as AcquirePolicy
@@ -354,6 +354,9 @@ def expanded(paths: list[str]) -> list[Path]:
         matches = sorted(glob(path)) if wild else []  # noqa: PTH207 - an absolute pattern has no Path to start from
         found += [Path(match) for match in matches] or [Path(path)]
     return found
+
+
+measure.register(app)
 
 
 def main() -> None:

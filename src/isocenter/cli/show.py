@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from isocenter.acquire.inspection import Inspection
     from isocenter.data.case import Series
     from isocenter.pipeline.attempt import Attempt
     from isocenter.pipeline.cohort import Cohort
+    from isocenter.pipeline.conformance import Compared
+    from isocenter.pipeline.extract import Extracted
     from isocenter.pipeline.run import StudyResult
 
 BAD_INPUT = 2
@@ -197,6 +201,49 @@ def attempt(found: "Attempt") -> None:
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
         typer.echo(printable(f"{name:25} {text}"))
     typer.echo(printable(str(found.picture)))
+
+
+def extracted(found: Sequence["Extracted"], out: "Path") -> None:
+    """How many features there are, why some are missing, and where they are; then the exit code."""
+    for case in found:
+        if case.failed:
+            say(f"  {case.case}: {case.failed}", colour="red")
+            continue
+        reasons: dict[str, int] = {}
+        for feature in case.features:
+            if feature.missing:
+                why = f"{feature.label}: {feature.missing}"
+                reasons[why] = reasons.get(why, 0) + 1
+        for why, count in reasons.items():
+            say(f"  {case.case}: {count} features are missing: {why}", colour="yellow")
+    count = sum(feature.value is not None for case in found for feature in case.features)
+    regions = sum(len({feature.label for feature in case.features}) for case in found)
+    typer.echo(printable(f"{out}: {count} numbers of {regions} regions in {len(found)} images"))
+    failed = sum(bool(case.failed) for case in found)
+    if failed:
+        raise typer.Exit(BAD_INPUT if failed == len(found) else SOME_FAILED)
+
+
+def conformance(found: dict[str, list["Compared"]], *, as_json: bool) -> None:
+    """How many reference values hold, and each that does not; exit code 1 if any."""
+    broken = [(name, row) for name, rows in found.items() for row in rows if row.holds is False]
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        configurations = {name: [asdict(row) for row in rows] for name, rows in found.items()}
+        typer.echo(json.dumps({"configurations": configurations}, indent=1))
+    else:
+        for name, rows in found.items():
+            known = [row for row in rows if row.holds is not None]
+            held = sum(bool(row.holds) for row in known)
+            words = f"{held} of {len(known)} reference values hold" if known else "no reference values are known here"
+            typer.echo(f"{name:8} {len(rows)} values, {words}")
+        for name, row in broken:
+            value = "none" if row.value is None else f"{row.value:.6g}"
+            typer.secho(f"  {name} {row.tag}: {value}, and {row.reference:g} +- {row.tolerance:g} is wanted", fg="red")
+    if broken:
+        raise typer.Exit(SOME_FAILED)
 
 
 def demonstration(result: "StudyResult") -> None:

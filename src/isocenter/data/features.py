@@ -19,6 +19,7 @@ class Feature:
         label: the region's name.
         missing: why there is no value.
         not_measured: share of the region's voxels that no scanner measured (filled over a missing slice, padding).
+        family: of radiomic features: `"glcm"`; empty for others.
 
     Raises: InputError for a value without a number and without a reason, or with both.
     """
@@ -30,6 +31,7 @@ class Feature:
     label: str
     missing: str = ""
     not_measured: float = 0.0
+    family: str = ""
 
     def __post_init__(self) -> None:
         if (self.value is None) != bool(self.missing):
@@ -53,17 +55,20 @@ class FeatureTable:
     def __add__(self, other: "FeatureTable") -> "FeatureTable":
         return FeatureTable(self.features + other.features)
 
-    def get(self, name: str, *, label: str) -> Feature:
-        """The feature `name` of the region `label`.
+    def get(self, name: str, *, label: str, family: str = "") -> Feature:
+        """The feature `name` of the region `label`, and of a family where it is a radiomic one.
 
         Raises: InputError with what there is.
         """
         for feature in self.features:
-            if feature.name == name and feature.label == label:
+            if (feature.family, feature.name, feature.label) == (family, name, label):
                 return feature
-        have = sorted({f"{f.name} of {f.label}" for f in self.features})
-        raise InputError(f"no feature {name!r} of {label!r} was measured; there are {have}")
+        have = sorted({f"{f.family} {f.name} of {f.label}".strip() for f in self.features})
+        raise InputError(f"no feature {f'{family} {name}'.strip()!r} of {label!r} was measured; there are {have}")
 
     def _repr_html_(self) -> str:
-        rows = [(f.label, f.name, f.missing if f.value is None else f"{f.value:.6g}", f.unit) for f in self.features]
+        rows = [
+            (f.label, f"{f.family} {f.name}".strip(), f.missing if f.value is None else f"{f.value:.6g}", f.unit)
+            for f in self.features
+        ]
         return html_table("Features", rows, head=("region", "feature", "value", "unit"))

@@ -2,11 +2,14 @@
 
 from isocenter.data.step import StepKind
 from isocenter.features.intensity import Intensity, intensity
+from isocenter.features.radiomics import radiomics
+from isocenter.features.settings import Radiomics
 from isocenter.features.shape import VolumeSize, volume
 
 STEPS: dict[str, StepKind] = {
     "volume": StepKind(VolumeSize, volume, "region"),
     "intensity": StepKind(Intensity, intensity, "region"),
+    "radiomics": StepKind(Radiomics, radiomics, "region"),
 }
 
-__all__ = ["STEPS", "Intensity", "VolumeSize", "intensity", "volume"]
+__all__ = ["STEPS", "Intensity", "Radiomics", "VolumeSize", "intensity", "radiomics", "volume"]

@@ -1,7 +1,7 @@
 """What each IBSI feature is called, here and in the standard's tables, its identifier and its unit.
 
-Source: IBSI reference manual, arXiv:1612.07003v11 (names and identifiers); the tags are those of the initiative's tables
-of reference values.
+Source: IBSI reference manual, arXiv:1612.07003v11 (names and identifiers); the tags are those of the
+initiative's tables of reference values.
 """
 
 from dataclasses import dataclass
@@ -164,7 +164,7 @@ _EMPHASES = {
     "glszm": ("szm", "small_zone", "large_zone", "zone_size", "zone", ("sze", "lze", "lgze", "hgze", "szlge", "szhge", "lzlge", "lzhge", "glnu", "glnu_norm", "zsnu", "zsnu_norm", "z_perc", "gl_var", "zs_var", "zs_entr"), ("5QRC", "48P8", "XMSY", "5GN9", "5RAI", "HW1V", "YH51", "J17V", "JNSA", "Y1RO", "4JP3", "VB3A", "P30P", "BYLV", "3NSA", "GU8N")),
     "gldzm": ("dzm", "small_distance", "large_distance", "zone_distance", "zone", ("sde", "lde", "lgze", "hgze", "sdlge", "sdhge", "ldlge", "ldhge", "glnu", "glnu_norm", "zdnu", "zdnu_norm", "z_perc", "gl_var", "zd_var", "zd_entr"), ("0GBI", "MB4I", "S1RA", "K26C", "RUVG", "DKNJ", "A7WM", "KLTH", "VFT7", "7HP3", "V294", "IATH", "VIWW", "QK93", "7WT1", "GBDU")),
     "ngldm": ("ngl", "low_dependence", "high_dependence", "dependence_count", "dependence", ("lde", "hde", "lgce", "hgce", "ldlge", "ldhge", "hdlge", "hdhge", "glnu", "glnu_norm", "dcnu", "dcnu_norm", "dc_perc", "gl_var", "dc_var", "dc_entr", "dc_energy"), ("SODN", "IMOQ", "TL9H", "OAE7", "EQ3F", "JA6D", "NBZI", "9QMG", "FP8K", "5SPA", "Z87G", "OKJI", "6XV8", "1PFV", "DNX2", "FCBV", "CAS9")),
-}  # fmt: skip  # noqa: E501
+}  # fmt: skip
 
 
 def _emphases(family: Family) -> list[Known]:
@@ -194,6 +194,7 @@ def catalogue() -> dict[tuple[str, str], Known]:
     return {(row.family, row.name): row for family in CODES for row in by_family[family]}
 
 
+@cache
 def names_of(family: str) -> tuple[str, ...]:
     """Names of a family's features, in the order in which they are computed."""
     return tuple(row.name for row in catalogue().values() if row.family == family)

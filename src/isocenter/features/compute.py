@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isocenter.data.volume import Quantity
+from isocenter.errors import UnitError
 from isocenter.features import first_order, morphology
 from isocenter.features.catalogue import CODES, Aggregation, catalogue, names_of
+from isocenter.features.filters import Filter, name_of, response
 from isocenter.features.first_order import Numbers
 from isocenter.features.region import Region, discretised, region_of
 from isocenter.features.settings import Radiomics
@@ -31,6 +33,7 @@ class Measured:
     aggregation: Aggregation
     value: float | None
     missing: str = ""
+    filtered: str = ""
 
 
 def compute(
@@ -53,7 +56,12 @@ def compute(
         metric: the spacing is in millimetres; without, whatever needs them has none.
     Returns: one row a feature, in the order of the catalogue; features never fail, they are missing.
     """
-    families = settings.families or tuple(CODES)
+    families: tuple[str, ...] = settings.families or tuple(CODES)
+    if settings.normalise is not None:
+        spread = float(values.std(dtype=np.float64))
+        centre = float(values.mean(dtype=np.float64))
+        values = ((values - centre) / (spread or 1.0) * settings.normalise).astype(np.float32)
+        quantity = Quantity.ARBITRARY
     settings = with_defaults(settings, quantity)
     if not mask.any():
         return _all_missing(families, "the region is empty", settings)
@@ -62,7 +70,29 @@ def compute(
         return _all_missing(families, "the region is smaller than a voxel of the spacing to resample to", settings)
     if region.values.dtype.kind == "f" and not np.isfinite(region.values[region.shape_mask]).all():
         return _all_missing(families, "the region holds values that are not finite (NaN or infinity)", settings)
-    return _Job(region, settings, quantity, families, metric=metric).rows()
+    rows = _Job(region, settings, quantity, families, metric=metric).rows()
+    for chosen in settings.filters:
+        rows += _filtered(region, chosen, settings, metric=metric)
+    return rows
+
+
+def _filtered(region: Region, chosen: Filter, settings: Radiomics, *, metric: bool) -> list[Measured]:
+    """Features of a filter's response in the same region; it has no unit, so bins are a number of them."""
+    try:
+        values = response(region.values, chosen, region.spacing_mm)
+    except UnitError as error:
+        rows = _all_missing(chosen.features, str(error), settings)
+    else:
+        bins = {"bin_width": None, "bin_origin": None, "grey_levels": False, "bin_count": settings.bin_count or 32}
+        own = settings.model_copy(update={**bins, "ivh_bin_width": None})
+        job = _Job(replace(region, values=values), own, Quantity.ARBITRARY, chosen.features, metric=metric)
+        rows = job.rows()
+    return [replace(row, filtered=name_of(chosen)) for row in rows]
+
+
+def default_origin(quantity: Quantity) -> float | None:
+    """Lower edge of the first bin where the settings state none; None: the region's smallest intensity."""
+    return _DEFAULT_ORIGIN.get(quantity)
 
 
 def with_defaults(settings: Radiomics, quantity: Quantity) -> Radiomics:
@@ -110,61 +140,71 @@ class _Job:
         self.flat = region.shape_mask[region.core].shape[0] == 1
 
     def rows(self) -> list[Measured]:
-        """Every family, computed side by side."""
+        """Every family, the long ones first; large regions side by side."""
         found: dict[str, list[Measured]] = {}
         tasks = self._tasks()
-        with ThreadPoolExecutor(min(threads.allowed(), len(tasks))) as pool:
-            for part in pool.map(lambda task: task(), tasks):
-                for row in part:
-                    found.setdefault(row.family, []).append(row)
+        if len(self.inside) < _SIDE_BY_SIDE or threads.allowed() == 1:
+            parts = [task() for task in tasks]
+        else:
+            with ThreadPoolExecutor(threads.allowed()) as pool:
+                parts = list(pool.map(lambda task: task(), tasks))
+        for part in parts:
+            for row in part:
+                found.setdefault(row.family, []).append(row)
+        order = {name: n for n, name in enumerate(names_of("morphology"))}
+        if "morphology" in found:  # its slowest two were computed first
+            found["morphology"].sort(key=lambda row: order[row.name])
         return [row for family in self.families for row in found[family]]
 
     def _tasks(self) -> list[Callable[[], list[Measured]]]:
-        tasks: list[Callable[[], list[Measured]]] = []
-        texture = [f for f in self.families if f in {"glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"}]
+        own = {
+            "morphology": self._morphology, "local_intensity": self._local, "statistics": self._statistics,
+            "ivh": self._ivh,
+        }  # fmt: skip
+        tasks = [run for family, run in own.items() if family in self.families]
         if "morphology" in self.families:
-            tasks.append(self._morphology)
-        if texture or "histogram" in self.families:
-            tasks.append(lambda: self._discrete(texture))
-        for family, run in (
-            ("local_intensity", self._local), ("statistics", self._statistics), ("ivh", self._ivh)
-        ):  # fmt: skip
-            if family in self.families:
-                tasks.append(run)
-        return tasks
+            tasks.insert(0, self._pairs)
+        return tasks + self._discrete([f for f in self.families if f not in own])
 
     def _numbers(self, family: str, numbers: Numbers, reason: str) -> list[Measured]:
         """Rows of a family without aggregations; what `numbers` lacks is missing for `reason`."""
         return [
             Measured(family, name, "none", numbers.get(name), "" if name in numbers else reason)
             for name in names_of(family)
-            if self.settings.enclosing or not name.startswith(("oriented_box", "enclosing_ellipsoid"))
+            if (self.settings.enclosing or not name.startswith(("oriented_box", "enclosing_ellipsoid")))
+            and name not in _PAIRS
+        ]
+
+    def _pairs(self) -> list[Measured]:
+        """Moran's I and Geary's C."""
+        flat = self.region.shape_mask.shape[0] == 1
+        numbers: Numbers = {}
+        reason = _NO_MM if not self.metric else _FLAT if flat else "" if len(self.inside) else _NONE_COUNTS
+        if not reason:
+            numbers, reason = morphology.autocorrelation(self.region)
+        return [
+            Measured("morphology", name, "none", numbers.get(name), "" if name in numbers else reason)
+            for name in _PAIRS
         ]
 
     def _morphology(self) -> list[Measured]:
-        if not self.metric:
-            reason = "the image has no millimetres: see the features of flat pictures in pixels"
-            return self._numbers("morphology", {}, reason)
-        if self.region.shape_mask.shape[0] == 1:
-            reason = "a picture of one slice has no volume: see the features of flat pictures"
-            return self._numbers("morphology", {}, reason)
+        if not self.metric or self.region.shape_mask.shape[0] == 1:
+            return self._numbers("morphology", {}, _FLAT if self.metric else _NO_MM)
         numbers = morphology.shape(self.region, enclosing=self.settings.enclosing)
-        reason = "the region has no width along one of its axes"
-        out = numbers
         if len(self.inside):
-            out = numbers | morphology.placed_intensity(self.region, numbers["volume"])
-            pairs, why = morphology.autocorrelation(self.region)
-            out |= pairs
-        else:
-            why = _NONE_COUNTS
-        rows = self._numbers("morphology", out, reason)
-        own = {"moran_i": why, "geary_c": why, "integrated_intensity": _NONE_COUNTS}
-        own["centre_of_mass_shift"] = "the intensities sum to 0" if len(self.inside) else _NONE_COUNTS
-        return [row if not row.missing else _because(row, own.get(row.name, reason)) for row in rows]
+            numbers |= morphology.placed_intensity(self.region, numbers["volume"])
+        reasons = {
+            "integrated_intensity": _NONE_COUNTS,
+            "centre_of_mass_shift": "the intensities sum to 0" if len(self.inside) else _NONE_COUNTS,
+        }
+        rows = self._numbers("morphology", numbers, "the region has no width along one of its axes")
+        return [replace(row, missing=reasons.get(row.name, row.missing)) if row.missing else row for row in rows]
 
     def _local(self) -> list[Measured]:
         if not len(self.inside) or not self.metric:
-            reason = "the image has no millimetres, and the peak is a mean over 1 cm3" if not self.metric else _NONE_COUNTS
+            reason = (
+                "the image has no millimetres, and the peak is a mean over 1 cm3" if not self.metric else _NONE_COUNTS
+            )
             return self._numbers("local_intensity", {}, reason)
         if not np.isfinite(self.region.values).all():
             return self._numbers("local_intensity", {}, "a voxel near the region is not finite")
@@ -209,77 +249,82 @@ class _Job:
         count = int(np.ceil((end - begin) / width))
         return middles, (begin + width / 2, begin + (count - 0.5) * width, width)
 
-    def _discrete(self, texture: list[str]) -> list[Measured]:
-        """Histogram and texture, which share grey levels."""
-        families = [f for f in self.families if f == "histogram" or f in texture]
-        reason = "" if len(self.inside) else _NONE_COUNTS
-        levels: Array = self.inside
-        if not reason and self.settings.grey_levels:
-            levels = self.inside.astype(np.int64)
-            whole = (levels == self.inside).all() and levels.min() >= 1 and levels.max() <= 1024
-            reason = "" if whole else "grey levels are whole numbers from 1 to 1024"
-        elif not reason:
-            origin = _DEFAULT_ORIGIN.get(self.quantity)
-            levels, reason = discretised(self.inside, self.settings, default_origin=origin)
-        if reason:
-            return [
-                row
-                for family in families
-                for row in _missing(family, _aggregations(family, self.settings, flat=self.flat), reason)
-            ]
-        rows = []
-        if "histogram" in families:
-            why = "not defined where all voxels of the region fall into one grey level"
-            rows = self._numbers("histogram", first_order.histogram(levels), why)
-        return rows + self._texture(texture, levels) if texture else rows
+    def _levels(self) -> tuple[Array, str]:
+        """Grey levels of the intensities that count, or why there are none."""
+        if not len(self.inside):
+            return self.inside, _NONE_COUNTS
+        if not self.settings.grey_levels:
+            return discretised(self.inside, self.settings, default_origin=default_origin(self.quantity))
+        levels = self.inside.astype(np.int64)
+        whole = (levels == self.inside).all() and levels.min() >= 1 and levels.max() <= 1024
+        return levels, "" if whole else "grey levels are whole numbers from 1 to 1024"
 
-    def _texture(self, families: list[str], levels: Array) -> list[Measured]:
+    def _discrete(self, families: list[str]) -> list[Callable[[], list[Measured]]]:
+        """Tasks of histogram and texture, which share grey levels."""
+        if not families:
+            return []
+        levels, reason = self._levels()
+        wanted = {family: _aggregations(family, self.settings, flat=self.flat) for family in families}
+        if reason:
+            rows = [row for family, joined in wanted.items() for row in _missing(family, joined, reason)]
+            return [lambda: rows]
+        tasks: list[Callable[[], list[Measured]]] = []
+        if "histogram" in wanted:
+            del wanted["histogram"]
+            why = "not defined where all voxels of the region fall into one grey level"
+            tasks.append(lambda: self._numbers("histogram", first_order.histogram(levels), why))
+        return self._texture(wanted, levels) + tasks if wanted else tasks
+
+    def _texture(self, wanted: dict[str, tuple[Aggregation, ...]], levels: Array) -> list[Callable[[], list[Measured]]]:
         from isocenter.features import texture
 
         settings, core = self.settings, self.region.core
-        number = int(levels.max())
-        if settings.bin_count is not None:
-            number = settings.bin_count
         laid = texture.laid_out(
-            levels, self.region.mask[core], self.region.shape_mask[core], number=number, margin=settings.distance
+            levels,
+            self.region.mask[core],
+            self.region.shape_mask[core],
+            number=settings.bin_count or int(levels.max()),
+            margin=settings.distance,
         )
-        wanted = {family: _aggregations(family, settings, flat=self.flat) for family in families}
-        tasks: list[Callable[[], texture.Rows]] = []
-        if "glcm" in wanted:
-            tasks.append(lambda: texture.glcm(laid, set(wanted["glcm"]), distance=settings.distance))
+        why = _texture_reason(len(levels), flat=bool(levels.min() == levels.max()))
+        distance, coarseness = settings.distance, settings.coarseness
+
+        def rows(found: texture.Rows) -> list[Measured]:
+            return [
+                Measured(family, name, a, float(v) if np.isfinite(v) else None, "" if np.isfinite(v) else why)
+                for family, a in found
+                for name, v in zip(names_of(family), found[family, a], strict=True)
+            ]
+
+        tasks: list[Callable[[], list[Measured]]] = []
         if "glrlm" in wanted:
-            tasks.append(lambda: texture.glrlm(laid, set(wanted["glrlm"])))
-        zones = {"glszm", "gldzm"} & set(families)
+            tasks.append(lambda: rows(texture.glrlm(laid, wanted["glrlm"])))
+        zones = {"glszm", "gldzm"} & set(wanted)
         if zones:
-            tasks.append(lambda: texture.zones(laid, set(wanted[min(zones)]), zones))
-        near = {"ngtdm", "ngldm"} & set(families)
+            tasks.append(lambda: rows(texture.zones(laid, wanted[min(zones)], zones)))
+        near = {"ngtdm", "ngldm"} & set(wanted)
         if near:
             tasks.append(
-                lambda: texture.neighbourhoods(
-                    laid, set(wanted[min(near)]), near, distance=settings.distance, coarseness=settings.coarseness
+                lambda: rows(
+                    texture.neighbourhoods(laid, wanted[min(near)], near, distance=distance, coarseness=coarseness)
                 )
             )
-        found: texture.Rows = {}
-        with ThreadPoolExecutor(min(threads.allowed(), len(tasks))) as pool:
-            for part in pool.map(lambda task: task(), tasks):
-                found |= part
-        why = _texture_reason(len(levels), bool(levels.min() == levels.max()))
-        return [
-            Measured(family, name, a, float(v) if np.isfinite(v) else None, "" if np.isfinite(v) else why)
-            for family, aggregations in wanted.items()
-            for a in aggregations
-            for name, v in zip(names_of(family), found[family, a], strict=True)
-        ]
+        if "glcm" in wanted:
+            tasks.append(lambda: rows(texture.glcm(laid, wanted["glcm"], distance=distance)))
+        return tasks
 
 
 _NONE_COUNTS = "no voxel of the region has an intensity within the range"
 
 
-def _because(row: Measured, reason: str) -> Measured:
-    return Measured(row.family, row.name, row.aggregation, None, reason)
+_NO_MM = "the image has no millimetres: see the features of flat pictures in pixels"
+_FLAT = "a picture of one slice has no volume: see the features of flat pictures"
+_PAIRS = ("moran_i", "geary_c")
+_SIDE_BY_SIDE = 2_000
+"""Voxels from which threads pay."""
 
 
-def _texture_reason(voxels: int, flat: bool) -> str:  # noqa: FBT001
+def _texture_reason(voxels: int, *, flat: bool) -> str:
     if voxels == 1:
         return "a region of one voxel has no neighbours"
     if flat:

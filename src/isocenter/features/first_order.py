@@ -7,7 +7,6 @@ that has no answer is absent.
 import numpy as np
 
 from isocenter.features.region import Region
-from isocenter.ops import threads
 from isocenter.types import Array, Float64
 
 Numbers = dict[str, float]
@@ -15,21 +14,42 @@ Numbers = dict[str, float]
 
 def statistics(inside: Array) -> Numbers:
     """Intensity statistics (section 3.3); variance divides by n."""
-    out = _shared(inside.astype(np.float64))
-    out["energy"] = float(np.square(inside, dtype=np.float64).sum())
+    values, counts = _counted(inside)
+    out = _shared(values, counts)
+    out["energy"] = float(np.sum(counts * values**2))
     out["root_mean_square"] = float(np.sqrt(out["energy"] / len(inside)))
     return out
 
 
-def _shared(values: Float64[Array, "n"]) -> Numbers:
+def _counted(inside: Array) -> tuple[Array, Array]:
+    """Values, rising, and how often each occurs. Whole numbers are counted; others are only sorted."""
+    if inside.dtype.kind in "iu" and int(inside.max()) - int(inside.min()) < 1 << 16:
+        low = int(inside.min())
+        counts = np.bincount(inside.astype(np.int64) - low)
+        there = np.flatnonzero(counts)
+        return (there + low).astype(np.float64), counts[there].astype(np.float64)
+    return np.sort(inside).astype(np.float64), np.ones(len(inside))
+
+
+def _shared(values: Float64[Array, "n"], counts: Float64[Array, "n"]) -> Numbers:
     """What statistics and histogram have in common."""
-    mean = float(values.mean())
+    ends = np.cumsum(counts)
+    total = ends[-1]
+
+    def percentile(share: float) -> float:
+        place = (total - 1) * share  # linear between order statistics
+        low = values[np.searchsorted(ends, np.floor(place), side="right")]
+        high = values[np.searchsorted(ends, np.ceil(place), side="right")]
+        return float(low + (high - low) * (place - np.floor(place)))
+
+    mean = float(values @ counts / total)
     away = values - mean
     square = away * away
-    variance = float(square.mean())
-    p10, p25, p50, p75, p90 = (float(p) for p in np.percentile(values, (10, 25, 50, 75, 90), method="linear"))
-    low, high = float(values.min()), float(values.max())
-    within = values[(values >= p10) & (values <= p90)]
+    variance = float(square @ counts / total)
+    p10, p25, p50, p75, p90 = (percentile(q) for q in (0.1, 0.25, 0.5, 0.75, 0.9))
+    robust = slice(int(np.searchsorted(values, p10)), int(np.searchsorted(values, p90, side="right")))
+    kept, weights = values[robust], counts[robust]
+    low, high = float(values[0]), float(values[-1])
     out = {
         "mean": mean,
         "variance": variance,
@@ -40,13 +60,15 @@ def _shared(values: Float64[Array, "n"]) -> Numbers:
         "maximum": high,
         "interquartile_range": p75 - p25,
         "range": high - low,
-        "mean_absolute_deviation": float(np.abs(away).mean()),
-        "robust_mean_absolute_deviation": float(np.abs(within - within.mean()).mean()),
-        "median_absolute_deviation": float(np.abs(values - p50).mean()),
+        "mean_absolute_deviation": float(np.abs(away) @ counts / total),
+        "median_absolute_deviation": float(np.abs(values - p50) @ counts / total),
     }
+    if weights.sum():
+        centre = kept @ weights / weights.sum()
+        out["robust_mean_absolute_deviation"] = float(np.abs(kept - centre) @ weights / weights.sum())
     if low < high:
-        out["skewness"] = float((square * away).mean()) / variance**1.5
-        out["excess_kurtosis"] = float((square * square).mean()) / variance**2 - 3
+        out["skewness"] = float((square * away) @ counts / total) / variance**1.5
+        out["excess_kurtosis"] = float((square * square) @ counts / total) / variance**2 - 3
     if mean:
         out["coefficient_of_variation"] = float(np.sqrt(variance)) / mean
     if p75 + p25:
@@ -54,14 +76,14 @@ def _shared(values: Float64[Array, "n"]) -> Numbers:
     return out
 
 
-
 def histogram(levels: Array) -> Numbers:
     """Intensity histogram features (section 3.4) of grey levels from 1."""
     counts = np.bincount(levels)[1:].astype(np.float64)
-    out = _shared(levels.astype(np.float64))
+    there = np.flatnonzero(counts)
+    out = _shared(there + 1.0, counts[there])
     mode = np.flatnonzero(counts == counts.max()) + 1
     out["mode"] = float(mode[np.argmin(np.abs(mode - out["mean"]))])  # the one nearest to the mean
-    shares = counts[counts > 0] / counts.sum()
+    shares = counts[there] / counts.sum()
     out["entropy"] = float(-np.sum(shares * np.log2(shares))) + 0.0
     out["uniformity"] = float(np.sum(shares**2))
     if len(counts) > 1:
@@ -83,7 +105,9 @@ def intensity_volume_histogram(inside: Array, *, low: float, high: float, step: 
         step: between the intensities of the axis.
     """
     axis = low + step * np.arange(round((high - low) / step) + 1)
-    counts = np.bincount(np.clip(np.round((inside - low) / step).astype(np.int64), 0, len(axis) - 1), minlength=len(axis))
+    counts = np.bincount(
+        np.clip(np.round((inside - low) / step).astype(np.int64), 0, len(axis) - 1), minlength=len(axis)
+    )
     volume = 1 - np.concatenate(((0,), np.cumsum(counts)[:-1])) / len(inside)
     fraction = (axis - low) / (high - low)
     out = {}
@@ -99,28 +123,8 @@ def intensity_volume_histogram(inside: Array, *, low: float, high: float, step: 
 
 def local_intensity(region: Region) -> Numbers:
     """Mean intensity in a sphere of 1 cm3 (section 3.2): about the brightest voxel, and the highest about any."""
-    from scipy import fft
+    from isocenter.ops.peak import ball_means
 
     radius = (3000 / (4 * np.pi)) ** (1 / 3)
-    reach = [int(radius / s) for s in region.spacing_mm]
-    axes = [np.arange(-r, r + 1) * s for r, s in zip(reach, region.spacing_mm, strict=True)]
-    ball = axes[0][:, None, None] ** 2 + axes[1][:, None] ** 2 + axes[2] ** 2 <= radius**2
-    whole = region.mask.shape
-    box = tuple(slice(max(0, c.start - r), min(n, c.stop + r)) for c, r, n in zip(region.core, reach, whole, strict=True))
-    mask = region.mask[box]
-    values = region.values[box].astype(np.float64)
-    base = float(values[mask].mean())  # near 0 the transform rounds least
-    shape = [fft.next_fast_len(n + b - 1, real=True) for n, b in zip(values.shape, ball.shape, strict=True)]
-    spectrum = fft.rfftn(ball.astype(np.float64), shape, workers=threads.allowed())
-
-    def in_ball(grid: Array) -> Array:
-        """Sum over the ball about each voxel of the region."""
-        crop = tuple(slice(r, r + n) for r, n in zip(reach, grid.shape, strict=True))
-        product = fft.rfftn(grid, shape, workers=threads.allowed()) * spectrum
-        return np.asarray(fft.irfftn(product, shape, workers=threads.allowed())[crop][mask])
-
-    cut = any(c.start < r or c.stop + r > n for c, r, n in zip(region.core, reach, whole, strict=True))
-    members = np.round(in_ball(np.ones(values.shape))) if cut else float(ball.sum())
-    means = in_ball(values - base) / members + base
-    inside = values[mask]
-    return {"local_peak": float(means[inside == inside.max()].max()), "global_peak": float(means.max())}
+    local, peak = ball_means(region.values, region.mask, region.spacing_mm, radius_mm=radius)
+    return {"local_peak": local, "global_peak": peak}

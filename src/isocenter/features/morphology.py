@@ -3,13 +3,13 @@
 Source: IBSI reference manual, arXiv:1612.07003v11, section 3.1.
 """
 
-from math import exp, lgamma, pi, sqrt
+from math import comb, pi, sqrt
 
 import numpy as np
 
 from isocenter.features.first_order import Numbers
 from isocenter.features.region import Region, bounding_box
-from isocenter.types import Array, Points, Triple
+from isocenter.types import Array, Triple
 
 _MOST_PAIRS_BYTES = 1_500_000_000
 
@@ -71,17 +71,23 @@ def _principal(mask: Array, steps: Triple, volume: float, area: float) -> Number
 
 def _covariance(mask: Array, steps: Triple) -> Array:
     """Covariance (by n - 1, as in the standard's reference values) of the places of a mask's voxels in mm."""
-    projections = [mask.sum(axis=axis, dtype=np.int64) for axis in range(3)]  # onto hw, dw, dh
-    axes = [np.arange(n) * s for n, s in zip(mask.shape, steps, strict=True)]
-    count = int(projections[0].sum())
+    planes = [mask.sum(axis=axis, dtype=np.int64) for axis in range(3)]  # onto hw, dw, dh
+    count = int(planes[0].sum())
     free = max(1, count - 1)
-    along = [projections[2].sum(1), projections[2].sum(0), projections[0].sum(0)]
-    means = [float(a @ n) / count for a, n in zip(axes, along, strict=True)]
-    away = [a - m for a, m in zip(axes, means, strict=True)]
+    along = [planes[2].sum(1), planes[2].sum(0), planes[0].sum(0)]
+    away = [np.arange(n) * s - m for n, s, m in zip(mask.shape, steps, _centre(mask, steps), strict=True)]
     out = np.diag([float(a**2 @ n) / free for a, n in zip(away, along, strict=True)])
     for i, j, other in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
-        out[i, j] = out[j, i] = float(away[i] @ projections[other] @ away[j]) / free
+        out[i, j] = out[j, i] = float(away[i] @ planes[other] @ away[j]) / free
     return out
+
+
+def _centre(weights: Array, steps: Triple) -> Array:
+    """Weighted mean place (mm) of a grid's voxels."""
+    by_depth = weights.sum(axis=(1, 2), dtype=np.float64)
+    rest = weights.sum(axis=0, dtype=np.float64)
+    along = (by_depth, rest.sum(axis=1), rest.sum(axis=0))
+    return np.asarray([np.arange(len(a)) @ a * s / a.sum() for a, s in zip(along, steps, strict=True)])
 
 
 def ellipsoid_area(a: float, b: float, c: float) -> float:
@@ -107,24 +113,19 @@ def _legendre(n: int, x: float) -> float:
 
 def _leading(n: int) -> float:
     """Coefficient of x^n in P_n: (2n)! / (2^n n!^2)."""
-    return exp(lgamma(2 * n + 1) - 2 * lgamma(n + 1)) / 2**n
+    return comb(2 * n, n) / float(2**n)
 
 
 def placed_intensity(region: Region, volume_mm3: float) -> Numbers:
-    """Where the intensities of the region lie: their centre, their integral, and whether neighbours are alike."""
-    values, counted = region.values[region.core], region.mask[region.core]
-    inside = values[counted].astype(np.float64)
-    shape_centre = _places(region.shape_mask[region.core], region.spacing_mm).mean(axis=0)
-    places = _places(counted, region.spacing_mm)
-    out = {"integrated_intensity": float(inside.mean()) * volume_mm3}
-    if inside.sum():
-        weighted = inside @ places / inside.sum()
-        out["centre_of_mass_shift"] = float(np.linalg.norm(weighted - shape_centre))
+    """Where the intensities of the region lie: their centre, their integral."""
+    counted = region.mask[region.core]
+    weights = np.where(counted, region.values[region.core], 0)
+    total = float(weights.sum(dtype=np.float64))
+    out = {"integrated_intensity": total / int(np.count_nonzero(counted)) * volume_mm3}
+    if total:
+        centres = [_centre(grid, region.spacing_mm) for grid in (weights, region.shape_mask[region.core])]
+        out["centre_of_mass_shift"] = float(np.linalg.norm(centres[0] - centres[1]))
     return out
-
-
-def _places(mask: Array, steps: Triple) -> Points:
-    return np.argwhere(mask) * np.asarray(steps)
 
 
 def autocorrelation(region: Region) -> tuple[Numbers, str]:

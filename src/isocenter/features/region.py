@@ -11,8 +11,9 @@ from math import ceil
 
 import numpy as np
 
+from isocenter.features.filters import reach_of
 from isocenter.features.settings import Radiomics
-from isocenter.types import Affine, Array, Float64, Grid, Mask, Triple
+from isocenter.types import Affine, Array, Grid, Mask, Triple
 
 _MOST_LEVELS = 1024
 MARGIN_MM = 6.5
@@ -50,6 +51,10 @@ def region_of(values: Grid, mask: Mask, spacing_mm: Triple, settings: Radiomics,
     """
     reach = [ceil(MARGIN_MM / s) for s in spacing_mm]
     target = settings.spacing_for(spacing_mm)
+    for chosen in settings.filters:
+        far = reach_of(chosen, target or spacing_mm) or mask.shape
+        scale = [t / s for t, s in zip(target or spacing_mm, spacing_mm, strict=True)]
+        reach = [max(r, ceil(f * k)) for r, f, k in zip(reach, far, scale, strict=True)]
     if target is not None:
         # A cubic spline's weights fade within a dozen voxels.
         reach = [max(r, 12) + ceil(t / s) for r, t, s in zip(reach, target, spacing_mm, strict=True)]
@@ -59,13 +64,13 @@ def region_of(values: Grid, mask: Mask, spacing_mm: Triple, settings: Radiomics,
     )
     near, inside = values[outer], mask[outer]
     if target is not None:
-        begin = tuple(float(s.start) for s in outer)
-        near, inside = resampled(near, inside, spacing_mm, target, settings, mask.shape, begin)
+        begin = tuple(s.start for s in outer)
+        near, inside = resampled(near, inside, settings, spacing_mm=spacing_mm, whole=mask.shape, begin=begin)
         spacing_mm = target
         if settings.rounds(hounsfield=hounsfield):
             near = np.round(near)
     if not inside.any():
-        return Region(near, inside, inside, spacing_mm, (slice(0, 0),) * 3)  # type: ignore[arg-type]
+        return Region(near, inside, inside, spacing_mm, (slice(0, 0),) * 3)
     counted = resegmented(near, inside, settings)
     return Region(near, inside, counted, spacing_mm, bounding_box(inside))
 
@@ -80,40 +85,40 @@ def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
     return found[0], found[1], found[2]
 
 
-def resampled_grid(shape: tuple[int, ...], spacing_mm: Triple, target_mm: Triple) -> tuple[tuple[int, int, int], Triple]:
+def resampled_grid(
+    shape: tuple[int, ...], spacing_mm: Triple, target_mm: Triple
+) -> tuple[tuple[int, int, int], Triple]:
     """Shape of the grid with `target_mm`, and the place of its first voxel as an index of the old one.
 
     The centres of both grids agree (section 2.4).
     """
     new = [ceil(round(n * s / t, 6)) for n, s, t in zip(shape, spacing_mm, target_mm, strict=True)]
-    first = [
-        (n - 1) / 2 - (m - 1) / 2 * t / s for n, m, s, t in zip(shape, new, spacing_mm, target_mm, strict=True)
-    ]
+    first = [(n - 1) / 2 - (m - 1) / 2 * t / s for n, m, s, t in zip(shape, new, spacing_mm, target_mm, strict=True)]
     return (new[0], new[1], new[2]), (first[0], first[1], first[2])
 
 
 def resampled(
     values: Grid,
     mask: Mask,
-    spacing_mm: Triple,
-    target_mm: Triple,
     settings: Radiomics,
+    *,
+    spacing_mm: Triple,
     whole: tuple[int, ...],
-    begin: Float64[Array, "3"] | Triple,
+    begin: tuple[int, ...],
 ) -> tuple[Grid, Mask]:
     """A part of an image and its mask on the resampled grid of the whole image.
 
     Args:
         values: the part.
         mask: the region in it.
+        settings: the new spacing, and how intensities are interpolated.
         spacing_mm: of the image.
-        target_mm: of the new grid.
-        settings: how intensities are interpolated.
         whole: shape of the whole image.
         begin: index at which the part begins.
     """
     from isocenter.ops.resample import resample
 
+    target_mm = settings.spacing_for(spacing_mm) or spacing_mm
     shape, first = resampled_grid(whole, spacing_mm, target_mm)
     ratio = [t / s for s, t in zip(spacing_mm, target_mm, strict=True)]
     low = [max(0, ceil((b - f) / r - 1e-6)) for b, f, r in zip(begin, first, ratio, strict=True)]
@@ -186,4 +191,3 @@ def discretised(inside: Array, settings: Radiomics, *, default_origin: float | N
             "wider `bin_width`, or a `bin_count`"
         )
     return levels, ""
-

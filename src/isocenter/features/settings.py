@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from isocenter.data.step import Settings
 from isocenter.features.catalogue import Aggregation, Family
+from isocenter.features.filters import Filter
 from isocenter.types import Triple
 
 _Spacing = float | tuple[float, float, float]
@@ -52,6 +53,10 @@ class Radiomics(Settings):
     0.1 for SUV, and 1000 bins for all others."""
     grey_levels: bool = False
     """The intensities are grey levels already (1, 2, ...): nothing is discretised."""
+    filters: tuple[Filter, ...] = ()
+    """Filters whose responses are described as well, under names that begin with the filter's."""
+    normalise: float | None = Field(None, gt=0)
+    """Scale the image's intensities to a mean of 0 and this standard deviation first; its unit is then gone."""
     enclosing: bool = False
     """Also the oriented box and the enclosing ellipsoid, which have no reference values and take long."""
 

@@ -1,19 +1,20 @@
 """Texture: how grey levels lie beside each other, by slice or in space.
 
-Source: IBSI reference manual, arXiv:1612.07003v11, sections 3.6 to 3.11; how directions and slices are joined: Table 3.1
-there. A number that has no answer is NaN; averages leave those out.
+Source: IBSI reference manual, arXiv:1612.07003v11, sections 3.6 to 3.11; how directions and slices are joined: Table
+3.1 there. A number that has no answer is NaN; averages leave those out.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from isocenter.features.catalogue import Aggregation
 from isocenter.ops import texture as matrices
 from isocenter.ops import texture_features as formulas
 from isocenter.types import Array, Mask
 
-Rows = dict[tuple[str, str], Array]
+Rows = dict[tuple[str, Aggregation], Array]
 """Family and aggregation -> numbers in the order of the family's names."""
 
 
@@ -38,7 +39,6 @@ class Levels:
     shape_flat: Array
     highest: int
     number: int
-    cache: dict[str, Array] = field(default_factory=dict)
 
     def offsets(self, steps: Array) -> Array:
         """Flat offsets of steps (d, h, w)."""
@@ -63,11 +63,11 @@ def laid_out(levels: Array, mask: Mask, shape_mask: Mask, *, number: int, margin
     return Levels(flat, shape, inside, slices, np.pad(shape_mask, margin).ravel(), int(levels.max()), number)
 
 
-def glcm(levels: Levels, aggregations: set[str], *, distance: int) -> Rows:
+def glcm(levels: Levels, aggregations: Sequence[str], *, distance: int) -> Rows:
     """Grey level co-occurrence: pairs of voxels at a distance along each direction."""
     size = levels.highest + 1
 
-    def features(counts: Array) -> Array:
+    def features(counts: Array, _voxels: int) -> Array:
         return formulas.cooccurrence_features(counts, levels.number)
 
     def counted(voxels: Array, offsets: Array) -> Array:
@@ -75,81 +75,71 @@ def glcm(levels: Levels, aggregations: set[str], *, distance: int) -> Rows:
         matrices.cooccurrences(levels.flat, voxels, offsets, counts)
         return counts
 
-    return _directional("glcm", levels, aggregations, counted, features, distance)
+    return _directional("glcm", levels, aggregations, counted, features, distance=distance)
 
 
-def glrlm(levels: Levels, aggregations: set[str]) -> Rows:
+def glrlm(levels: Levels, aggregations: Sequence[str]) -> Rows:
     """Grey level run lengths: how many voxels of one level follow each other along each direction."""
     size = levels.highest + 1
     longest = max(levels.shape)
 
-    def features(counts: Array, voxels: float) -> Array:
+    def features(counts: Array, voxels: int) -> Array:
         used = int(np.flatnonzero(counts.any(axis=0))[-1]) + 1
-        return formulas.emphasis_features(counts[:, 1:used], np.arange(1, used), voxels)[:16]
+        return formulas.emphasis_features(counts[:, 1:used], np.arange(1, used), float(voxels))[:16]
 
     def counted(voxels: Array, offsets: Array) -> Array:
         counts = np.zeros((len(offsets), size, longest + 1), np.int32)
         matrices.runs(levels.flat, voxels, offsets, counts)
         return counts
 
-    return _directional("glrlm", levels, aggregations, counted, features, 1, sized=True)
+    return _directional("glrlm", levels, aggregations, counted, features)
 
 
 def _directional(
     family: str,
     levels: Levels,
-    aggregations: set[str],
+    aggregations: Sequence[str],
     counted: Callable[[Array, Array], Array],
-    features: Callable[..., Array],
-    distance: int,
+    features: Callable[[Array, int], Array],
     *,
-    sized: bool = False,
+    distance: int = 1,
 ) -> Rows:
-    """Features of matrices that are counted by direction; `sized`: they also take the number of voxels."""
+    """Features of matrices that are counted by direction."""
     out: Rows = {}
-
-    def numbers(counts: Array, voxels: int) -> Array:
-        return features(counts, float(voxels)) if sized else features(counts)
-
-    def mean(rows: list[Array]) -> Array:
-        return _mean(np.asarray(rows))
-
-    if aggregations & {"3D_avg", "3D_comb"}:
-        every = counted(levels.inside, levels.offsets(distance * matrices.half_offsets(flat=False)))
-        count = len(levels.inside)
-        if "3D_avg" in aggregations:
-            out[family, "3D_avg"] = mean([numbers(one, count) for one in every])
-        if "3D_comb" in aggregations:
-            out[family, "3D_comb"] = numbers(every.sum(axis=0), count * len(every))
-    if aggregations & {"2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb"}:
+    count = len(levels.inside)
+    if _any_of(aggregations, {"3D_avg", "3D_comb"}):
+        offsets = levels.offsets(distance * matrices.half_offsets(flat=False))
+        out[family, "3D_avg"], out[family, "3D_comb"] = _joined(counted(levels.inside, offsets), features, count)
+    if _any_of(aggregations, {"2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb"}):
         offsets = levels.offsets(distance * matrices.half_offsets(flat=True))
         total: Array | int = 0
-        by_slice, merged = [], []
+        rows = []
         for voxels in levels.parts:
             here = counted(voxels, offsets)
             total = total + here
-            if "2D_avg" in aggregations:
-                by_slice += [numbers(one, len(voxels)) for one in here]
-            if "2D_comb" in aggregations:
-                merged.append(numbers(here.sum(axis=0), len(voxels) * len(offsets)))
-        joined = np.asarray(total)
-        count = len(levels.inside)
-        if "2D_avg" in aggregations:
-            out[family, "2D_avg"] = mean(by_slice)
-        if "2D_comb" in aggregations:
-            out[family, "2D_comb"] = mean(merged)
-        if "2_5D_avg" in aggregations:
-            out[family, "2_5D_avg"] = mean([numbers(one, count) for one in joined])
-        if "2_5D_comb" in aggregations:
-            out[family, "2_5D_comb"] = numbers(joined.sum(axis=0), count * len(offsets))
-    return out
+            if _any_of(aggregations, {"2D_avg", "2D_comb"}):
+                rows.append(([features(one, len(voxels)) for one in here], _merged(here, features, len(voxels))))
+        if rows:
+            out[family, "2D_avg"] = _mean(np.asarray([row for each, _ in rows for row in each]))
+            out[family, "2D_comb"] = _mean(np.asarray([merged for _, merged in rows]))
+        out[family, "2_5D_avg"], out[family, "2_5D_comb"] = _joined(np.asarray(total), features, count)
+    return {key: row for key, row in out.items() if key[1] in aggregations}
 
 
-def zones(levels: Levels, aggregations: set[str], families: set[str]) -> Rows:
-    """Grey level size zones and distance zones: connected voxels of one level, by size and by distance to the border."""
+def _joined(counts: Array, features: Callable[[Array, int], Array], voxels: int) -> tuple[Array, Array]:
+    """Mean over directions, and features of all directions together."""
+    return _mean(np.asarray([features(one, voxels) for one in counts])), _merged(counts, features, voxels)
+
+
+def _merged(counts: Array, features: Callable[[Array, int], Array], voxels: int) -> Array:
+    return features(counts.sum(axis=0), voxels * len(counts))
+
+
+def zones(levels: Levels, aggregations: Sequence[str], families: set[str]) -> Rows:
+    """Size zones and distance zones: connected voxels of one level, by size and by distance to the border."""
     out: Rows = {}
     for flat in (True, False):
-        wanted = aggregations & ({"2D", "2_5D"} if flat else {"3D"})
+        wanted = set(aggregations) & ({"2D", "2_5D"} if flat else {"3D"})
         if not wanted:
             continue
         before = np.sort(-levels.offsets(matrices.half_offsets(flat=flat)))
@@ -161,7 +151,7 @@ def zones(levels: Levels, aggregations: set[str], families: set[str]) -> Rows:
             if family not in families:
                 continue
             if wanted & {"3D", "2_5D"}:
-                aggregation = "2_5D" if flat else "3D"
+                aggregation: Aggregation = "2_5D" if flat else "3D"
                 out[family, aggregation] = _zone_features(levels, grey, extents, len(levels.inside))
             if "2D" in wanted:
                 edges = np.searchsorted(first, levels.slices)
@@ -179,7 +169,7 @@ def _zone_features(levels: Levels, grey: Array, extents: Array, voxels: int) -> 
 
 
 def neighbourhoods(
-    levels: Levels, aggregations: set[str], families: set[str], *, distance: int, coarseness: int
+    levels: Levels, aggregations: Sequence[str], families: set[str], *, distance: int, coarseness: int
 ) -> Rows:
     """Grey tone differences from the neighbours' mean, and how many neighbours depend on each voxel."""
     out: Rows = {}
@@ -202,7 +192,7 @@ def neighbourhoods(
         found = counted(levels.inside, levels.offsets(matrices.ball_offsets(distance, flat=False)))
         for family, row in features(*found, len(levels.inside)).items():
             out[family, "3D"] = row
-    if aggregations & {"2D", "2_5D"}:
+    if _any_of(aggregations, {"2D", "2_5D"}):
         offsets = levels.offsets(matrices.ball_offsets(distance, flat=True))
         each = [counted(voxels, offsets) for voxels in levels.parts]
         rows = [features(*one, len(voxels)) for one, voxels in zip(each, levels.parts, strict=True)]
@@ -212,6 +202,10 @@ def neighbourhoods(
             out[family, "2D"] = _mean(np.asarray([row[family] for row in rows]))
             out[family, "2_5D"] = whole[family]
     return {key: row for key, row in out.items() if key[0] in families and key[1] in aggregations}
+
+
+def _any_of(aggregations: Sequence[str], some: set[str]) -> bool:
+    return not some.isdisjoint(aggregations)
 
 
 def _mean(rows: Array) -> Array:

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from isocenter.ops import threads
 from isocenter.ops.compiled import compiled
 from isocenter.types import Array, Triple
 
@@ -30,10 +29,8 @@ def moran_and_geary(values: Array, mask: Array, spacing_mm: Triple) -> tuple[flo
     centred[mask] = inside - inside.mean()
     squares = float(np.sum((inside - inside.mean()) ** 2))
     weights = _weights(values.shape, spacing_mm)
-    products = _pairs(_transform(centred), None, values.shape, weights)
-    members = _transform(mask.astype(np.float32))
-    total = _pairs(members, None, values.shape, weights)
-    own = _pairs(_transform(centred**2), members, values.shape, weights)
+    products, _ = _pairs(_transform(centred), None, values.shape, weights)
+    total, own = _pairs(_transform(mask.astype(np.float32)), _transform(centred**2), values.shape, weights)
     return count / total * products / squares, (count - 1) / total * (own - products) / squares
 
 
@@ -50,7 +47,7 @@ def _weights(shape: tuple[int, ...], spacing_mm: Triple) -> Array:
     axes = [(np.arange(_half(n) + 1) * s).astype(np.float32) ** 2 for n, s in zip(shape, spacing_mm, strict=True)]
     squared = axes[0][:, None, None] + axes[1][:, None] + axes[2]
     squared[0, 0, 0] = np.inf
-    return np.asarray(dctn(1 / np.sqrt(squared), type=1, workers=threads.allowed(), overwrite_x=True))
+    return np.asarray(dctn(1 / np.sqrt(squared), type=1, overwrite_x=True))
 
 
 def _transform(grid: Array) -> Array:
@@ -58,24 +55,24 @@ def _transform(grid: Array) -> Array:
     from scipy import fft
 
     _, h, w = (_half(n) for n in grid.shape)
-    rows = fft.rfft(grid, n=2 * w, axis=2, workers=threads.allowed())
-    return np.asarray(fft.fft(rows, n=2 * h, axis=1, workers=threads.allowed()))
+    rows = fft.rfft(grid, n=2 * w, axis=2)
+    return np.asarray(fft.fft(rows, n=2 * h, axis=1))
 
 
-def _pairs(one: Array, other: Array | None, shape: tuple[int, ...], weights: Array) -> float:
-    """Sum over pairs of voxels of weight times one times other; `other` None: `one` with itself."""
+def _pairs(one: Array, other: Array | None, shape: tuple[int, ...], weights: Array) -> tuple[float, float]:
+    """Sums over pairs of voxels: weight times one times one, and weight times one times other."""
     from scipy import fft
 
     d, h, w = (_half(n) for n in shape)
-    step = max(1, (1 << 21) // (2 * d * (w + 1)))
-    total = 0.0
+    step = max(1, (1 << 20) // (2 * d * (w + 1)))
+    total = mixed = 0.0
     for begin in range(0, 2 * h, step):
-        part = fft.fft(one[:, begin : begin + step], n=2 * d, axis=0, workers=threads.allowed())
-        beside = part
+        part = fft.fft(one[:, begin : begin + step], n=2 * d, axis=0)
+        total += _weighted(part, part, weights, begin)
         if other is not None:
-            beside = fft.fft(other[:, begin : begin + step], n=2 * d, axis=0, workers=threads.allowed())
-        total += _weighted(part, beside, weights, begin)
-    return total / (8.0 * d * h * w)
+            beside = fft.fft(other[:, begin : begin + step], n=2 * d, axis=0)
+            mixed += _weighted(part, beside, weights, begin)
+    return total / (8.0 * d * h * w), mixed / (8.0 * d * h * w)
 
 
 @compiled

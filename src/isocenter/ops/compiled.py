@@ -1,6 +1,7 @@
 """Loops over voxels that numpy cannot say: compiled to machine code when first called, and kept on disk.
 
-Modules that define such loops are imported inside the functions that use them: loading the compiler takes half a second.
+Modules that define such loops are imported inside the functions that use them: loading the compiler takes half a
+second.
 """
 
 import inspect

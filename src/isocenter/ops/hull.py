@@ -1,5 +1,6 @@
 """The convex hull of a mask's surface, and bodies that enclose it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +23,18 @@ class Hull:
 
 def hull_of(mask: Array, spacing_mm: Triple) -> Hull:
     """The hull of the surface half-way between voxels of `mask` (d h w) and those outside it."""
-    from scipy.spatial import ConvexHull
+    from scipy.spatial import ConvexHull, QhullError
 
     ends = _row_ends(mask)
     ends = ends[_corners(ends)]
+    with suppress(QhullError):  # all in one plane: every one of them may be a corner
+        ends = ends[ConvexHull(ends, qhull_options="Qt Q0").vertices]  # Q0: faces that lie in one plane stay apart
+    # The hull of the surface is the hull of the voxels' centres plus half a step each way.
     points = (ends[:, None, :] + _HALVES).reshape(-1, 3) * spacing_mm
-    hull = ConvexHull(points)
+    try:
+        hull = ConvexHull(points, qhull_options="Qt Q0")
+    except QhullError:
+        hull = ConvexHull(points)
     return Hull(points[hull.vertices], float(hull.volume), float(hull.area), hull.equations[:, :3])
 
 

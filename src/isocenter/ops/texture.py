@@ -60,10 +60,10 @@ def tones_and_dependences(
     """
     for n in range(len(inside)):
         at = inside[n]
-        own = np.int64(levels[at])
+        own = int(levels[at])
         total, there, alike = 0, 0, 1
         for k in range(len(offsets)):
-            other = np.int64(levels[at + offsets[k]])
+            other = int(levels[at + offsets[k]])
             if other:
                 there += 1
                 total += other
@@ -146,7 +146,7 @@ def border_distance(mask: Array, shape: tuple[int, int, int], *, flat: bool) -> 
 
     The mask has a margin outside the region on every side.
     """
-    depth, height, width = shape
+    _, height, width = shape
     distance = np.zeros(mask.size, np.int32)
     row, slab = width, height * width
     for at in range(mask.size):

@@ -72,48 +72,58 @@ def cooccurrence_features(counts: Array, n_levels: int) -> Array:
         if margin[i] > 0.0:
             variance += (i - mean) ** 2 * margin[i]
             margin_entropy -= margin[i] * math.log2(margin[i])
-    difference_mean = difference_entropy = contrast = inverse = inverse_norm = 0.0
-    moment = moment_norm = inverse_variance = 0.0
-    for k in range(size):
+    out[0], out[1], out[2], out[3] = largest, mean, variance, entropy
+    _of_differences(differences, n_levels, out)
+    _of_sums(sums, mean, out)
+    out[10], out[19] = energy, auto
+    if variance > 0.0:
+        out[18] = (auto - mean * mean) / variance
+    # The matrix is symmetric, so both entropies of independent margins (HXY1, HXY2) are twice the margin's.
+    if margin_entropy > 0.0:
+        out[23] = (entropy - 2.0 * margin_entropy) / margin_entropy
+        out[24] = math.sqrt(max(0.0, 1.0 - math.exp(-2.0 * (2.0 * margin_entropy - entropy))))
+    return out
+
+
+@compiled
+def _of_differences(differences: Array, n_levels: int, out: Array) -> None:
+    """What the distribution of differences of levels gives."""
+    mean = entropy = contrast = inverse = inverse_norm = moment = moment_norm = inverse_variance = 0.0
+    for k in range(len(differences)):
         p = differences[k]
         if p == 0.0:
             continue
-        difference_mean += k * p
+        mean += k * p
         contrast += k * k * p
-        difference_entropy -= p * math.log2(p)
+        entropy -= p * math.log2(p)
         inverse += p / (1.0 + k)
         inverse_norm += p / (1.0 + k / n_levels)
         moment += p / (1.0 + k * k)
         moment_norm += p / (1.0 + k * k / (n_levels * n_levels))
         if k:
             inverse_variance += p / (k * k)
-    difference_variance = 0.0
-    for k in range(size):
-        difference_variance += (k - difference_mean) ** 2 * differences[k]
-    sum_mean = sum_entropy = tendency = shade = prominence = 0.0
-    for k in range(2 * size):
+    variance = 0.0
+    for k in range(len(differences)):
+        variance += (k - mean) ** 2 * differences[k]
+    out[4], out[5], out[6], out[11], out[12] = mean, variance, entropy, contrast, mean
+    out[13], out[14], out[15], out[16], out[17] = inverse, inverse_norm, moment, moment_norm, inverse_variance
+
+
+@compiled
+def _of_sums(sums: Array, level_mean: float, out: Array) -> None:
+    """What the distribution of sums of levels gives."""
+    mean = entropy = tendency = shade = prominence = 0.0
+    for k in range(len(sums)):
         p = sums[k]
         if p == 0.0:
             continue
-        sum_mean += k * p
-        sum_entropy -= p * math.log2(p)
-        away = k - 2.0 * mean
+        mean += k * p
+        entropy -= p * math.log2(p)
+        away = k - 2.0 * level_mean
         tendency += away**2 * p
         shade += away**3 * p
         prominence += away**4 * p
-    out[0], out[1], out[2], out[3] = largest, mean, variance, entropy
-    out[4], out[5], out[6] = difference_mean, difference_variance, difference_entropy
-    out[7], out[8], out[9] = sum_mean, tendency, sum_entropy
-    out[10], out[11], out[12] = energy, contrast, difference_mean
-    out[13], out[14], out[15], out[16], out[17] = inverse, inverse_norm, moment, moment_norm, inverse_variance
-    if variance > 0.0:
-        out[18] = (auto - mean * mean) / variance
-    out[19], out[20], out[21], out[22] = auto, tendency, shade, prominence
-    # The matrix is symmetric, so both entropies of independent margins (HXY1, HXY2) are twice the margin's.
-    if margin_entropy > 0.0:
-        out[23] = (entropy - 2.0 * margin_entropy) / margin_entropy
-        out[24] = math.sqrt(max(0.0, 1.0 - math.exp(-2.0 * (2.0 * margin_entropy - entropy))))
-    return out
+    out[7], out[8], out[9], out[20], out[21], out[22] = mean, tendency, entropy, tendency, shade, prominence
 
 
 @compiled

@@ -1,10 +1,7 @@
 """One recipe on the patients of a table."""
 
-import csv
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 
 from isocenter.acquire.case import Progress
@@ -14,6 +11,7 @@ from isocenter.acquire.table import Role, read_table
 from isocenter.data.finding import Verdict
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
+from isocenter.formats.delimited import csv_text
 from isocenter.pipeline.output import recover, require_folder, written
 from isocenter.pipeline.run import Options, PlannedStudy, StudyResult, hash_of, require_given, run_studies, same_input
 from isocenter.recipe import load
@@ -151,7 +149,7 @@ def _matching_csv(matches: Sequence[Match]) -> str:
         ("" if m.row is None else m.row, m.status, m.study.uid if m.study is not None else "", m.message)
         for m in matches
     ]
-    return _csv([("row", "status", "study", "message"), *rows])
+    return csv_text([("row", "status", "study", "message"), *rows])
 
 
 def _cohort_csv(cohort: Cohort) -> str:
@@ -165,35 +163,16 @@ def _cohort_csv(cohort: Cohort) -> str:
     for e, values in zip(entries, numbers_of, strict=True):
         numbers = ["" if values.get(n) is None else values[n] for n in names]
         body.append((e["row"], e["case"], uid.get(e["row"], ""), e["verdict"], "; ".join(e["reasons"]), *numbers))
-    return _csv([head, *body])
+    return csv_text([head, *body])
 
 
 def _called(number: Mapping[str, Json]) -> str:
     """Heading of a finding's or feature's column."""
     unit = number.get("unit")
-    words = number.get("statement") or f"{number.get('label')}: {number.get('name')}"
+    measured = " ".join(str(part) for part in (number.get("family"), number.get("name")) if part)
+    words = number.get("statement") or f"{number.get('label')}: {measured}"
     unit = UNITS.get(str(unit), unit)
     return str(words) + (f" [{unit}]" if unit and unit != "1" else "")
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    """CSV in which no cell is a formula when a spreadsheet opens it."""
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for row in rows:
-        writer.writerow([_tame(cell) for cell in row])
-    return out.getvalue()
-
-
-def _tame(cell: object) -> object:
-    if not isinstance(cell, str):
-        return cell
-    text = (
-        re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "?", re.sub(r"\s*[\r\n]+\s*", " ", cell))
-        .encode("utf-8", "replace")
-        .decode("utf-8")
-    )
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def usable(cohort: Cohort) -> int:
