@@ -27,7 +27,8 @@ def python(code: str) -> str:
 def test_public_names_are_pinned() -> None:
     assert sorted(isocenter.__all__) == [
         "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
-        "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "inspect", "open", "recipes", "run",
+        "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "demo", "extract_features",
+            "ibsi", "inspect", "open", "recipes", "robustness", "run",
         "run_cohort", "try_step",
     ]  # fmt: skip
     for name in isocenter.__all__:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from isocenter.pipeline.conformance import ibsi
     from isocenter.pipeline.convert import convert
     from isocenter.pipeline.extract import extract_features
+    from isocenter.pipeline.robustness import robustness
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
 
@@ -53,6 +54,7 @@ _HOME = {
     "demo": "demonstration",
     "inspect": "acquire.inspection",
     "open": "acquire.case:open_case",
+    "robustness": "pipeline.robustness",
     "recipes": "recipe:shipped",
     "run": "pipeline.run",
     "run_cohort": "pipeline.cohort",
@@ -62,7 +64,7 @@ _HOME = {
 __all__ = [
     "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap", "Policy",
     "Quantity", "Space", "Volume", "__version__", "convert", "demo", "extract_features", "ibsi", "inspect", "open",
-    "recipes", "run", "run_cohort", "try_step",
+    "recipes", "robustness", "run", "run_cohort", "try_step",
 ]  # fmt: skip
 
 

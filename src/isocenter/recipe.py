@@ -70,6 +70,8 @@ class Given(_Model):
     """Another image, or a label map (NIfTI, NRRD, PNG, DICOM SEG, RTSTRUCT)."""
     needed: bool = True
     """Without it the study is refused."""
+    on: str | None = None
+    """Labels: the given volume on which they were drawn; without it, the study's own."""
     select: Select = Select()
     """Which series of another image is taken."""
     description: Words
@@ -274,6 +276,19 @@ def _step(entry: dict[str, Any], at: tuple[str | int, ...], lines: "_Lines", sou
     return RecipeStep(stage, name, kind, settings, wiring["as_"], of, wiring["within"], wiring["on"], to)
 
 
+def _require_given_order(document: _Document, lines: "_Lines", source: str) -> None:
+    """Refuse labels that lie on a volume which is not given, or given after them."""
+    volumes: list[str] = []
+    for name, given in document.given.items():
+        if given.on is not None and (given.kind != "labels" or given.on not in volumes):
+            place = lines.of(("given", name, "on"))
+            raise RecipeError(
+                f"{source}, line {place}: `on: {given.on}` is for labels, and names a volume that is given before them"
+            )
+        if given.kind == "volume":
+            volumes.append(name)
+
+
 def _wired(  # noqa: C901 - one rule after the other
     steps: tuple[RecipeStep, ...], document: _Document, lines: "_Lines", source: str
 ) -> None:
@@ -296,6 +311,7 @@ def _wired(  # noqa: C901 - one rule after the other
 
     for name in [n for n in document.given if n in ("image", "original")]:
         raise RecipeError(f"{source}, line {lines.of(('given', name))}: the name {name!r} is taken; choose another")
+    _require_given_order(document, lines, source)
     for index, step in enumerate(steps):
         for key, used, kind in _used(step):
             known(kind, used, ("steps", index, key))

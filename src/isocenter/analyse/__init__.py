@@ -9,7 +9,10 @@ from isocenter.analyse.brain import (
     t1_contrast,
     tissue_volumes,
 )  # fmt: skip
+from isocenter.analyse.calcium import CalciumScore, calcium_score
 from isocenter.analyse.chest import Emphysema, LungVolumes, emphysema, lung_volumes
+from isocenter.analyse.composition import BodyComposition, body_composition
+from isocenter.analyse.lesion import Diameters, Growth, diameters, growth
 from isocenter.analyse.picture import (
     CardiothoracicRatio,
     Count,
@@ -39,6 +42,10 @@ STEPS: dict[str, StepKind] = {
     "tissue_volumes": StepKind(TissueVolumes, tissue_volumes, "case"),
     "lung_volumes": StepKind(LungVolumes, lung_volumes, "case"),
     "emphysema": StepKind(Emphysema, emphysema, "case"),
+    "calcium_score": StepKind(CalciumScore, calcium_score, "case"),
+    "body_composition": StepKind(BodyComposition, body_composition, "case"),
+    "diameters": StepKind(Diameters, diameters, "case"),
+    "growth": StepKind(Growth, growth, "case"),
     "cardiothoracic_ratio": StepKind(CardiothoracicRatio, cardiothoracic_ratio, "case"),
     "count": StepKind(Count, count, "case"),
     "distances": StepKind(Distances, distances, "case"),
@@ -47,9 +54,10 @@ STEPS: dict[str, StepKind] = {
 }
 
 __all__ = [
-    "STEPS", "BrainPlausibility", "CardiothoracicRatio", "Count", "Distances", "Emphysema", "LungVolumes",
-    "Orientation", "PictureKind", "RegistrationQuality", "T1Contrast", "T1Weighted", "TissueVolumes",
-    "UltrasoundField", "brain_plausibility", "cardiothoracic_ratio", "count", "distances", "emphysema",
+    "STEPS", "BodyComposition", "BrainPlausibility", "CalciumScore", "CardiothoracicRatio", "Count", "Diameters",
+    "Distances", "Emphysema", "Growth", "LungVolumes", "Orientation", "PictureKind", "RegistrationQuality",
+    "T1Contrast", "T1Weighted", "TissueVolumes", "UltrasoundField", "body_composition", "brain_plausibility",
+    "calcium_score", "cardiothoracic_ratio", "count", "diameters", "distances", "emphysema", "growth",
     "lung_volumes", "orientation_known", "picture_kind", "registration_quality", "t1_contrast", "t1_weighted",
     "tissue_volumes", "ultrasound_field",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """What an analysing step looks at."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from isocenter.data.case import Case, Series
 from isocenter.data.features import FeatureTable
@@ -17,11 +18,13 @@ class Subject:
         case: with the volumes `original` (as read) and `image` (as preprocessed so far) and the label maps so far.
         series: the series that was chosen.
         features: measured so far.
+        native: label maps on the grids on which they were drawn; those of `case` lie on the image's.
     """
 
     case: Case
     series: Series
     features: FeatureTable
+    native: Mapping[str, LabelMap] = field(default_factory=dict)
 
 
 def labels_of(subject: Subject, name: str) -> LabelMap:

@@ -72,7 +72,28 @@ def ibsi(
         show.conformance(found, as_json=json)
 
 
+def robustness(
+    table: Annotated[Path, Argument(help="Columns image and mask; mask2 for a second reader.")],
+    out: Annotated[Path, Option("--out", "-o", help="The CSV.")] = Path("robustness.csv"),
+    settings: Annotated[Path | None, Option(help="YAML: settings of the step radiomics.")] = None,
+    repetitions: Annotated[int, Option(min=2, max=200, help="Perturbed copies of each case.")] = 8,
+    least: Annotated[float, Option(min=0, max=1, help="The interval's lower end must reach it.")] = 0.75,
+    seed: Annotated[int, Option(help="Of the perturbations.")] = 0,
+) -> None:
+    """Say which features agree with themselves: under small changes of image and mask, or between two readers."""
+    with show.failing_cleanly():
+        from isocenter.pipeline.robustness import robustness as judge
+
+        with show.progress() as tell:
+            found = judge(
+                table, out, settings=settings, repetitions=repetitions, least_icc=least, seed=seed, on_progress=tell
+            )
+        kept = sum(row.kept for row in found)
+        typer.echo(f"{out}: {kept} of {len(found)} features reach an ICC of {least:g} with their interval's lower end")
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(features)
     app.command()(ibsi)
+    app.command()(robustness)

@@ -205,6 +205,8 @@ class Case:
     label_maps: Mapping[str, LabelMap] = field(default_factory=dict, repr=False)
     results: tuple[Result, ...] = ()
     transforms: Mapping[str, Transform] = field(default_factory=dict, repr=False)
+    dates: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Study date of volumes that came from another study."""
 
     def one(self, uid: str | None = None) -> Series:
         """The series `uid` (`uid#n` where it was split), or the only one there is but for localizers split off.

@@ -14,6 +14,9 @@ Family = Literal[
 ]  # fmt: skip
 """Families of IBSI 1; `ivh` is the intensity-volume histogram."""
 
+Beyond = Literal["shape_2d", "local_binary_patterns", "oriented_gradients", "fractal", "colour"]
+"""Families beyond the standard."""
+
 Aggregation = Literal[
     "2D", "2D_avg", "2D_comb", "2_5D", "2_5D_avg", "2_5D_comb", "3D", "3D_avg", "3D_comb", "none"
 ]  # fmt: skip

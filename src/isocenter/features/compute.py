@@ -56,7 +56,7 @@ def compute(
         metric: the spacing is in millimetres; without, whatever needs them has none.
     Returns: one row a feature, in the order of the catalogue; features never fail, they are missing.
     """
-    families: tuple[str, ...] = settings.families or tuple(CODES)
+    families = families_for(settings, flat=mask.shape[0] == 1)
     if settings.normalise is not None:
         spread = float(values.std(dtype=np.float64))
         centre = float(values.mean(dtype=np.float64))
@@ -88,6 +88,13 @@ def _filtered(region: Region, chosen: Filter, settings: Radiomics, *, metric: bo
         job = _Job(replace(region, values=values), own, Quantity.ARBITRARY, chosen.features, metric=metric)
         rows = job.rows()
     return [replace(row, filtered=name_of(chosen)) for row in rows]
+
+
+def families_for(settings: Radiomics, *, flat: bool) -> tuple[str, ...]:
+    """Families of the standard that the settings ask for; of a flat picture those that it has."""
+    wanted: tuple[str, ...] = settings.families or tuple(CODES)
+    spatial = {"morphology", "local_intensity"} if flat and settings.families is None else set()
+    return tuple(family for family in wanted if family in CODES and family not in spatial)
 
 
 def default_origin(quantity: Quantity) -> float | None:

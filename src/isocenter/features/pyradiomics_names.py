@@ -79,6 +79,9 @@ _CHANGED: dict[str, Callable[[float], float]] = {"firstorder_Kurtosis": lambda v
 """Where the same name means another number there."""
 
 
+_NAMES["ngldm"][1].pop("normalised_grey_level_non_uniformity")  # which its GLDM does not have
+
+
 def pyradiomics_name(feature: Feature, image: str = "original") -> tuple[str, float | None] | None:
     """Column name and value as pyradiomics states them; None for a feature that it does not have."""
     there = _NAMES.get(feature.family)

@@ -13,7 +13,7 @@ import numpy as np
 
 from isocenter.features.filters import reach_of
 from isocenter.features.settings import Radiomics
-from isocenter.types import Affine, Array, Grid, Mask, Triple
+from isocenter.types import Affine, Array, Bool, Grid, Mask, Real, Triple
 
 _MOST_LEVELS = 1024
 MARGIN_MM = 6.5
@@ -105,7 +105,7 @@ def resampled(
     spacing_mm: Triple,
     whole: tuple[int, ...],
     begin: tuple[int, ...],
-) -> tuple[Grid, Mask]:
+) -> tuple[Real[Array, "e i x"], Bool[Array, "e i x"]]:
     """A part of an image and its mask on the resampled grid of the whole image.
 
     Args:

@@ -1,11 +1,11 @@
 """Settings of radiomic features."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from isocenter.data.step import Settings
-from isocenter.features.catalogue import Aggregation, Family
+from isocenter.features.catalogue import Aggregation, Beyond, Family
 from isocenter.features.filters import Filter
 from isocenter.types import Triple
 
@@ -18,8 +18,9 @@ class Radiomics(Settings):
     Source: IBSI reference manual, arXiv:1612.07003v11, chapter 2.
     """
 
-    families: tuple[Family, ...] | None = None
-    """Families of features; all where none is stated."""
+    families: tuple[Family | Beyond, ...] | None = None
+    """Families of features. Where none is stated: all of the standard, of a flat picture `shape_2d` instead of the
+    morphology, and of a colour picture `colour` as well."""
     spacing_mm: _Spacing | None = None
     """Voxel spacing to resample to: one number, or (slices, rows, columns) where 0 keeps what there is."""
     interpolation: Literal["nearest", "linear", "cubic"] = "linear"
@@ -76,7 +77,7 @@ class Radiomics(Settings):
         return ends
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> Self:
+    def _one_of_each(self) -> "Radiomics":
         if self.bin_width is not None and self.bin_count is not None:
             raise ValueError("state bin_width or bin_count, not both")
         if self.ivh_bin_width is not None and self.ivh_bin_count is not None:

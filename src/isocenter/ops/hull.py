@@ -15,10 +15,10 @@ _HALVES = np.concatenate((np.eye(3), -np.eye(3))) / 2
 class Hull:
     """A convex body: its corners (mm), volume and area, and the outward normals of its faces."""
 
-    points: Points
+    points: Float64[Array, "corners 3"]
     volume_mm3: float
     area_mm2: float
-    normals: Points
+    normals: Float64[Array, "faces 3"]
 
 
 def hull_of(mask: Array, spacing_mm: Triple) -> Hull:

@@ -39,7 +39,7 @@ def features(
     half = texture.half_offsets(flat=False) @ strides
     near = texture.ball_offsets(1, flat=False) @ strides
     wanted = np.asarray([name in families for name in _ORDER])
-    places = np.argwhere(padded)
+    places = np.argwhere(mask)  # in the padded grid, where the window of each begins
     out = np.full((sum(_COUNTS.values()), len(places)), np.nan, np.float32)
     parts = np.array_split(np.arange(len(places)), max(1, min(4 * threads.allowed(), len(places))))
 

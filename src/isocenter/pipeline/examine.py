@@ -27,7 +27,7 @@ from isocenter.data.transform import Transform
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.ops import memory
-from isocenter.recipe import Recipe, RecipeStep
+from isocenter.recipe import Given, Recipe, RecipeStep
 from isocenter.types import Mask
 from isocenter.version import __version__
 
@@ -112,6 +112,8 @@ class _Run:
                 break
             self._progress(f"{step.stage}: {step.name}", index, total)
             self._one(step)
+        drawn_here = {name: labels for name, labels in self.case.label_maps.items() if name not in self._elsewhere()}
+        self.case = replace(self.case, label_maps=drawn_here)
         for name, labels in self.case.label_maps.items():
             self.case = self.case.with_labels(name, onto(labels, original.geometry))
         if self.recipe.report.compare is not None and not self._refused:
@@ -163,17 +165,31 @@ class _Run:
                 volume = series.volume()
                 self.steps += [replace(done, version=__version__) for done in volume.history]
                 self.case = self.case.with_volume(name, volume)
+                self.case = replace(self.case, dates={**self.case.dates, name: case.identity.study_date})
                 self.checks += same_patient(self.case.identity, case.identity, name)
                 continue
             if wanted.kind == "labels":
                 maps = (
-                    given_labels(given[name], name, original.geometry, series_uid=self.series.uid)
+                    self._given_labels(name, given[name], wanted, original)
                     if name in given
                     else study_labels(self.case, self.series, original.geometry)
                 )
                 self._lay(name, maps)
             if wanted.needed and name not in self.case.label_maps:
                 raise InputError(f"the recipe needs {name} ({wanted.description.en}): add --with {name}=FILE")
+
+    def _elsewhere(self) -> set[str]:
+        """Label maps that were drawn on another study: they are measured there, not written onto this one."""
+        names = {name for name, wanted in self.recipe.given.items() if wanted.on is not None}
+        return {own for name in names for own in self.layers.get(name, ())}
+
+    def _given_labels(self, name: str, path: Path, wanted: Given, original: Volume) -> tuple[LabelMap, ...]:
+        """Labels that the user brought, on the volume on which they were drawn."""
+        if wanted.on is None:
+            return given_labels(path, name, original.geometry, series_uid=self.series.uid)
+        if wanted.on not in self.case.volumes:
+            raise InputError(f"{name} lies on {wanted.on}, which was not given: add --with {wanted.on}=PATH")
+        return given_labels(path, name, self.case.volumes[wanted.on].geometry)
 
     def _lay(self, name: str, maps: Sequence[LabelMap]) -> None:
         """Keep given label maps, and check what bringing them onto the image did to them."""
@@ -232,7 +248,9 @@ class _Run:
         else:
             here = self.case.volumes["image"].geometry
             maps = {key: onto(labels, here) for key, labels in self.case.label_maps.items()}
-            subject = Subject(replace(self.case, label_maps=maps), self.series, self.features)
+            subject = Subject(
+                replace(self.case, label_maps=maps), self.series, self.features, dict(self.case.label_maps)
+            )
             found: Analysis = step.kind.run(subject, step.settings)
             self.findings += [replace(f, not_measured=self._not_measured(f.evidence)) for f in found.findings]
             self.checks += found.checks

@@ -17,11 +17,13 @@ from isocenter.data.transform import Transform
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, UnsupportedFormat
 from isocenter.formats import itk_transform, itksnap, nifti, nrrd, proof, raster
+from isocenter.pipeline.extract import Extracted, features_csv
 from isocenter.report.document import Language
 from isocenter.version import __version__
 
 REPORT = "report.json"
 THUMBNAIL = "thumbnail.jpg"
+FEATURES = "features.csv"
 _ENDINGS = (
     ".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".mhd", ".dcm", ".dicom", ".ima", ".zip", ".png", ".jpg", ".jpeg",
     ".tif", ".tiff",
@@ -59,6 +61,9 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
     (folder / REPORT).write_text(
         json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False), "utf-8", "backslashreplace"
     )
+    if any(feature.family for feature in examination.features):
+        text = features_csv([Extracted(examination.case.name, examination.features)])
+        (folder / FEATURES).write_text(text, "utf-8")
     page = document.render(examination, data, pictures, language=language)
     (folder / "report.html").write_text(page, "utf-8", "replace")
 

@@ -59,6 +59,10 @@ def render(
         Verdict=Verdict,
         planes=[(plane, [(p, _embedded(p)) for p in pictures if p.plane == plane]) for plane in planes],
         legend=legend,
+        families=[
+            (family, [f for f in examination.features if f.family == family])
+            for family in dict.fromkeys(f.family for f in examination.features if f.family)
+        ],
         ranged_methods=list({str(f.method): f.method for f in examination.findings if f.interval}.values()),
         histogram=histogram,
         units=UNITS,
@@ -66,7 +70,20 @@ def render(
     )
 
 
-UNITS = {"[hnsf'U]": "HU", "[arb'U]": "", "mm2": "mm²", "deg": "°", "([hnsf'U])2": "HU²", "([arb'U])2": ""}
+UNITS = {
+    "[hnsf'U]": "HU",
+    "[arb'U]": "",
+    "mm2": "mm²",
+    "deg": "°",
+    "([hnsf'U])2": "HU²",
+    "([arb'U])2": "",
+    "[hnsf'U].mm3": "HU·mm³",
+    "[arb'U].mm3": "mm³",
+    "mm3": "mm³",
+    "cm2": "cm²",
+    "/mm": "1/mm",
+    "d": "days",
+}
 """UCUM codes as a physician writes them; others stay as they are."""
 
 
