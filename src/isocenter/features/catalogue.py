@@ -47,6 +47,11 @@ class Known:
     ibsi: str
     unit: str
 
+    @property
+    def definition(self) -> str:
+        """The identifier as a feature states it."""
+        return f"IBSI:{self.ibsi}"
+
 
 _TABLE = """
 morphology      volume                               morph_volume             RNU0 mm3

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -339,6 +340,7 @@ def _texture_reason(voxels: int, *, flat: bool) -> str:
     return "no two voxels of the region lie beside each other"
 
 
+@cache
 def unit_of(family: str, name: str, intensity: str) -> str:
     """UCUM unit of a feature of an image whose intensities have the unit `intensity`."""
     unit = catalogue()[family, name].unit

@@ -75,7 +75,7 @@ def as_feature(row: Measured, label: str, unit: str, *, joined: bool = False) ->
         name,
         row.value,
         unit_of(row.family, row.name, unit),
-        f"IBSI:{known.ibsi}",
+        known.definition,
         label,
         row.missing,
         family=row.family,

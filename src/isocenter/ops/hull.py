@@ -8,8 +8,6 @@ import numpy as np
 from isocenter.ops.compiled import compiled
 from isocenter.types import Array, Float64, Points, Triple
 
-_HALVES = np.concatenate((np.eye(3), -np.eye(3))) / 2
-
 
 @dataclass(frozen=True, eq=False)
 class Hull:
@@ -22,20 +20,37 @@ class Hull:
 
 
 def hull_of(mask: Array, spacing_mm: Triple) -> Hull:
-    """The hull of the surface half-way between voxels of `mask` (d h w) and those outside it."""
+    """The hull of the surface half-way between voxels of `mask` (d h w, with a margin) and those outside it."""
     from scipy.spatial import ConvexHull, QhullError
 
     ends = _row_ends(mask)
     ends = ends[_corners(ends)]
     with suppress(QhullError):  # all in one plane: every one of them may be a corner
         ends = ends[ConvexHull(ends, qhull_options="Qt Q0").vertices]  # Q0: faces that lie in one plane stay apart
-    # The hull of the surface is the hull of the voxels' centres plus half a step each way.
-    points = (ends[:, None, :] + _HALVES).reshape(-1, 3) * spacing_mm
+    # The hull of the surface is the hull of the voxels' centres plus half a step each way that leads outside.
+    points = _half_steps(mask, ends) * spacing_mm
     try:
         hull = ConvexHull(points, qhull_options="Qt Q0")
     except QhullError:
         hull = ConvexHull(points)
     return Hull(points[hull.vertices], float(hull.volume), float(hull.area), hull.equations[:, :3])
+
+
+@compiled
+def _half_steps(mask: Array, ends: Array) -> Array:
+    """Places half-way from voxels of the mask, which has a margin, to their neighbours outside it."""
+    out = np.empty((6 * len(ends), 3))
+    n = 0
+    for k in range(len(ends)):
+        for axis in range(3):
+            for side in (-1, 1):
+                d, h, w = ends[k]
+                d, h, w = d + side * (axis == 0), h + side * (axis == 1), w + side * (axis == 2)
+                if not mask[d, h, w]:
+                    out[n] = ends[k]
+                    out[n, axis] += 0.5 * side
+                    n += 1
+    return out[:n]
 
 
 @compiled

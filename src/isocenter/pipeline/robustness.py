@@ -120,24 +120,23 @@ def perturbed(volume: Volume, labels: LabelMap, rng: np.random.Generator) -> tup
     common: dict[str, Any] = {"affine": np.eye(4), "to_shape": grid.shape, "to_affine": turn}
     level = float(noise(grid))
     values = resample(grid, interpolation="linear", outside=float(grid.min()), **common)
-    values = values + rng.normal(0, level, values.shape).astype(np.float32) if level > 0 else values
+    if level > 0:
+        values = np.asarray(values + rng.normal(0, level, values.shape), np.float32)
     soft = resample(mask.astype(np.float32), interpolation="linear", **common)
     return replace(volume, voxels=values[None], not_measured=None), LabelMap.of_mask(
-        resized(np.asarray(soft >= 0.5), growth, volume.geometry.steps), volume.geometry, name="region"
+        resized(np.asarray(soft >= 0.5), growth), volume.geometry, name="region"
     )
 
 
-def resized(mask: Mask, growth: float, steps: Sequence[float]) -> Mask:
-    """A mask whose voxel count grew by a share (or shrank), along its border."""
+def resized(mask: Mask, growth: float) -> Mask:
+    """A mask whose voxel count grew by a share (or shrank), along its border: the blurred mask is cut elsewhere."""
     from scipy import ndimage
 
     if not mask.any():
         return mask
-    inside = ndimage.distance_transform_edt(mask, steps)
-    outside = ndimage.distance_transform_edt(~mask, steps)
-    depth = np.asarray(inside) - np.asarray(outside)
+    blurred = np.asarray(ndimage.gaussian_filter(mask.astype(np.float64), 1.0))
     wanted = min(mask.size, max(1, round(int(mask.sum()) * (1 + growth))))
-    return np.asarray(depth >= np.partition(depth.ravel(), -wanted)[-wanted])
+    return np.asarray(blurred >= np.partition(blurred.ravel(), -wanted)[-wanted])
 
 
 def _mask(path: Path, volume: Volume) -> LabelMap:
