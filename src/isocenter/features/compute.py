@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +26,7 @@ _DEFAULT_ORIGIN = {Quantity.HU: -1000.0, Quantity.SUV: 0.0}
 _DEFAULT_IVH = {Quantity.HU: 1.0, Quantity.SUV: 0.1}
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """One number of one region, or why there is none."""
 
     family: str
@@ -88,7 +88,7 @@ def _filtered(region: Region, chosen: Filter, settings: Radiomics, *, metric: bo
         own = settings.model_copy(update={**bins, "ivh_bin_width": None})
         job = _Job(replace(region, values=values), own, Quantity.ARBITRARY, chosen.features, metric=metric)
         rows = job.rows()
-    return [replace(row, filtered=name_of(chosen)) for row in rows]
+    return [row._replace(filtered=name_of(chosen)) for row in rows]
 
 
 def families_for(settings: Radiomics, *, flat: bool) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ class _Job:
             "centre_of_mass_shift": "the intensities sum to 0" if len(self.inside) else _NONE_COUNTS,
         }
         rows = self._numbers("morphology", numbers, "the region has no width along one of its axes")
-        return [replace(row, missing=reasons.get(row.name, row.missing)) if row.missing else row for row in rows]
+        return [row._replace(missing=reasons.get(row.name, row.missing)) if row.missing else row for row in rows]
 
     def _local(self) -> list[Measured]:
         if not len(self.inside) or not self.metric:

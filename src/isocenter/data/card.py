@@ -1,0 +1,74 @@
+"""What a model states about itself: what it eats and gives, how it was made, how well it did, and for whom."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError
+
+Task = Literal["classify", "regress", "survive"]
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """One model.
+
+    Args:
+        task: what it answers.
+        model: its kind, as `forest`.
+        target: the column that it predicts; of survival, the time's and the event's.
+        classes: of a classifier, in the order of its probabilities.
+        features: columns that it needs, in order.
+        preparation: what is done to them, and their units where they are known.
+        operating_point: threshold of the positive class, and the criterion by which it was chosen.
+        calibration: how scores become probabilities.
+        conformal: quantiles of prediction sets or intervals.
+        training: data: hash, cases, patients, dates.
+        metrics: by cross-validation on the training data: name -> value and interval.
+        lineage: versions, settings, seed.
+        intended_use: what it is for, and what not.
+        weights_sha256: of the file with the fitted model.
+    """
+
+    task: Task
+    model: str
+    target: tuple[str, ...]
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    preparation: Mapping[str, Json] = field(default_factory=dict)
+    operating_point: Mapping[str, Json] = field(default_factory=dict)
+    calibration: Mapping[str, Json] = field(default_factory=dict)
+    conformal: Mapping[str, Json] = field(default_factory=dict)
+    training: Mapping[str, Json] = field(default_factory=dict)
+    metrics: Mapping[str, Json] = field(default_factory=dict)
+    lineage: Mapping[str, Json] = field(default_factory=dict)
+    intended_use: str = "Research only; not for clinical use. No claim beyond data like those it was trained on."
+    licence: str = "unspecified: state one before sharing"
+    weights_sha256: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """Plain data."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ModelCard":
+        """A card from plain data.
+
+        Raises: InputError for what is no card of this version.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            raise InputError("this is no model card of this version of isocenter")
+        known = {key: value for key, value in data.items() if key != "schema"}
+        wanted = set(cls.__dataclass_fields__)
+        if set(known) != wanted:
+            odd = sorted(set(known) ^ wanted)
+            raise InputError(f"the model card has other fields than it should: {', '.join(odd)[:200]}")
+        for key in ("target", "classes", "features"):
+            if not isinstance(known[key], list) or not all(isinstance(item, str) for item in known[key]):
+                raise InputError(f"the model card's {key} is no list of texts")
+            known[key] = tuple(known[key])
+        if known["task"] not in ("classify", "regress", "survive"):
+            raise InputError("the model card's task is none that is known")
+        return cls(**known)
