@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     from isocenter.pipeline.cohort import run_cohort
     from isocenter.pipeline.conformance import ibsi
     from isocenter.pipeline.convert import convert
+    from isocenter.pipeline.data_check import data_check
     from isocenter.pipeline.extract import extract_features
+    from isocenter.pipeline.judgement import evaluate
+    from isocenter.pipeline.learn import predict, train
+    from isocenter.pipeline.methods import methods
     from isocenter.pipeline.robustness import robustness
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
@@ -48,6 +52,11 @@ _HOME = {
     "Quantity": "data.volume",
     "Space": "data.geometry",
     "Volume": "data.volume",
+    "data_check": "pipeline.data_check",
+    "evaluate": "pipeline.judgement",
+    "methods": "pipeline.methods",
+    "predict": "pipeline.learn",
+    "train": "pipeline.learn",
     "convert": "pipeline.convert",
     "extract_features": "pipeline.extract",
     "ibsi": "pipeline.conformance",
@@ -63,8 +72,8 @@ _HOME = {
 
 __all__ = [
     "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap", "Policy",
-    "Quantity", "Space", "Volume", "__version__", "convert", "demo", "extract_features", "ibsi", "inspect", "open",
-    "recipes", "robustness", "run", "run_cohort", "try_step",
+    "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate", "extract_features",
+    "ibsi", "inspect", "methods", "open", "predict", "recipes", "robustness", "run", "run_cohort", "train", "try_step",
 ]  # fmt: skip
 
 

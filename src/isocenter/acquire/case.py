@@ -244,9 +244,9 @@ def _file_series(file: Path, kind: str, root: Path) -> Series:
 
 
 def _codec(kind: str) -> ModuleType:
-    from isocenter.formats import metaimage, nifti, nrrd, raster
+    from isocenter.formats import hdf5, metaimage, nifti, nrrd, raster
 
-    return {"nifti": nifti, "nrrd": nrrd, "raster": raster, "metaimage": metaimage}[kind]
+    return {"nifti": nifti, "nrrd": nrrd, "raster": raster, "metaimage": metaimage, "hdf5": hdf5}[kind]
 
 
 def _identity(study: dict[str, list[Header]]) -> Identity:

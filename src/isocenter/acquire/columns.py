@@ -80,7 +80,7 @@ def _require_names(path: Path, header: list[str]) -> None:
 
 
 def _from_parquet(path: Path) -> Columns:
-    parquet = require("pyarrow.parquet", extra="tables")
+    parquet = require("pyarrow.parquet", extra="data")
     try:
         table = parquet.read_table(path)
         names = [str(name) for name in table.column_names]

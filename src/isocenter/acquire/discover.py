@@ -65,7 +65,7 @@ def _below(folder: Path, without: Path | None, on_unlisted: Callable[[Path, str]
 
 
 def kind_of(file: Path) -> str:
-    """`dicom`, `nifti`, `nrrd`, `metaimage` or `raster`.
+    """`dicom`, `nifti`, `nrrd`, `metaimage`, `hdf5` or `raster`.
 
     Raises: UnreadableFile with what the file seems to be instead.
     """
@@ -83,7 +83,12 @@ def kind_of(file: Path) -> str:
         raise UnreadableFile(f"{file.name}: the file is empty")
     if head[128:132] == b"DICM" or _headless_dicom(head):
         return "dicom"
-    for kind, starts in (("nrrd", (b"NRRD",)), ("raster", (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *_TIFF))):
+    kinds = {
+        "nrrd": (b"NRRD",),
+        "hdf5": (b"\x89HDF\r\n\x1a\n",),
+        "raster": (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *_TIFF),
+    }
+    for kind, starts in kinds.items():
         if head.startswith(starts):
             return kind
     if _METAIMAGE.match(head):
@@ -91,7 +96,7 @@ def kind_of(file: Path) -> str:
     if _is_nifti(file, head):
         return "nifti"
     raise UnreadableFile(
-        f"{file.name}: not an image that is read here (DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF): "
+        f"{file.name}: not an image that is read here (DICOM, NIfTI, NRRD, MetaImage, HDF5, PNG, JPEG, TIFF): "
         f"it starts with {_shown(head)}"
     )
 

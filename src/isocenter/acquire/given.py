@@ -49,7 +49,7 @@ def raw_labels(path: Path, name: str, image: Geometry, *, series_uid: str = "") 
 
     Raises: InputError for a file that holds no labels.
     """
-    from isocenter.formats import nrrd
+    from isocenter.formats import hdf5, nrrd
 
     if path.name.lower().endswith(".seg.nrrd"):
         return tuple(nrrd.read_segments(path))
@@ -64,6 +64,8 @@ def raw_labels(path: Path, name: str, image: Geometry, *, series_uid: str = "") 
             done = Step("acquire.other_series", {"drawn_on": result.series_uid})
             return tuple(labels.then(done) for labels in maps)
         return maps
+    if case.series and case.series[0].format == "hdf5":
+        return (_labels(hdf5.read_labels(path), name, path),)
     return (_labels(case.volume(), name, path),)
 
 

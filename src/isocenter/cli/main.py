@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from isocenter.cli import measure, show
+from isocenter.cli import measure, models, show
 
 if TYPE_CHECKING:
     from isocenter.acquire.policy import Policy as AcquirePolicy
@@ -357,6 +357,7 @@ def expanded(paths: list[str]) -> list[Path]:
 
 
 measure.register(app)
+models.register(app)
 
 
 def main() -> None:

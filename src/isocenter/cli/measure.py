@@ -25,6 +25,7 @@ def features(
         Path | None, Option(help="YAML: settings of the step radiomics, or a pyradiomics parameter file.")
     ] = None,
     names: Names = "isocenter",
+    wide: Annotated[bool, Option("--wide", help="One row a case, one column a feature: what train takes.")] = False,
     resample_mask: Annotated[
         bool, Option("--resample-mask", help="Bring a mask on another grid onto the image's, by nearest neighbour.")
     ] = False,
@@ -45,7 +46,7 @@ def features(
 
         with show.progress() as tell:
             found = write_features(
-                image, mask, out, label=label, settings=settings, names=names, resample_mask=resample_mask,
+                image, mask, out, label=label, settings=settings, names=names, wide=wide, resample_mask=resample_mask,
                 series=series, maps=maps, radius_mm=radius, on_progress=tell,
             )  # fmt: skip
         show.extracted(found, out)

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
     from isocenter.acquire.inspection import Inspection
     from isocenter.data.case import Series
+    from isocenter.data.evaluation import Evaluation
     from isocenter.pipeline.attempt import Attempt
     from isocenter.pipeline.cohort import Cohort
     from isocenter.pipeline.conformance import Compared
     from isocenter.pipeline.extract import Extracted
+    from isocenter.pipeline.learn import Model
     from isocenter.pipeline.run import StudyResult
+    from isocenter.training.leaks import Checked
 
 BAD_INPUT = 2
 SOME_FAILED = 1
@@ -243,6 +246,72 @@ def conformance(found: dict[str, list["Compared"]], *, as_json: bool) -> None:
             value = "none" if row.value is None else f"{row.value:.6g}"
             typer.secho(f"  {name} {row.tag}: {value}, and {row.reference:g} +- {row.tolerance:g} is wanted", fg="red")
     if broken:
+        raise typer.Exit(SOME_FAILED)
+
+
+def trained(found: "Model") -> None:
+    """What was learnt, how well by cross-validation, and what to know before relying on it."""
+    for text in found.warnings:
+        say(f"  {text}", colour="yellow")
+    card = found.card
+    for name, row in card.metrics.items():
+        if isinstance(row, dict):
+            typer.echo(
+                f"{name} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), mean of {len(row['folds'])} folds"
+            )
+    typer.echo(printable(f"{card.model}: {len(card.features)} features, {card.training.get('cases')} cases"))
+    if card.operating_point:
+        point = card.operating_point
+        typer.echo(f"operating point: {point['threshold']:.3g} ({point['criterion']}, chosen on: {point['chosen_on']})")
+    dropped = card.training.get("dropped_for_leaks") or []
+    if dropped:
+        say(f"  {len(dropped)} leaks were removed from training", colour="yellow")
+    typer.echo(printable(f"{found.folder}  (research only; not for clinical use)"))
+
+
+def evaluated(found: "Evaluation", out: "Path") -> None:
+    """Every metric with its interval, what to look at, and where the page is."""
+    for text in found.data["notes"]:
+        say(f"  {text}", colour="yellow")
+    for name, row in found.data["metrics"].items():
+        if row["value"] is None:
+            typer.echo(f"{name:28} -        {row['note']}")
+            continue
+        ends = row["note"] if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+        typer.echo(printable(f"{name:28} {row['value']:8.3f} {ends}"))
+    covered = found.data.get("coverage")
+    if covered:
+        overall, promised = covered["overall"], covered.get("promised")
+        words = f" (promised {promised:g})" if promised else ""
+        typer.echo(f"{'coverage of prediction sets':28} {overall['value']:8.3f} {overall['low']:.3f} to "
+                   f"{overall['high']:.3f}{words}")  # fmt: skip
+    for row in (found.data.get("comparison") or {}).get("comparisons", ()):
+        typer.echo(
+            f"{row['metric']} differs by {row['difference']:+.3f}, p = {row['p_holm']:.3g} (Holm): {row['verdict']}"
+        )
+    typer.echo(printable(str(out / "evaluation.html")))
+
+
+def checked(found: "Checked", *, as_json: bool) -> None:
+    """Leaks and repeats; exit code 1 if anything leaks."""
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    else:
+        sizes = ", ".join(f"{name} {count}" for name, count in found.splits.items())
+        typer.echo(printable(f"{found.items} items: {sizes}"))
+        for kind in dict.fromkeys(leak.kind for leak in found.leaks):
+            some = [leak for leak in found.leaks if leak.kind == kind]
+            shown = "; ".join(f"{leak.left} = {leak.right}" for leak in some[:5])
+            typer.secho(printable(f"{len(some)} leaks ({kind}): {shown}{' ...' if len(some) > 5 else ''}"), fg="red")
+        repeats = dict.fromkeys((leak.kind, leak.left.partition("/")[0]) for leak in found.repeats)
+        for kind, split in repeats:
+            count = sum(leak.kind == kind and leak.left.partition("/")[0] == split for leak in found.repeats)
+            typer.echo(f"{count} pairs repeat within {split} ({kind})")
+        if not found.leaks:
+            typer.echo("nothing leaks")
+    if found.leaks:
         raise typer.Exit(SOME_FAILED)
 
 

@@ -96,7 +96,7 @@ class Series:
 
     Args:
         uid: Series Instance UID, or the file's name where there is none.
-        format: `dicom`, `nifti`, `nrrd`, `metaimage`, `raster`.
+        format: `dicom`, `nifti`, `nrrd`, `metaimage`, `hdf5`, `raster`.
         modality: DICOM's (`CT`, `MR`); empty where the file does not say.
         description: the series' own words.
         shape: (d, h, w).

@@ -10,6 +10,7 @@ from isocenter.features.settings import Radiomics
 from isocenter.types import Array, Grid, Mask
 
 SOURCES: dict[Beyond, str] = {
+    "region": "voxels of the region's mask",
     "shape_2d": "the slice in which the region is largest; its outline runs half-way between pixels",
     "local_binary_patterns": "LBP riu2 of 8 neighbours at radius 1, Ojala 2002; in three planes, Zhao 2007",
     "oriented_gradients": "HOG of one block, Dalal and Triggs 2005",
@@ -23,7 +24,7 @@ def families_for(settings: Radiomics, *, flat: bool, coloured: bool) -> tuple[Be
     """Those that the settings ask for, or that suit the picture where they ask for none."""
     if settings.families is not None:
         return tuple(family for family in SOURCES if family in settings.families)
-    return (*(("shape_2d",) if flat else ()), *(("colour",) if coloured else ()))
+    return ("region", *(("shape_2d",) if flat else ()), *(("colour",) if coloured else ()))
 
 
 def beyond(
@@ -51,6 +52,7 @@ def beyond(
     powers = {"": "1", "1": length, "2": f"{length}2"}
     units = {name: powers[power] for name, power in planar.NAMES.items()} if family == "shape_2d" else {}
     names: dict[Beyond, Callable[[], tuple[str, ...]]] = {
+        "region": lambda: ("voxels", "slices"),
         "shape_2d": lambda: tuple(planar.NAMES),
         "local_binary_patterns": lambda: local_pattern.pattern_names(flat=flat),
         "oriented_gradients": local_pattern.gradient_names,
@@ -70,6 +72,8 @@ def beyond(
 def _numbers(
     family: Beyond, grid: Grid, mask: Mask, colours: Array | None, steps: tuple[float, float]
 ) -> tuple[Numbers, str]:
+    if family == "region":
+        return {"voxels": float(mask.sum()), "slices": float(mask.any(axis=(1, 2)).sum())}, ""
     if not mask.any():
         return {}, "the region is empty"
     if family == "shape_2d":

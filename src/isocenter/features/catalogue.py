@@ -14,7 +14,7 @@ Family = Literal[
 ]  # fmt: skip
 """Families of IBSI 1; `ivh` is the intensity-volume histogram."""
 
-Beyond = Literal["shape_2d", "local_binary_patterns", "oriented_gradients", "fractal", "colour"]
+Beyond = Literal["region", "shape_2d", "local_binary_patterns", "oriented_gradients", "fractal", "colour"]
 """Families beyond the standard."""
 
 Aggregation = Literal[

@@ -6,6 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from isocenter.data.card import ModelCard
 from isocenter.errors import InputError, UnreadableFile, cause_of
 
@@ -27,8 +29,7 @@ TRUSTED = (
     "sklearn._loss.loss.HalfSquaredError",
     "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
 )
 """Types that a model may hold beside those that skops trusts by itself. A file never adds to this list."""
 
@@ -63,11 +64,38 @@ def read(folder: Path) -> tuple[Any, ModelCard]:
     import skops.io as skops
 
     try:
-        return skops.loads(data, trusted=list(TRUSTED)), card
+        model = skops.loads(data, trusted=list(TRUSTED))
+        _require_sound_trees(model)
     except Exception as error:  # skops and zipfile raise many kinds; whatever it is, the file is not ours
         raise UnreadableFile(
             f"{path}: is no model that isocenter wrote, and is not loaded ({cause_of(error)})"
         ) from error
+    return model, card
+
+
+def _require_sound_trees(model: Any) -> None:
+    """Refuse a tree whose nodes point outside it, which compiled code would follow.
+
+    Raises: ValueError.
+    """
+    last = model.named_steps["model"]
+    found: list[tuple[Any, Any, Any]] = []
+    members = [last, *(list(np.ravel(last.estimators_)) if hasattr(last, "estimators_") else ())]
+    trees = [one.tree_ for one in members if hasattr(one, "tree_")]
+    found += [(tree.children_left, tree.children_right, tree.feature) for tree in trees]
+    for row in getattr(last, "_predictors", ()):
+        for one in row:
+            leaf = one.nodes["is_leaf"].astype(bool)
+            sides = [np.where(leaf, -1, one.nodes[side].astype(np.int64)) for side in ("left", "right")]
+            found.append((sides[0], sides[1], np.where(leaf, -2, one.nodes["feature_idx"].astype(np.int64))))
+    for left, right, feature in found:
+        here = np.arange(len(left))
+        inner = left >= 0
+        ends = [(side > here) & (side < len(left)) for side in (left, right)]
+        if not (np.all(ends[0][inner]) and np.all(ends[1][inner]) and np.all(right[~inner] < 0)):
+            raise ValueError("a tree's nodes point outside it")
+        if np.any(feature[inner] < 0) or np.any(feature[inner] >= last.n_features_in_):
+            raise ValueError("a tree asks for a feature that is not there")
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -1,7 +1,7 @@
 """Radiomic features of given regions: one image and mask, or a table of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +35,15 @@ class Extracted:
         case: its name.
         features: of every label.
         failed: why there are none, where the case could not be read.
+        part: which image of the case, where a table names several (`ED`, `T1`).
+        beside: the table's other columns.
     """
 
     case: str
     features: FeatureTable
     failed: str = ""
+    part: str = ""
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 def extract_features(
@@ -87,9 +91,10 @@ def extract_table(
     resample_mask: bool = False,
     on_progress: Progress | None = None,
 ) -> Iterator[Extracted]:
-    """Features of every row of a table with the columns `image` and `mask`, and perhaps `case` and `label`.
+    """Features of every row of a table with the columns `image` and `mask`, and perhaps `case`, `label`, `part`.
 
-    Paths are relative to the table. A row that cannot be read says why; the others go on.
+    Rows of one case are its parts (`part`: ED, ES; or T1, T2). Paths are relative to the table. A row that cannot be
+    read says why; the others go on.
 
     Raises: InputError for a table without the two columns.
     """
@@ -107,6 +112,8 @@ def extract_table(
         if on_progress:
             on_progress(case, row, count)
         own = _number_or_name(cells["label"]) if cells.get("label") else label
+        part = cells.get("part", "")
+        rest = {n: columns[n][row] for k, n in names.items() if k not in ("image", "mask", "case", "part", "label")}
         try:
             if not cells["image"] or not cells["mask"]:
                 raise InputError("its image or its mask is not stated")
@@ -117,9 +124,9 @@ def extract_table(
                 settings=chosen,
                 resample_mask=resample_mask,
             )
-            yield Extracted(case, features)
+            yield Extracted(case, features, part=part, beside=rest)
         except (IsocenterError, OSError) as error:
-            yield Extracted(case, FeatureTable(), f"row {row + 2}: {error}")
+            yield Extracted(case, FeatureTable(), f"row {row + 2}: {error}", part, rest)
 
 
 def write_features(
@@ -130,6 +137,7 @@ def write_features(
     label: int | str | None = None,
     settings: Radiomics | Mapping[str, Json] | str | Path | None = None,
     names: str = "isocenter",
+    wide: bool = False,
     resample_mask: bool = False,
     series: str | None = None,
     maps: str | Path | None = None,
@@ -145,6 +153,7 @@ def write_features(
         label: value or name of the one region; None: every one.
         settings: see `extract_features`.
         names: `isocenter` (one row a feature) or `pyradiomics` (its column names, one row a region).
+        wide: one row a case, one column a feature: what `isocenter train` takes.
         resample_mask: bring a mask on another grid onto the image's.
         series: UID of the image's series, where there are several.
         maps: folder for maps of features about each voxel.
@@ -172,7 +181,9 @@ def write_features(
             chosen = load_settings(settings)
             volume = open_case(image).volume(series)
             _write_maps(volume, Path(mask), Path(maps), label=label, settings=chosen, radius_mm=radius_mm)
-    text = features_csv(found) if names == "isocenter" else pyradiomics_csv(found)
+    if wide and names != "isocenter":
+        raise InputError("--wide has names of its own; pyradiomics' names are wide already")
+    text = wide_csv(found) if wide else features_csv(found) if names == "isocenter" else pyradiomics_csv(found)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, "utf-8")
     return found
@@ -204,6 +215,41 @@ def _write_maps(
     folder.mkdir(parents=True, exist_ok=True)
     for (family, name), grid in found.items():
         nifti.write(replace(volume, voxels=grid[None], not_measured=None), folder / f"{family}_{name}.nii.gz")
+
+
+def wide_csv(cases: Sequence[Extracted]) -> str:
+    """One row a case: the table's own columns, then `part.label.family.name` of every feature.
+
+    With several regions or parts, also the ratio of the voxel counts of each pair: it needs no millimetres.
+    """
+    rows: dict[str, dict[str, object]] = {}
+    for case in cases:
+        row = rows.setdefault(case.case, {"case": case.case})
+        for name, text in case.beside.items():
+            if row.setdefault(name, text) != text:
+                row[name] = ""  # differs between the parts of the case, so it describes none of them
+        if case.failed:
+            row["failed"] = case.failed
+        for feature in case.features:
+            where = [case.part, feature.label, feature.family, feature.name]
+            row[".".join(word for word in where if word)] = "" if feature.value is None else repr(float(feature.value))
+    for row in rows.values():
+        row.update(_ratios(row))
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    return csv_text([columns, *[[row.get(column, "") for column in columns] for row in rows.values()]])
+
+
+def _ratios(row: Mapping[str, object]) -> dict[str, object]:
+    """Ratio of the voxel counts of each pair of regions and parts."""
+    counts = {name.removesuffix(".region.voxels"): float(str(value)) for name, value in row.items()
+              if name.endswith(".region.voxels") and value != ""}  # fmt: skip
+    names = list(counts)
+    return {
+        f"voxels {one} / {other}": repr(counts[one] / counts[other])
+        for i, one in enumerate(names)
+        for other in names[i + 1 :]
+        if counts[other]
+    }
 
 
 def pyradiomics_csv(cases: Sequence[Extracted]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from isocenter.data.card import Task
 from isocenter.data.design import Design
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.training.models import Kind, kinds_for
@@ -158,7 +159,8 @@ def _chosen(design: Design, matrix: Array, kinds: Mapping[str, Kind], plan: Plan
             train, test = fold != number, fold == number
             try:
                 model = _fitted(design, kinds[name], settings, plan, matrix[train], design.target[train])
-                found.append(_goodness(design, design.target[test], score(model, matrix[test], design)))
+                said = score(model, matrix[test], design)
+                found.append(goodness(design.task, design.classes, design.target[test], said))
             except (DegenerateImage, InputError):
                 continue
         mean = float(np.mean(found)) if len(found) == most else -np.inf
@@ -174,20 +176,20 @@ def _fewest(design: Design) -> int:
     return min(len(np.unique(patients[kinds == kind])) for kind in np.unique(kinds))
 
 
-def _goodness(design: Design, target: Array, scores: Array) -> float:
+def goodness(task: Task, classes: tuple[str, ...], target: Array, scores: Array) -> float:
     """Larger is better: AUC (mean of one against the rest), minus the squared error, or Harrell's C."""
     from isocenter.metrics.decision import auc
     from isocenter.metrics.survival import harrell_c
 
-    if design.task == "regress":
+    if task == "regress":
         return -float(np.mean((scores - target) ** 2))
-    if design.task == "survive":
+    if task == "survive":
         return harrell_c(target[:, 0], target[:, 1].astype(np.int64), scores)
-    if len(design.classes) == 2:
+    if len(classes) == 2:
         return auc(target, scores[:, 1])
     found = [
         auc((target == k).astype(np.int64), scores[:, k])
-        for k in range(len(design.classes))
+        for k in range(len(classes))
         if 0 < (target == k).sum() < len(target)
     ]
     if not found:

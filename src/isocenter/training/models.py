@@ -70,7 +70,8 @@ def _boosting(task: Task, seed: int) -> Any:
 def _neighbours(task: Task, seed: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    return KNeighborsRegressor(weights="distance") if task == "regress" else KNeighborsClassifier(weights="distance")
+    how = {"weights": "distance", "algorithm": "brute"}  # a search tree would have to be stored and trusted
+    return KNeighborsRegressor(**how) if task == "regress" else KNeighborsClassifier(**how)
 
 
 def _cox(task: Task, seed: int) -> Any:

@@ -35,8 +35,8 @@ class ComBat(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         counts = np.asarray([(site == s).sum() for s in self.sites_])
         if counts.min() < 2:
             raise InputError(
-                f"harmonisation needs at least 2 cases of each site in every fold; one has {counts.min()}: join sites, or "
-                "leave --site away"
+                f"harmonisation needs at least 2 cases of each site in every fold; one has {counts.min()}: join sites, "
+                "or leave --site away"
             )
         design = np.column_stack([site == s for s in self.sites_] + [values[:, c] for c in self.covariates]).astype(
             float
@@ -96,8 +96,8 @@ class ComBat(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-l
         unknown = ~np.isin(site, self.sites_)
         if unknown.any() and self.unseen == "refuse":
             raise InputError(
-                f"{int(unknown.sum())} cases come from a site that was not in training: they cannot be harmonised; train "
-                "with them, or with --unseen-site keep, which leaves them as they are and says so"
+                f"{int(unknown.sum())} cases come from a site that was not in training: they cannot be harmonised; "
+                "train with them, or with --unseen-site keep, which leaves them as they are and says so"
             )
         return np.asarray(out * self.scale_ + kept)
 

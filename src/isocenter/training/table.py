@@ -80,19 +80,18 @@ def read_design(cells: Mapping[str, Sequence[str]], where: str, columns: Columns
         _require(cells, name, where)
     chosen = task or ("survive" if time else _guessed(cells[columns.target]))
     target, classes = _target(cells, where, columns, chosen)
-    group = columns.group or next((n for n in cells if n.strip().lower() in _PATIENT), None)
+    group = columns.group or patient_column(cells)
     split = columns.split or ("split" if "split" in cells else None)
-    case = next((n for n in cells if n.strip().lower() in _CASE), None)
+    case = _case_column(cells)
     used = {columns.target, time, event, group, columns.site, split, case, "image", "mask", "label"} - {None, ""}
     names, values, left = _features(cells, columns, {name for name in used if name})
     if not names:
         raise InputError(f"{where}: no column holds numbers to learn from; left out: {_some(left)}")
-    count = len(target)
-    rows = tuple(cells[case]) if case else tuple(f"row-{i + 2}" for i in range(count))
+    rows = case_names(cells)
     design = Design(
         chosen,
-        _distinct(rows),
-        tuple(cells[group]) if group else rows if case else tuple(f"row-{i + 2}" for i in range(count)),
+        rows,
+        tuple(cells[group]) if group else rows,
         names,
         values,
         target,
@@ -106,6 +105,22 @@ def read_design(cells: Mapping[str, Sequence[str]], where: str, columns: Columns
     if group and any(not name for name in design.patients):
         raise InputError(f"{where}: column {group!r}: row {design.patients.index('') + 2} states no patient")
     return Read(design, left)
+
+
+def _case_column(cells: Mapping[str, Sequence[str]]) -> str | None:
+    return next((name for name in cells if name.strip().lower() in _CASE), None)
+
+
+def case_names(cells: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """A name for each row: its case, or its number; with a number behind those that stand several times."""
+    column = _case_column(cells)
+    count = len(next(iter(cells.values())))
+    return _distinct(tuple(cells[column]) if column else tuple(f"row-{i + 2}" for i in range(count)))
+
+
+def patient_column(cells: Mapping[str, Sequence[str]]) -> str | None:
+    """The column that names patients, where it has a usual name."""
+    return next((name for name in cells if name.strip().lower() in _PATIENT), None)
 
 
 def features_of(cells: Mapping[str, Sequence[str]], where: str, card: ModelCard) -> Array:
@@ -171,8 +186,8 @@ def _target(
         raise InputError(f"{where}: every row of {columns.target!r} says {found[0]!r}: there is nothing to tell apart")
     if len(found) > _MOST_CLASSES:
         raise InputError(
-            f"{where}: {columns.target!r} has {len(found)} different values, more than {_MOST_CLASSES} classes: is it a "
-            "number (--task regress)?"
+            f"{where}: {columns.target!r} has {len(found)} different values, more than {_MOST_CLASSES} classes: is it "
+            "a number (--task regress)?"
         )
     if columns.positive is not None:
         if columns.positive not in found:

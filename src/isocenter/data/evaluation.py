@@ -1,0 +1,67 @@
+"""What an evaluation finds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isocenter.data.notebook import html_table
+from isocenter.data.provenance import Json
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What was predicted for each case, and what was true.
+
+    Args:
+        task: `classify`, `regress` or `survive`.
+        cases: names.
+        patients: patient of each.
+        known_patients: they were stated.
+        truth: class numbers, values, or (time, event) pairs.
+        scores: probability of each class (`n k`), a value, or a risk (`n`).
+        classes: names.
+        survival: share without event at `times` (`n m`), where the model states it.
+        times: of `survival`.
+        groups: columns for subgroups.
+        images: path of each case's image, where known.
+        decided: class decided by the reader or model itself, where no score decides.
+        sets: prediction sets as `n k` booleans, or intervals `n 2`, where the model gives them.
+        name: of whoever predicted.
+    """
+
+    task: str
+    cases: tuple[str, ...]
+    patients: tuple[str, ...]
+    known_patients: bool
+    truth: object
+    scores: object
+    classes: tuple[str, ...] = ()
+    survival: object = None
+    times: object = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
+    sets: object = None
+    name: str = "model"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Numbers of one set of predictions.
+
+    Args:
+        data: what `evaluation.json` says.
+        curves: points of the page's figures by name.
+        rows: per-case table: header and rows.
+    """
+
+    data: Mapping[str, Json]
+    curves: Mapping[str, Json] = field(default_factory=dict)
+    rows: tuple[tuple[object, ...], ...] = ()
+
+    def _repr_html_(self) -> str:
+        metrics = self.data["metrics"]
+        rows = [
+            (name, f"{m['value']:.3f}", "" if m["low"] is None else f"{m['low']:.3f} to {m['high']:.3f}")
+            for name, m in metrics.items()
+            if m["value"] is not None
+        ]
+        return html_table("Evaluation", rows, head=("metric", "value", "95 %"))

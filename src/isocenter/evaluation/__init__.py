@@ -1,0 +1,1 @@
+"""Evaluation: predictions beside what was true -> numbers with intervals, and a page."""

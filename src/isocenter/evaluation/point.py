@@ -1,0 +1,62 @@
+"""Where a probability becomes a decision."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError
+from isocenter.metrics import decision as d
+from isocenter.types import Array
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where a probability becomes a decision.
+
+    Args:
+        threshold: the positive class is decided from here on.
+        criterion: how it was chosen: `probability 0.5`, `sensitivity=0.95`.
+        chosen_on: the data on which: `validation`, `out-of-fold`, or `stated`.
+    """
+
+    threshold: float = 0.5
+    criterion: str = "probability 0.5"
+    chosen_on: str = "stated"
+
+    def as_json(self) -> dict[str, Json]:
+        """Plain data."""
+        return {"threshold": self.threshold, "criterion": self.criterion, "chosen_on": self.chosen_on}
+
+
+def choose_threshold(truth: Array, probability: Array, criterion: str) -> float:
+    """The threshold that meets a criterion on these (validation) data.
+
+    Args:
+        truth: 0 or 1.
+        probability: of class 1.
+        criterion: `sensitivity=.95`, `specificity=.9` (the best other side that reaches it), `cost=5` (a missed case
+            costs five false alarms), `youden`.
+    Raises: InputError for a criterion that is none, or cannot be met.
+    """
+    name, _, text = criterion.partition("=")
+    try:
+        wanted = float(text) if text else None
+    except ValueError as error:
+        raise InputError(f"--at {criterion}: {text!r} is no number") from error
+    false, true, thresholds = d.roc_curve(truth, probability)
+    if name in {"sensitivity", "specificity"} and wanted is not None and 0 < wanted <= 1:
+        side, other = (true, 1 - false) if name == "sensitivity" else (1 - false, true)
+        good = np.flatnonzero(side >= wanted - 1e-12)
+        best = good[np.argmax(other[good])]
+    elif name == "cost" and wanted is not None and wanted > 0:
+        rate = float(truth.mean())
+        best = np.argmin(wanted * rate * (1 - true) + (1 - rate) * false)
+    elif name == "youden" and wanted is None:
+        best = np.argmax(true - false)
+    else:
+        raise InputError(f"--at {criterion}: there are sensitivity=SHARE, specificity=SHARE, cost=RATIO and youden")
+    # Half-way to the next lower score, so that rounding cannot turn a case.
+    lower = thresholds[best + 1] if best + 1 < len(thresholds) else 0.0
+    at = thresholds[best]
+    return float(1.0 if np.isinf(at) else (at + lower) / 2 if lower < at else at)

@@ -1,0 +1,253 @@
+"""`evaluate`: a model, or anybody's predictions, beside what was true."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isocenter.acquire.columns import read_columns
+from isocenter.data.card import ModelCard
+from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.provenance import Json
+from isocenter.errors import DegenerateImage, InputError
+from isocenter.evaluation.comparison import compare, coverage
+from isocenter.evaluation.judge import judge
+from isocenter.evaluation.point import OperatingPoint, choose_threshold
+from isocenter.formats import model_folder
+from isocenter.formats.delimited import csv_text
+from isocenter.metrics import reliability as rel
+from isocenter.pipeline.learn import evaluate_model
+from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.predictions import read_predictions
+from isocenter.report.document import Language
+from isocenter.report.evaluation import render
+from isocenter.training.fit import goodness, score
+from isocenter.training.table import Columns, case_names, features_of
+from isocenter.types import Array
+from isocenter.version import __version__
+
+_JSON, _PAGE, _CASES = "evaluation.json", "evaluation.html", "cases.csv"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation is asked for.
+
+    Args:
+        split: which rows; None: `test` where there is one.
+        at: criterion of the operating point, chosen on the rows of `val`; None: the model's own, else one half.
+        prevalence: for predictive values in another population.
+        thresholds: range of the decision curve.
+        columns: patient, subgroups, site.
+        coverage: of prediction sets that are made from the rows of `val`.
+        seed: of resampling.
+        language: of the page.
+    """
+
+    split: str | None = None
+    at: str | None = None
+    prevalence: float | None = None
+    thresholds: tuple[float, float] = (0.05, 0.95)
+    columns: Columns = field(default_factory=Columns)
+    coverage: float = 0.9
+    seed: int = 0
+    language: Language = "en"
+
+
+def evaluate(
+    model: str | Path | None = None,
+    table: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    predictions: Sequence[str | Path] = (),
+    reference: str | Path | None = None,
+    asked: Asked | None = None,
+) -> Evaluation:
+    """Judge a model on a table, or one or two files of predictions beside a reference, and write the page.
+
+    Args:
+        model: the model's folder; with `table`.
+        table: rows with the truth.
+        out: folder for `evaluation.json`, `evaluation.html` and the cases; None: nothing is written.
+        predictions: CSV files of anybody's output: `case` and `p_CLASS` columns, `probability`, `predicted` or `risk`.
+        reference: CSV with `case` and the truth.
+        asked: what is wanted.
+    Raises: InputError for inputs that do not fit together; DegenerateImage for a truth of one class.
+    """
+    wanted = asked or Asked()
+    notes: list[str] = []
+    if model is not None and table is not None and not predictions:
+        found, more, point = _of_model(Path(model), Path(table), wanted, notes)
+        others: list[Predictions] = []
+    elif predictions and reference is not None and model is None:
+        found, others, more, point = _of_files(predictions, reference, wanted, notes)
+    else:
+        raise InputError("evaluate MODEL TABLE, or evaluate --predictions FILE --reference FILE")
+    evaluation = judge(found, point=point, prevalence=wanted.prevalence, seed=wanted.seed)
+    data: dict[str, Any] = {**evaluation.data, **more, "cases": _CASES, "isocenter": __version__}
+    data["decision_range"] = list(wanted.thresholds)
+    covered = coverage(found)
+    if covered is not None:
+        data["coverage"] = {**covered, "promised": more.get("promised_coverage")}
+    if others:
+        data["comparison"] = compare(found, others[0], point=point, seed=wanted.seed)
+    shift = data.get("exchangeable")
+    if isinstance(shift, Mapping) and shift.get("exchangeable") is False:
+        notes.append("coverage not promised: shift (test cases do not look like those of the calibration)")
+    if not found.known_patients:
+        notes.append(
+            "No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."
+        )
+    if found.task == "survive":
+        notes.append("Risk and association: without validation at another institution this is no prognosis.")
+    data["notes"] = notes
+    done = replace(evaluation, data=data)
+    if out is not None:
+        _write(done, Path(out), notes, wanted.language)
+    return done
+
+
+def _of_model(
+    model: Path, table: Path, wanted: Asked, notes: list[str]
+) -> tuple[Predictions, dict[str, Json], OperatingPoint | None]:
+    found, card, shift = evaluate_model(model, table, split=wanted.split, columns=wanted.columns)
+    point = None
+    if card.operating_point:
+        stated = card.operating_point
+        point = OperatingPoint(float(stated["threshold"]), str(stated["criterion"]), str(stated["chosen_on"]))
+    if wanted.at is not None:
+        raise InputError("the operating point of a model is chosen when it is trained (`isocenter train --at`), not on "
+                         "the data that judge it")  # fmt: skip
+    splits = read_columns(table).cells.get(wanted.columns.split or "split", ())
+    more: dict[str, Json] = {
+        "split": wanted.split or ("test" if "test" in {text.strip().lower() for text in splits} else None),
+        "exchangeable": shift,
+        "calibrated": card.calibration.get("method") not in (None, "none"),
+        "promised_coverage": card.conformal.get("coverage"),
+        "model_sha256": card.weights_sha256,
+        "importance": importance(model, table, found, card, seed=wanted.seed),
+    }
+    if card.training.get("table") == table.name and more["split"] is None:
+        notes.append("These seem to be the rows that the model was trained on: numbers flatter.")
+    return found, more, point
+
+
+def _of_files(
+    predictions: Sequence[str | Path], reference: str | Path, wanted: Asked, notes: list[str]
+) -> tuple[Predictions, list[Predictions], dict[str, Json], OperatingPoint | None]:
+    if len(predictions) > 2:
+        raise InputError(f"one or two --predictions are compared at a time; got {len(predictions)}")
+    read = [read_predictions(Path(p), Path(reference), wanted.columns) for p in predictions]
+    more: dict[str, Json] = {"split": None, "calibrated": False}
+    point = None
+    judged = []
+    for found, splits in read:
+        names = set(splits)
+        split = wanted.split or ("test" if "test" in names else None)
+        if split is not None and split not in names:
+            raise InputError(f"no row is of the split {split!r}; there are {', '.join(sorted(names)) or 'none'}")
+        more["split"] = split
+        own = found if split is None else _part(found, np.flatnonzero(np.asarray(splits) == split))
+        held = _part(found, np.flatnonzero(np.asarray(splits) == "val")) if "val" in names and split != "val" else None
+        if held is not None and found.task == "classify":
+            own, shift = _promised(own, held, wanted)
+            more |= {"exchangeable": shift, "promised_coverage": wanted.coverage}
+        if wanted.at is not None and point is None:
+            if held is None or len(found.classes) != 2:
+                raise InputError(
+                    "--at chooses a threshold on rows of the split `val`, and there are none (or not two classes)"
+                )
+            truth = np.asarray(held.truth, np.int64)
+            threshold = choose_threshold(truth, np.asarray(held.scores)[:, 1], wanted.at)
+            point = OperatingPoint(threshold, wanted.at, "validation")
+        judged.append(own)
+    if wanted.at is None and judged[0].task == "classify":
+        notes.append(
+            "The operating point is a probability of one half, as stated; choose one on validation rows with --at."
+        )
+    return judged[0], judged[1:], more, point
+
+
+def _promised(own: Predictions, held: Predictions, wanted: Asked) -> tuple[Predictions, Mapping[str, Json] | None]:
+    """Prediction sets from validation rows, and whether the two sets look exchangeable."""
+    once = rel.one_per_patient(np.asarray(held.patients), seed=wanted.seed)
+    truth, scores = np.asarray(held.truth, np.int64)[once], np.asarray(held.scores, np.float64)[once]
+    quantiles = rel.class_quantiles(truth, scores, wanted.coverage)
+    sets = rel.prediction_sets(np.asarray(own.scores, np.float64), quantiles)
+    other = rel.one_per_patient(np.asarray(own.patients), seed=wanted.seed)
+    try:
+        shift = rel.looks_exchangeable(
+            _logs(scores), _logs(np.asarray(own.scores, np.float64)[other]),
+            (truth, np.asarray(own.truth, np.int64)[other]), seed=wanted.seed,
+        )  # fmt: skip
+    except DegenerateImage:
+        shift = None
+    return replace(own, sets=sets), shift
+
+
+def _logs(probability: Array) -> Array:
+    logs = np.log(np.clip(probability[:, 1:], 1e-6, 1) / np.clip(probability[:, :1], 1e-6, 1))
+    return np.column_stack((logs, logs**2))
+
+
+def _part(found: Predictions, index: Array) -> Predictions:
+    def some(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(values[i] for i in index) if values else ()
+
+    return replace(
+        found, cases=some(found.cases), patients=some(found.patients), truth=np.asarray(found.truth)[index],
+        scores=np.asarray(found.scores)[index], images=some(found.images),
+        groups={name: some(values) for name, values in found.groups.items()},
+    )  # fmt: skip
+
+
+def importance(
+    model: Path, table: Path, found: Predictions, card: ModelCard, *, seed: int, repeats: int = 10
+) -> list[dict[str, Json]]:
+    """Permutation importance on the judged rows: the main metric's loss when one feature is shuffled.
+
+    Source: L. Breiman, Mach. Learn. 45:5-32, 2001; A. Fisher et al., JMLR 20(177), 2019.
+    """
+    if card.preparation.get("harmonised"):
+        return []
+    estimator, _ = model_folder.read(model)
+    cells = read_columns(table).cells
+    names = {name: i for i, name in enumerate(case_names(cells))}
+    if not all(case in names for case in found.cases):
+        return []
+    matrix = features_of(cells, table.name, card)[[names[case] for case in found.cases]]
+    rng = np.random.default_rng(seed)
+    truth = np.asarray(found.truth)
+    try:
+        base = goodness(card.task, card.classes, truth, score(estimator, matrix, _shell(card)))
+    except DegenerateImage:
+        return []
+    rows: list[dict[str, Json]] = []
+    for column, name in enumerate(card.features):
+        losses = []
+        for _ in range(repeats):
+            other = matrix.copy()
+            other[:, column] = rng.permutation(other[:, column])
+            losses.append(base - goodness(card.task, card.classes, truth, score(estimator, other, _shell(card))))
+        rows.append({"feature": name, "mean": float(np.mean(losses)), "deviation": float(np.std(losses))})
+    rows.sort(key=lambda row: -float(row["mean"]))
+    return [row for row in rows[:20] if row["mean"] > 0]
+
+
+def _shell(card: ModelCard) -> Any:
+    from isocenter.data.design import Design
+
+    return Design(card.task, (), (), card.features, np.zeros((0, len(card.features))), np.zeros(0), card.classes)
+
+
+def _write(evaluation: Evaluation, folder: Path, notes: Sequence[str], language: Language) -> None:
+    if folder.exists() and any(folder.iterdir()) and not (folder / _JSON).is_file():
+        raise InputError(f"{folder}: is not empty, and holds no evaluation; name another folder")
+    with whole_folder(folder) as empty:
+        text = json.dumps(evaluation.data, indent=2, ensure_ascii=False, allow_nan=False)
+        (empty / _JSON).write_text(text, "utf-8")
+        (empty / _CASES).write_text(csv_text(evaluation.rows), "utf-8")
+        (empty / _PAGE).write_text(render(evaluation, notes=notes, language=language), "utf-8")

@@ -1,0 +1,344 @@
+"""Train, predict, evaluate, check: the verbs of learning, on tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isocenter.acquire.columns import read_columns
+from isocenter.data.card import ModelCard, Task
+from isocenter.data.design import Design
+from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError
+from isocenter.evaluation.judge import judge
+from isocenter.formats import model_folder
+from isocenter.formats.delimited import csv_text
+from isocenter.metrics import reliability as rel
+from isocenter.pipeline.data_check import check_design
+from isocenter.pipeline.output import whole_folder
+from isocenter.training.assemble import Promises, Trained, assemble
+from isocenter.training.fit import Plan, Progress, score
+from isocenter.training.leaks import KINDS, Checked
+from isocenter.training.table import Columns, case_names, features_of, read_design
+from isocenter.types import Array
+from isocenter.version import __version__
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model as `train` leaves it.
+
+    Args:
+        folder: where it is.
+        card: what it states.
+        evaluation: of the training rows, by models that had not seen them.
+        warnings: what the user must know before relying on it.
+    """
+
+    folder: Path
+    card: ModelCard
+    evaluation: Evaluation
+    warnings: tuple[str, ...]
+
+
+def train(
+    table: str | Path,
+    out: str | Path,
+    *,
+    columns: Columns,
+    task: Task | None = None,
+    plan: Plan | None = None,
+    promises: Promises | None = None,
+    drop_leaks: bool = False,
+    allow_leaks: Sequence[str] = (),
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Model:
+    """Train a model on a table of one row a patient or lesion.
+
+    Args:
+        table: CSV, TSV, xlsx or Parquet.
+        out: the model's folder.
+        columns: what the columns are for.
+        task: classify, regress or survive; None: from the target.
+        plan: which model, folds, seed.
+        promises: calibration, coverage, operating point.
+        drop_leaks: remove the training side of each leak, and record it.
+        allow_leaks: kinds of leaks with which training goes on.
+        force: replace a model that stands there.
+        on_progress: told what is done.
+    Raises: InputError for leaks between splits, tables that cannot be, or too few cases.
+    """
+    path, folder = Path(table), Path(out)
+    chosen, promised = plan or Plan(), promises or Promises()
+    if folder.exists() and any(folder.iterdir()) and not (force and (folder / model_folder.CARD).is_file()):
+        raise InputError(f"{folder}: is not empty; name another folder{', or --force' if not force else ''}")
+    odd = sorted(set(allow_leaks) - set(KINDS))
+    if odd:
+        raise InputError(f"--allow-leak {odd[0]}: there are {', '.join(KINDS)}")
+    cells = read_columns(path).cells
+    found = read_design(cells, path.name, columns, task=task)
+    design, dropped = _without_leaks(found.design, path, drop=drop_leaks, allowed=allow_leaks)
+    trained = assemble(design, chosen, promised, on_progress=on_progress)
+    warnings = _warnings(design, trained, left_out=found.left_out)
+    evaluation = judge(trained.internal, seed=chosen.seed)
+    card = replace(
+        trained.card,
+        target=tuple(name for name in (columns.target, columns.time, columns.event) if name),
+        training={
+            "table": path.name,
+            "sha256": sha256(path.read_bytes()).hexdigest(),
+            "cases": len(design),
+            "patients": len(set(design.patients)) if design.known_patients else None,
+            "classes": {name: int((design.target == i).sum()) for i, name in enumerate(design.classes)},
+            "splits": {name: design.split.count(name) for name in sorted(set(design.split))},
+            "left_out": dict(found.left_out),
+            "dropped_for_leaks": dropped,
+        },
+        lineage=_lineage(chosen, promised),
+    )
+    with whole_folder(folder) as empty:
+        model_folder.write(trained.fitted.model, card, empty)
+        rows = evaluation.rows
+        (empty / "out_of_fold.csv").write_text(csv_text(rows), "utf-8")
+        _draw_tree(trained, empty)
+    return Model(folder, model_folder.read_card(folder), evaluation, warnings)
+
+
+def predict(model: str | Path, table: str | Path, out: str | Path | None = None) -> Predictions:
+    """Predict each row of a table, and write a CSV.
+
+    Args:
+        model: the model's folder.
+        table: with the columns that the model needs; others are carried along if they name the case.
+        out: the CSV; None: not written.
+    Raises: InputError for columns that are not there; see `formats.model_folder.read`.
+    """
+    estimator, card = model_folder.read(Path(model))
+    cells = read_columns(Path(table)).cells
+    found = _predicted(estimator, card, cells, Path(table).name)
+    if out is not None:
+        target = Path(out)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_predictions_csv(found, card), "utf-8")
+    return found
+
+
+def evaluate_model(
+    model: str | Path,
+    table: str | Path,
+    *,
+    split: str | None = None,
+    columns: Columns | None = None,
+) -> tuple[Predictions, ModelCard, Mapping[str, Json] | None]:
+    """Predictions of a model on a table with the truth, and whether the table looks like what it was calibrated on.
+
+    Args:
+        model: the model's folder.
+        table: with target and features.
+        split: which rows; None: `test` where the table has splits, else all.
+        columns: patient, subgroups, where they have other names.
+    Raises: InputError for a table without the target.
+    """
+    estimator, card = model_folder.read(Path(model))
+    cells = read_columns(Path(table)).cells
+    where = Path(table).name
+    given = columns or Columns()
+    names = list(card.target)
+    if card.task == "survive":
+        given = replace(given, time=names[0], event=names[1], target="")
+    else:
+        given = replace(given, target=names[0])
+    sites = card.preparation.get("sites")
+    design = read_design(cells, where, replace(given, positive=None, features=()), task=card.task).design
+    unknown = sorted(set(design.classes) - set(card.classes))
+    if unknown:
+        raise InputError(
+            f"{where}: {card.target[0]!r} says {unknown[0]!r}, which the model does not know: {card.classes}"
+        )
+    wanted = split or ("test" if "test" in design.split else None)
+    index = np.arange(len(design))
+    if wanted is not None:
+        design.part(wanted)
+        index = np.flatnonzero(np.asarray(design.split) == wanted)
+    own = design.rows(index)
+    part = {name: [texts[i] for i in index] for name, texts in cells.items()}
+    if sites and not given.site:
+        raise InputError("this model harmonises institutions: name the column of each case's site with --site")
+    found = _predicted(estimator, card, part, where, site=given.site)
+    truth = own.target
+    if card.task == "classify":
+        to_model = np.asarray([card.classes.index(name) for name in own.classes])
+        truth = to_model[own.target.astype(int)]
+    result = replace(
+        found, cases=own.cases, patients=own.patients, known_patients=own.known_patients, truth=truth,
+        groups=own.groups, images=own.image,
+    )  # fmt: skip
+    return result, card, exchangeable(card, result)
+
+
+def exchangeable(card: ModelCard, found: Predictions) -> Mapping[str, Json] | None:
+    """Whether test cases look like those that the model was calibrated on; None where it promised nothing."""
+    sample = card.conformal.get("sample")
+    if not isinstance(sample, Mapping):
+        return None
+    one = np.asarray(sample["scores"], np.float64)
+    once = rel.one_per_patient(np.asarray(found.patients), seed=0)
+    raw = np.asarray(found.scores, np.float64)[once]
+    if card.task == "classify":
+        one = rel.calibrated(one, card.calibration)
+        labels = (np.asarray(sample["classes"]), np.asarray(found.truth, np.int64)[once])
+        return rel.looks_exchangeable(_odds(one), _odds(raw), labels)
+    return rel.looks_exchangeable(one, np.atleast_2d(raw).T, None)
+
+
+def _odds(probability: Array) -> Array:
+    """Log probabilities with their squares: a shift and a spread can both be told."""
+    logs = np.log(np.clip(probability[:, 1:], 1e-6, 1 - 1e-6) / np.clip(probability[:, :1], 1e-6, 1))
+    return np.column_stack((logs, logs**2))
+
+
+def _predicted(
+    estimator: Any, card: ModelCard, cells: Mapping[str, Sequence[str]], where: str, *, site: str | None = None
+) -> Predictions:
+    matrix = features_of(cells, where, card)
+    sites = card.preparation.get("sites")
+    if sites:
+        if site is None or site not in cells:
+            raise InputError("this model harmonises institutions: name the column of each case's site with --site")
+        number = {name: i for i, name in enumerate(sites)}
+        matrix = np.column_stack((matrix, [number.get(text, len(sites)) for text in cells[site]]))
+    design = Design(
+        card.task, tuple(str(i) for i in range(len(matrix))), (), card.features, matrix, np.zeros(0), card.classes
+    )  # fmt: skip
+    scores = score(estimator, matrix, design)
+    cases = case_names(cells)
+    sets: object = None
+    survival = times = None
+    if card.task == "classify":
+        scores = rel.calibrated(scores, card.calibration)
+        quantiles = card.conformal.get("quantiles")
+        if quantiles:
+            sets = rel.prediction_sets(scores, [float("inf") if q is None else float(q) for q in quantiles])
+    elif card.task == "regress":
+        reach = card.conformal.get("reach")
+        if reach is not None:
+            sets = np.column_stack((scores - float(reach), scores + float(reach)))
+    else:
+        step = estimator.named_steps["model"]
+        if hasattr(step, "survival"):
+            times = np.quantile(step.times_, np.linspace(0.1, 0.8, 15))
+            before = estimator[:-1].transform(matrix)
+            survival = step.survival(before, times)
+    return Predictions(
+        card.task, cases, cases, known_patients=False, truth=None, scores=scores, classes=card.classes,
+        survival=survival, times=times, sets=sets, name=card.model,
+    )  # fmt: skip
+
+
+def _predictions_csv(found: Predictions, card: ModelCard) -> str:
+    scores = np.asarray(found.scores)
+    rows: list[tuple[object, ...]] = []
+    if card.task == "classify":
+        threshold = float(card.operating_point.get("threshold", 0.5))
+        head = ("case", *(f"p_{name}" for name in card.classes), "decided", "set")
+        for i, case in enumerate(found.cases):
+            best = int(scores[i, 1] >= threshold) if len(card.classes) == 2 else int(scores[i].argmax())
+            inside = (
+                []
+                if found.sets is None
+                else [n for n, s in zip(card.classes, np.asarray(found.sets)[i], strict=True) if s]
+            )
+            rows.append((case, *(f"{s:.6f}" for s in scores[i]), card.classes[best], " | ".join(inside)))
+    elif card.task == "regress":
+        head = ("case", "predicted", "low", "high")
+        for i, case in enumerate(found.cases):
+            ends = ("", "") if found.sets is None else tuple(f"{v:.6g}" for v in np.asarray(found.sets)[i])
+            rows.append((case, f"{scores[i]:.6g}", *ends))
+    else:
+        head = ("case", "risk")
+        rows = [(case, f"{s:.6f}") for case, s in zip(found.cases, scores, strict=True)]
+    return csv_text([head, *rows])
+
+
+def _without_leaks(
+    design: Design, path: Path, *, drop: bool, allowed: Sequence[str]
+) -> tuple[Design, list[dict[str, Json]]]:
+    """The design without what stands on both sides of a split.
+
+    Raises: InputError with the leaks.
+    """
+    if not design.split:
+        return design, []
+    checked: Checked = check_design(design, path.parent)
+    leaks = [leak for leak in checked.leaks if leak.kind not in allowed]
+    if not leaks:
+        return design, []
+    if not drop:
+        some = "; ".join(f"{leak.kind}: {leak.left} and {leak.right}" for leak in leaks[:4])
+        raise InputError(
+            f"{path.name}: {len(leaks)} leaks between splits ({some}): results would flatter. --drop-leaks removes the "
+            "training side, --allow-leak KIND goes on, `isocenter data check` lists them all"
+        )
+    worse = {"train": 0, "val": 1, "test": 2}
+    gone = set()
+    for leak in leaks:
+        sides = sorted((leak.left, leak.right), key=lambda text: worse.get(text.partition("/")[0], 0))
+        gone.add(sides[0])
+        if leak.kind == "patient":  # every row of the patient on that side
+            split = sides[0].partition("/")[0]
+            at = design.cases.index(sides[0].partition("/")[2])
+            gone |= {
+                f"{s}/{c}" for s, c, p in zip(design.split, design.cases, design.patients, strict=True)
+                if s == split and p == design.patients[at]
+            }  # fmt: skip
+    keep = [i for i, (s, c) in enumerate(zip(design.split, design.cases, strict=True)) if f"{s}/{c}" not in gone]
+    return design.rows(np.asarray(keep, np.int64)), [leak.as_json() for leak in leaks]
+
+
+def _warnings(design: Design, trained: Trained, *, left_out: Mapping[str, str]) -> tuple[str, ...]:
+    """What the user must know."""
+    found = []
+    if not design.known_patients:
+        found.append("no column of patients: each row counts as one patient; name it with --group if that is not so")
+    if left_out:
+        some = "; ".join(f"{name} {why}" for name, why in list(left_out.items())[:5])
+        found.append(f"{len(left_out)} columns are no features: {some}")
+    used = trained.fitted.settings.get("select", design.matrix.shape[1])
+    if design.task == "survive":
+        events = int(design.target[:, 1].sum())
+        found.append(f"{events} events for {used} features: {events / max(1, used):.1f} events per parameter"
+                     + ("; fewer than 10 overfit easily" if events < 10 * used else ""))  # fmt: skip
+    elif design.task == "classify":
+        fewest = min(int((design.target == k).sum()) for k in range(len(design.classes)))
+        if fewest < 10 * used and trained.fitted.kind in {"logistic", "svm"}:
+            found.append(f"{fewest} cases of the smallest class for {used} features: fewer than 10 each overfit easily")
+    if any(q is None for q in trained.card.conformal.get("quantiles", ()) or ()):
+        found.append("a class has too few calibration patients: its prediction sets hold every class")
+    return tuple(found)
+
+
+def _lineage(plan: Plan, promises: Promises) -> dict[str, Json]:
+    from importlib.metadata import version
+
+    return {
+        "isocenter": __version__,
+        "versions": {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "skops")},
+        "plan": {key: list(v) if isinstance(v, tuple) else v for key, v in plan.__dict__.items()},
+        "promises": dict(promises.__dict__),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _draw_tree(trained: Trained, folder: Path) -> None:
+    """A single decision tree as a picture."""
+    if trained.fitted.kind != "tree":
+        return
+    from isocenter.report.plots import tree_svg
+
+    (folder / "tree.svg").write_text(tree_svg(trained.fitted.model, trained.card), "utf-8")

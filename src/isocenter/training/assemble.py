@@ -1,0 +1,210 @@
+"""From a table's design to a model that states its probabilities, its operating point and its coverage."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from isocenter.data.card import ModelCard
+from isocenter.data.design import Design
+from isocenter.data.evaluation import Predictions
+from isocenter.errors import DegenerateImage, InputError
+from isocenter.metrics import reliability as rel
+from isocenter.metrics.decision import auc
+from isocenter.metrics.survival import harrell_c
+from isocenter.training.fit import Fitted, Plan, Progress, fit, score
+from isocenter.types import Array
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What a model shall state beside its scores.
+
+    Args:
+        calibration: `platt`, `temperature`, `isotonic`, `none`, or `auto` (Platt for two classes, else temperature).
+        coverage: of prediction sets and intervals.
+        criterion: of the operating point; see `evaluation.point.choose_threshold`.
+    """
+
+    calibration: str = "auto"
+    coverage: float = 0.9
+    criterion: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A fitted model, its card without hashes, and predictions of its rows by models that had not seen them."""
+
+    fitted: Fitted
+    card: ModelCard
+    internal: Predictions
+
+
+def assemble(design: Design, plan: Plan, promises: Promises, *, on_progress: Progress | None = None) -> Trained:
+    """Train on the split `train` (or all rows), calibrate on `val` (or on out-of-fold scores).
+
+    Rows of the split `test` are never looked at. Calibration, threshold and conformal quantiles come from patients that
+    the model which scored them had not seen; each patient counts once.
+
+    Raises: InputError for a split without its parts, or too few cases.
+    """
+    train = design.part("train") if design.split else design
+    fitted = fit(train, plan, on_progress=on_progress)
+    held = design.part("val") if "val" in design.split else None
+    if held is not None:
+        shared = sorted(set(held.patients) & set(train.patients)) if design.known_patients else []
+        if shared:
+            raise InputError(
+                f"{len(shared)} patients stand in both train and val ({shared[0]}): calibration needs others; "
+                "see `isocenter data check`"
+            )
+        other, scores, source = held, score(fitted.model, site_matrix(held, plan, train), held), "validation"
+    else:
+        other, scores, source = train, fitted.out_of_fold, "out-of-fold"
+    how: dict[str, Any] = {}
+    conformal: dict[str, Any] = {}
+    point: dict[str, Any] = {}
+    if design.task == "classify":
+        how, conformal, point = _classified(other, scores, promises, seed=plan.seed)
+        if point:
+            point["chosen_on"] = "stated" if promises.criterion is None else source
+    elif design.task == "regress":
+        once = rel.one_per_patient(np.asarray(other.patients), seed=plan.seed)
+        reach = rel.conformal_quantile(np.abs(scores - other.target)[once], promises.coverage)
+        conformal = {"coverage": promises.coverage, "reach": reach if isfinite(reach) else None, "n": len(once)}
+    if conformal:
+        conformal = {**conformal, "calibrated_on": source, "sample": _sample(other, scores, seed=plan.seed)}
+    card = ModelCard(
+        design.task,
+        fitted.kind,
+        (),
+        design.classes,
+        design.features,
+        preparation=_preparation(fitted, plan, train),
+        operating_point=point,
+        calibration=how,
+        conformal=conformal,
+        metrics=_within_folds(train, fitted),
+    )
+    internal = Predictions(
+        design.task, train.cases, train.patients, train.known_patients, train.target,
+        rel.calibrated(fitted.out_of_fold, how) if design.task == "classify" else fitted.out_of_fold,
+        train.classes, groups=train.groups, images=train.image, name=fitted.kind,
+    )  # fmt: skip
+    return Trained(fitted, card, internal)
+
+
+def site_matrix(design: Design, plan: Plan, trained_on: Design) -> Array:
+    """The matrix that the model takes: with the site's number, where it is harmonised."""
+    if not plan.harmonise:
+        return design.matrix
+    names = sorted(set(trained_on.site))
+    number = {name: i for i, name in enumerate(names)}
+    return np.column_stack((design.matrix, [number.get(site, len(names)) for site in design.site]))
+
+
+def _classified(
+    other: Design, scores: Array, promises: Promises, *, seed: int
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Calibration, conformal quantiles and operating point of a classifier."""
+    from isocenter.evaluation.point import choose_threshold
+
+    once = rel.one_per_patient(np.asarray(other.patients), seed=seed)
+    truth, own = other.target[once].astype(np.int64), scores[once]
+    two = len(other.classes) == 2
+    method = {"auto": "platt" if two else "temperature"}.get(promises.calibration, promises.calibration)
+    if method == "platt" and two:
+        how = {"method": method, **rel.platt(truth, own[:, 1])}
+    elif method == "temperature":
+        how = {"method": method, **rel.temperature(truth, own)}
+    elif method == "isotonic" and two:
+        how = {"method": method, **rel.isotonic(truth, own[:, 1])}
+    elif method == "none":
+        how = {"method": method}
+    else:
+        raise InputError(f"--calibrate {method}: for {len(other.classes)} classes there are "
+                         f"{'platt, isotonic, ' if two else ''}temperature and none")  # fmt: skip
+    how["n"] = len(once)
+    probability = rel.calibrated(own, how)
+    quantiles = rel.class_quantiles(truth, probability, promises.coverage)
+    together = rel.conformal_quantile(1 - probability[np.arange(len(truth)), truth], promises.coverage)
+    conformal = {
+        "coverage": promises.coverage,
+        "quantiles": [q if isfinite(q) else None for q in quantiles],
+        "overall": together if isfinite(together) else None,
+        "n": len(once),
+    }
+    point: dict[str, Any] = {}
+    if two:
+        if promises.criterion is None:
+            point = {"threshold": 0.5, "criterion": "probability 0.5"}
+        else:
+            threshold = choose_threshold(truth, probability[:, 1], promises.criterion)
+            point = {"threshold": threshold, "criterion": promises.criterion}
+    return how, conformal, point
+
+
+def _sample(other: Design, scores: Array, *, seed: int) -> dict[str, Any]:
+    """Scores and classes of at most 500 calibration patients, beside which test data are later laid."""
+    once = rel.one_per_patient(np.asarray(other.patients), seed=seed)
+    rng = np.random.default_rng(seed)
+    some = np.sort(rng.permutation(once)[:500])
+    labels = other.target[some].astype(int).tolist() if other.task == "classify" else None
+    rows = np.atleast_2d(scores[some].T).T
+    return {"scores": np.round(rows, 6).tolist(), "classes": labels}
+
+
+def _preparation(fitted: Fitted, plan: Plan, train: Design) -> dict[str, Any]:
+    return {
+        "missing_values": "median of the training rows",
+        "harmonised": plan.harmonise,
+        "sites": sorted(set(train.site)) if plan.harmonise else [],
+        "unseen_site": plan.unseen_site,
+        "scaled": "mean 0, deviation 1",
+        "correlation_limit": plan.correlation,
+        "settings": dict(fitted.settings),
+    }
+
+
+def _within_folds(design: Design, fitted: Fitted) -> dict[str, Any]:
+    """The main metric as its mean over the outer folds, never pooled; its spread says nothing about other hospitals."""
+    values = []
+    name = {"classify": "auc", "regress": "mae", "survive": "c_index"}[design.task]
+    for number in np.unique(fitted.fold):
+        rows = fitted.fold == number
+        target, scores = design.target[rows], fitted.out_of_fold[rows]
+        try:
+            values.append(_main(design, target, scores))
+        except DegenerateImage:
+            continue
+    if not values:
+        return {}
+    mean, n = float(np.mean(values)), len(values)
+    half = 0.0
+    if n > 1:
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) * np.sqrt(1 / n + 1 / (n - 1))
+    low, high = mean - half, mean + half
+    if name != "mae":
+        low, high = max(0.0, low), min(1.0, high)
+    return {
+        name: {"value": mean, "low": low, "high": high, "folds": values},
+        "interval": "corrected resampled t (Nadeau and Bengio, Mach. Learn. 52:239-281, 2003); for new patients of the "
+        "same source, and ignores that the choice of settings was made on the same patients",
+        "chosen_in_folds": list(fitted.chosen),
+    }
+
+
+def _main(design: Design, target: Array, scores: Array) -> float:
+    if design.task == "regress":
+        return float(np.abs(scores - target).mean())
+    if design.task == "survive":
+        return harrell_c(target[:, 0], target[:, 1].astype(np.int64), scores)
+    if len(design.classes) == 2:
+        return auc(target, scores[:, 1])
+    there = [k for k in range(len(design.classes)) if 0 < (target == k).sum() < len(target)]
+    if not there:
+        raise DegenerateImage("a fold of one class")
+    return float(np.mean([auc((target == k).astype(np.int64), scores[:, k]) for k in there]))
