@@ -266,7 +266,9 @@ def trained(found: "Model") -> None:
     dropped = card.training.get("dropped_for_leaks") or []
     if dropped:
         say(f"  {len(dropped)} leaks were removed from training", colour="yellow")
-    typer.echo(printable(f"{found.folder}  (research only; not for clinical use)"))
+    typer.echo(
+        printable(f"{found.folder / 'evaluation.html'}  (cross-validation; research only, not for clinical use)")
+    )
 
 
 def evaluated(found: "Evaluation", out: "Path") -> None:

@@ -1,8 +1,8 @@
 """`evaluate`: a model, or anybody's predictions, beside what was true."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,17 @@ from isocenter.evaluation.comparison import compare, coverage
 from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
-from isocenter.formats.delimited import csv_text
+from isocenter.formats.model_folder import CARD
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.learn import evaluate_model
 from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
 from isocenter.report.document import Language
-from isocenter.report.evaluation import render
 from isocenter.training.fit import goodness, score
 from isocenter.training.table import Columns, case_names, features_of
 from isocenter.types import Array
 from isocenter.version import __version__
-
-_JSON, _PAGE, _CASES = "evaluation.json", "evaluation.html", "cases.csv"
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,14 @@ def evaluate(
     wanted = asked or Asked()
     notes: list[str] = []
     if model is not None and table is not None and not predictions:
-        found, more, point = _of_model(Path(model), Path(table), wanted, notes)
+        found, more, point = _of_model(Path(model), Path(table), wanted)
         others: list[Predictions] = []
     elif predictions and reference is not None and model is None:
         found, others, more, point = _of_files(predictions, reference, wanted, notes)
     else:
         raise InputError("evaluate MODEL TABLE, or evaluate --predictions FILE --reference FILE")
     evaluation = judge(found, point=point, prevalence=wanted.prevalence, seed=wanted.seed)
-    data: dict[str, Any] = {**evaluation.data, **more, "cases": _CASES, "isocenter": __version__}
+    data: dict[str, Any] = {**evaluation.data, **more, "cases": CASES, "isocenter": __version__}
     data["decision_range"] = list(wanted.thresholds)
     covered = coverage(found)
     if covered is not None:
@@ -106,13 +104,19 @@ def evaluate(
     data["notes"] = notes
     done = replace(evaluation, data=data)
     if out is not None:
-        _write(done, Path(out), notes, wanted.language)
+        _write(done, Path(out), wanted.language)
     return done
 
 
-def _of_model(
-    model: Path, table: Path, wanted: Asked, notes: list[str]
-) -> tuple[Predictions, dict[str, Json], OperatingPoint | None]:
+def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dict[str, Json], OperatingPoint | None]:
+    card = model_folder.read_card(model)
+    splits = read_columns(table).cells.get(wanted.columns.split or "split", ())
+    untouched = "test" in {text.strip().lower() for text in splits} and wanted.split in (None, "test")
+    if card.training.get("sha256") == sha256(table.read_bytes()).hexdigest() and not untouched:
+        raise InputError(
+            f"{table.name}: the model was trained on these rows, so they cannot judge it. What cross-validation says "
+            f"of them lies in {model / PAGE}; give other patients, or a table with the split `test`"
+        )
     found, card, shift = evaluate_model(model, table, split=wanted.split, columns=wanted.columns)
     point = None
     if card.operating_point:
@@ -121,7 +125,6 @@ def _of_model(
     if wanted.at is not None:
         raise InputError("the operating point of a model is chosen when it is trained (`isocenter train --at`), not on "
                          "the data that judge it")  # fmt: skip
-    splits = read_columns(table).cells.get(wanted.columns.split or "split", ())
     more: dict[str, Json] = {
         "split": wanted.split or ("test" if "test" in {text.strip().lower() for text in splits} else None),
         "exchangeable": shift,
@@ -130,8 +133,6 @@ def _of_model(
         "model_sha256": card.weights_sha256,
         "importance": importance(model, table, found, card, seed=wanted.seed),
     }
-    if card.training.get("table") == table.name and more["split"] is None:
-        notes.append("These seem to be the rows that the model was trained on: numbers flatter.")
     return found, more, point
 
 
@@ -243,11 +244,8 @@ def _shell(card: ModelCard) -> Any:
     return Design(card.task, (), (), card.features, np.zeros((0, len(card.features))), np.zeros(0), card.classes)
 
 
-def _write(evaluation: Evaluation, folder: Path, notes: Sequence[str], language: Language) -> None:
-    if folder.exists() and any(folder.iterdir()) and not (folder / _JSON).is_file():
+def _write(evaluation: Evaluation, folder: Path, language: Language) -> None:
+    if folder.exists() and any(folder.iterdir()) and (not (folder / JSON).is_file() or (folder / CARD).is_file()):
         raise InputError(f"{folder}: is not empty, and holds no evaluation; name another folder")
     with whole_folder(folder) as empty:
-        text = json.dumps(evaluation.data, indent=2, ensure_ascii=False, allow_nan=False)
-        (empty / _JSON).write_text(text, "utf-8")
-        (empty / _CASES).write_text(csv_text(evaluation.rows), "utf-8")
-        (empty / _PAGE).write_text(render(evaluation, notes=notes, language=language), "utf-8")
+        write_evaluation(evaluation, empty, language=language)

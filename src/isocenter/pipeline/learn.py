@@ -21,6 +21,7 @@ from isocenter.formats.delimited import csv_text
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.data_check import check_design
 from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.page import CASES, write_evaluation
 from isocenter.training.assemble import Promises, Trained, assemble
 from isocenter.training.fit import Plan, Progress, score
 from isocenter.training.leaks import KINDS, Checked
@@ -86,7 +87,7 @@ def train(
     design, dropped = _without_leaks(found.design, path, drop=drop_leaks, allowed=allow_leaks)
     trained = assemble(design, chosen, promised, on_progress=on_progress)
     warnings = _warnings(design, trained, left_out=found.left_out)
-    evaluation = judge(trained.internal, seed=chosen.seed)
+    evaluation = _internal(trained, seed=chosen.seed)
     card = replace(
         trained.card,
         target=tuple(name for name in (columns.target, columns.time, columns.event) if name),
@@ -104,10 +105,39 @@ def train(
     )
     with whole_folder(folder) as empty:
         model_folder.write(trained.fitted.model, card, empty)
-        rows = evaluation.rows
-        (empty / "out_of_fold.csv").write_text(csv_text(rows), "utf-8")
+        write_evaluation(evaluation, empty, language="en")
         _draw_tree(trained, empty)
     return Model(folder, model_folder.read_card(folder), evaluation, warnings)
+
+
+def _internal(trained: Trained, *, seed: int) -> Evaluation:
+    """The training rows as models judged them that had not seen their patients.
+
+    Areas and concordances are means over the folds: scores of different models are never ranked together.
+    """
+    evaluation = judge(trained.internal, seed=seed)
+    card = trained.card
+    metrics = dict(evaluation.data["metrics"])
+    for name in ("auc", "pr_auc", "c_index", "uno_c", "auc_at_horizon"):
+        metrics.pop(name, None)
+    main = {name: row for name, row in card.metrics.items() if isinstance(row, dict)}
+    for name, row in main.items():
+        note = f"mean of {len(row['folds'])} folds; {card.metrics['interval']}"
+        metrics = {name: {"value": row["value"], "low": row["low"], "high": row["high"], "note": note}, **metrics}
+    notes = [
+        "Cross-validation on the training data: each case was judged by a model that had not seen its patient.",
+        "It says nothing about patients from elsewhere.",
+        "Curves join the folds for their shape only; the metric is the mean over folds.",
+    ]
+    if not trained.internal.known_patients:
+        notes.append("No patient is known: each case counts as one patient.")
+    if card.task == "survive":
+        notes.append("Risk and association: without validation at another institution this is no prognosis.")
+    data = {
+        **evaluation.data, "metrics": metrics, "split": "out-of-fold", "cases": CASES, "isocenter": __version__,
+        "calibrated": False, "notes": notes,
+    }  # fmt: skip
+    return replace(evaluation, data=data)
 
 
 def predict(model: str | Path, table: str | Path, out: str | Path | None = None) -> Predictions:

@@ -105,12 +105,13 @@ def bars(rows: Sequence[tuple[str, float, float]], *, x: str) -> str:
     parts = [f'<svg class="bars" viewBox="0 0 560 {high}" role="img" aria-label="{escape(x)}">']
     for number, (name, value, spread) in enumerate(rows):
         y = 8 + 18 * number
-        length, half = 260 * max(0.0, value) / most, 260 * spread / most
+        length, half = 240 * max(0.0, value) / most, 240 * spread / most
         begin = 270 + max(0.0, length - half)
         shown = name if len(name) <= 42 else name[:40] + "…"
         parts += [
             f'<text x="262" y="{y + 10}" text-anchor="end">{escape(shown)}<title>{escape(name)}</title></text>',
             f'<rect x="270" y="{y}" width="{length:.1f}" height="12" fill="{_COLOURS[0]}"/>',
+            f'<text x="{276 + length + half:.1f}" y="{y + 10}">{value:.3g}</text>',
             f'<line x1="{begin:.1f}" y1="{y + 6}" x2="{270 + length + half:.1f}" y2="{y + 6}" stroke="#333"/>',
         ]
     parts.append(f'<text x="400" y="{high - 8}" text-anchor="middle">{escape(x)}</text></svg>')
