@@ -84,7 +84,7 @@ def require_both(truth: Truth) -> None:
         raise DegenerateImage(f"all {len(truth)} cases are of one class: nothing can be told apart")
 
 
-def placements(truth: Truth, scores: Scores) -> tuple[Scores, Scores]:
+def placements(truth: Truth, scores: Scores) -> tuple[Array, Array]:
     """Share of negatives below each positive, and of positives above each negative; ties count half.
 
     Source: E. DeLong et al., Biometrics 44(3):837-845, 1988, by the ranks of X. Sun and W. Xu, IEEE SPL
@@ -222,7 +222,7 @@ def calibration_line(truth: Truth, probability: Scores) -> tuple[float, float]:
     return float(intercept[0]), float(coefficients[1])
 
 
-def _logistic(truth: Truth, design: Array, offset: Scores) -> tuple[Array, bool]:
+def _logistic(truth: Truth, design: Array, offset: Array) -> tuple[Array, bool]:
     """Coefficients of an unpenalised logistic regression by Newton's method, and whether it converged."""
     beta = np.zeros(design.shape[1])
     for _ in range(100):
@@ -237,7 +237,7 @@ def _logistic(truth: Truth, design: Array, offset: Scores) -> tuple[Array, bool]
     return beta, False
 
 
-def smoothed_rate(truth: Truth, probability: Scores, at: Scores, *, span: float = 0.75) -> Scores:
+def smoothed_rate(truth: Truth, probability: Scores, at: Float64[Array, "m"], *, span: float = 0.75) -> Array:
     """Observed rate about each probability, by local lines with tricube weights over a share of the cases (loess).
 
     Source: W. Cleveland, JASA 74(368):829-836, 1979 (one pass, no robust weights); P. Austin and E. Steyerberg, Stat.
@@ -259,7 +259,7 @@ def smoothed_rate(truth: Truth, probability: Scores, at: Scores, *, span: float 
     return np.clip(out, 0, 1)
 
 
-def net_benefit(truth: Truth, probability: Scores, thresholds: Scores) -> tuple[Scores, Scores]:
+def net_benefit(truth: Truth, probability: Scores, thresholds: Float64[Array, "m"]) -> tuple[Array, Array]:
     """Net benefit of acting on the model, and of acting on everybody, at each threshold probability.
 
     Source: A. Vickers and E. Elkin, Med. Decis. Making 26(6):565-574, 2006.

@@ -138,8 +138,8 @@ def tree_svg(model: Any, card: ModelCard) -> str:
         if tree.children_left[node] < 0:
             middle, right = left + width / 2, left + width
         else:
-            first, end = place(tree.children_left[node], depth + 1, left)
-            second, right = place(tree.children_right[node], depth + 1, end + 12)
+            first, end = place(int(tree.children_left[node]), depth + 1, left)
+            second, right = place(int(tree.children_right[node]), depth + 1, end + 12.0)
             middle = (first + second) / 2
             for child, side in ((first, "yes"), (second, "no")):
                 rows.append(f'<line x1="{middle:.0f}" y1="{y + 54}" x2="{child:.0f}" y2="{y + 92}" stroke="#666"/>')
@@ -166,7 +166,7 @@ def tree_svg(model: Any, card: ModelCard) -> str:
         )
         return middle, right
 
-    _, right = place(0, 0, 10)
+    _, right = place(0, 0, 10.0)
     high = 20 + 92 * (int(tree.max_depth) + 1)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right + 10:.0f} {high}" font-family="sans-serif" '
