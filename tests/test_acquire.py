@@ -304,3 +304,19 @@ class TestBadInput:
             (tmp_path / "study" / file.name).symlink_to(file)
         with pytest.raises(UnreadableFile):
             isocenter.open(tmp_path / "study")
+
+
+class TestSequenceNames:
+    def test_what_scanners_write(self) -> None:
+        from isocenter.acquire.sequence_names import sequence_names
+
+        wanted = {
+            "t1_mprage_sag_p2_iso": "T1", "T1 MPRAGE post GAD": "T1 post-contrast", "AX T2 FLAIR FS": "FLAIR",
+            "t2_tse_tra": "T2", "ep2d_diff_3scan_trace_p2_ADC": "ADC", "ep2d_diff_b1000": "DWI", "SWI_Images": "SWI",
+            "AX T1 +C": "T1 post-contrast", "STIR_COR": "STIR", "3-plane LOC": "localizer", "T2* GRE": "T2*",
+            "Portal Venous 5.0": "portal venous", "动脉期": "arterial", "Arterial 1.25mm": "arterial", "平扫": "non-contrast",
+        }  # fmt: skip
+        named, unmatched = sequence_names([*wanted, "Series 4", ""])
+        assert named == wanted
+        assert unmatched == ("Series 4", "")
+        assert sequence_names(["Series 4"], own={"Series 4": "T1"}) == ({"Series 4": "T1"}, ())

@@ -184,6 +184,24 @@ def data_check(
         show.checked(run(data, group=group, split=split_column, near=near), as_json=json)
 
 
+@data_app.command("sequences")
+def data_sequences(
+    path: Annotated[str, Argument(help="A folder of studies.")],
+) -> None:
+    """Canonical name (T1, FLAIR, ADC, portal venous ...) of every series in PATH; what no rule knows is listed last."""
+    with show.failing_cleanly():
+        from isocenter.acquire.inspection import inspect
+        from isocenter.acquire.sequence_names import sequence_names
+
+        with show.progress() as tell:
+            found = inspect(path, on_progress=tell)
+        named, unmatched = sequence_names([series.description for series in found.series])
+        for text, name in named.items():
+            typer.echo(show.printable(f"{name:20} {text}"))
+        for text in unmatched:
+            show.say(f"  unmatched: {text or '(no description)'}", colour="yellow")
+
+
 def methods(
     out: Annotated[Path, Argument(help="The folder of a model, an evaluation, or a run.")],
     lang: Annotated[str, Option(help="en or zh.")] = "en",

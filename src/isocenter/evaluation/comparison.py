@@ -32,12 +32,20 @@ def compare(
     binary = one.task == "classify" and len(one.classes) == 2
     if binary:
         rows.append(_areas(one, other))
+    groups = np.asarray(one.patients)
     metric, statistic, outputs = _difference(one, other, (point or OperatingPoint()).threshold)
     draws = 500 if one.task == "survive" else 5000
-    observed, value = iv.paired_permutation(
-        statistic, outputs[0], outputs[1], np.asarray(one.patients), seed=seed, draws=draws
-    )
-    rows.append({"metric": metric, "difference": observed, "p": value, "test": "paired permutation of patients"})
+    observed, value = iv.paired_permutation(statistic, outputs[0], outputs[1], groups, seed=seed, draws=draws)
+    test = "paired permutation of patients"
+    rows.append({"metric": metric, "difference": observed, "p": value, "test": test})
+    if binary:
+        truth = np.asarray(one.truth, np.int64)
+        for name, kind in (("recall", 1), ("specificity", 0)):
+            own = truth == kind
+            observed, value = iv.paired_permutation(
+                statistic, outputs[0][own], outputs[1][own], groups[own], seed=seed, draws=draws
+            )
+            rows.append({"metric": name, "difference": observed, "p": value, "test": test})
     for row, p_value in zip(rows, iv.holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = p_value
         row["verdict"] = "distinguishable" if p_value < 0.05 else "not distinguishable"

@@ -341,6 +341,9 @@ def _warnings(design: Design, trained: Trained, *, left_out: Mapping[str, str]) 
         found.append(f"{len(left_out)} columns are no features: {some}")
     used = trained.fitted.settings.get("select", design.matrix.shape[1])
     if design.task == "survive":
+        odd = trained.card.preparation.get("not_proportional")
+        if odd:
+            found.append(f"hazards do not look proportional for {', '.join(odd[:5])}: their effect changes with time")
         events = int(design.target[:, 1].sum())
         found.append(f"{events} events for {used} features: {events / max(1, used):.1f} events per parameter"
                      + ("; fewer than 10 overfit easily" if events < 10 * used else ""))  # fmt: skip

@@ -13,7 +13,7 @@ from isocenter.errors import DegenerateImage, InputError
 from isocenter.metrics import reliability as rel
 from isocenter.metrics.decision import auc
 from isocenter.metrics.survival import harrell_c
-from isocenter.training.fit import Fitted, Plan, Progress, fit, score
+from isocenter.training.fit import Fitted, Plan, Progress, doubtful_hazards, fit, score
 from isocenter.types import Array
 
 
@@ -81,7 +81,8 @@ def assemble(design: Design, plan: Plan, promises: Promises, *, on_progress: Pro
         (),
         design.classes,
         design.features,
-        preparation=_preparation(fitted, plan, train),
+        preparation=_preparation(fitted, plan, train)
+        | {"not_proportional": doubtful_hazards(fitted.model, train, site_matrix(train, plan, train))},
         operating_point=point,
         calibration=how,
         conformal=conformal,

@@ -48,6 +48,29 @@ class CoxElasticNet(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
         self.hazard_ = np.cumsum([((time == t) & (event == 1)).sum() / risk[time >= t].sum() for t in times])
         return self
 
+    def proportional(self, matrix: Array, target: Array) -> Array:
+        """P-value of each coefficient that its effect does not change with time: small ones speak against the model.
+
+        Source: correlation of scaled Schoenfeld residuals with the rank of time, P. Grambsch and T. Therneau,
+            Biometrika 81(3):515-526, 1994.
+        """
+        from scipy.stats import spearmanr
+
+        time, event = target[:, 0], target[:, 1].astype(int)
+        away = matrix - self.centre_
+        risk = np.exp(away @ self.coef_)
+        rows = []
+        for i in np.flatnonzero(event == 1):
+            there = time >= time[i]
+            rows.append(away[i] - risk[there] @ away[there] / risk[there].sum())
+        residuals = np.asarray(rows)
+        at = time[event == 1]
+        used = self.coef_ != 0
+        return np.asarray([
+            spearmanr(residuals[:, k], at)[1] if used[k] and np.ptp(residuals[:, k]) > 0 else np.nan
+            for k in range(len(used))
+        ])  # fmt: skip
+
     def predict(self, matrix: Array) -> Array:
         """Log relative hazard: larger is an earlier event."""
         return np.asarray((matrix - self.centre_) @ self.coef_)

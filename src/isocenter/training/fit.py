@@ -93,6 +93,21 @@ def fit(design: Design, plan: Plan, *, on_progress: Progress | None = None) -> F
     return Fitted(model, name, settings, scores, fold, tuple(chosen))
 
 
+def doubtful_hazards(model: Any, design: Design, matrix: Array) -> list[str]:
+    """Features of a Cox model whose hazards do not look proportional (p < 0.05 with Bonferroni's correction)."""
+    step = model.named_steps["model"]
+    if not hasattr(step, "proportional"):
+        return []
+    names = list(design.features)
+    for name in ("thin", "select"):
+        if name in model.named_steps:
+            names = [names[i] for i in model.named_steps[name].kept_]
+    with _quiet():
+        p_values = step.proportional(model[:-1].transform(matrix), design.target)
+    limit = 0.05 / max(1, int(np.isfinite(p_values).sum()))
+    return [name for name, p in zip(names, p_values, strict=True) if p < limit]
+
+
 def folds_of(design: Design, count: int, *, seed: int) -> Array:
     """Fold of each row: a patient lies in one, and classes (or events) are spread evenly.
 
