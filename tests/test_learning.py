@@ -358,7 +358,8 @@ class TestEvaluation:
                 predictions=[tmp_path / "good.csv", tmp_path / f"{other}.csv"], reference=tmp_path / "r.csv"
             )
             rows = judged.data["comparison"]["comparisons"]
-            assert [row["verdict"] for row in rows] == [verdict] * 2
+            assert [row["verdict"] for row in rows[:2]] == [verdict] * 2
+            assert [row["metric"] for row in rows] == ["auc", "accuracy", "recall", "specificity"]
             assert "clustered" in rows[0]["test"]
             assert rows[0]["smallest_visible"] >= 0
 

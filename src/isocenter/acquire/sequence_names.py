@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+_T1 = r"(?=.*(\bt1|mprage|spgr|vibe|bravo|tfe|flash|lava|thrive))"
+_CONTRAST = r"(?=.*(\+ ?c\b|\bce\b|\bc ?\+|gad|\bgd\b|post|contrast|enh|\bkm\b|增强))"
 _RULES: tuple[tuple[str, str], ...] = (
     ("localizer", r"\b(loc|localizer|localiser|scout|survey|topo(gram)?|3 ?plane|planning|定位)"),
     ("ADC", r"\b(adc|apparent diff)"),
@@ -15,11 +17,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("STIR", r"\b(stir|tirm)\b"),
     ("PD", r"\b(pd|proton|质子)\w*\b"),
     ("T2*", r"(t2 ?\*|t2 ?star|\bmedic\b|\bt2 ?(ffe|gre|fl2d|hemo)|\bmerge\b)"),
-    (
-        "T1 post-contrast",
-        r"(?=.*(\bt1|mprage|spgr|vibe|bravo|tfe|flash|lava|thrive))"
-        r"(?=.*(\+ ?c\b|\bce\b|\bc ?\+|gad|\bgd\b|post|contrast|enh|\bkm\b|增强))",
-    ),  # fmt: skip
+    ("T1 post-contrast", _T1 + _CONTRAST),
     ("T2", r"(\bt2|haste|ssfse|\bfiesta|\bciss|\btrufi|\bspace\b(?!.*t1))"),
     ("T1", r"(\bt1|mprage|mp rage|bravo|spgr|vibe|flash|\blava|thrive|\btfe\b)"),
     ("CTA", r"\b(cta|ct ?angio|angio)"),
