@@ -305,6 +305,8 @@ class TestSettings:
             ({"featureClass": {"glcmm": None}}, "glcmm"),
             ({"imageType": {"Original": {}, "Exponential": {}}}, "Exponential"),
             ({"setting": {"symmetricalGLCM": False}}, "symmetricalGLCM"),
+            ({"setting": {"label": 7}}, "label"),
+            ({"featureClass": {"glcm": ["Contrast"]}}, "single features"),
         ],
     )
     def test_refusals(self, wrong: dict, said: str) -> None:
@@ -485,7 +487,9 @@ class TestCommand:
         assert {row["label"] for row in self.rows(pair / "f.csv")} == {"region 2"}
         write_features(pair / "i.nii.gz", pair / "m.nii.gz", pair / "f.csv", label=7)
         rows = self.rows(pair / "f.csv")
-        assert all(row["missing"] == "the region is empty" and row["value"] == "" for row in rows)
+        assert all(
+            row["missing"] == "the region is empty" and row["value"] == "" for row in rows if row["family"] != "region"
+        )
         with pytest.raises(InputError, match="there are 1"):
             write_features(pair / "i.nii.gz", pair / "m.nii.gz", pair / "f.csv", label="liver")
 
@@ -501,6 +505,41 @@ class TestCommand:
         (pair / "t.csv").write_text("image\ni.nii.gz\n")
         with pytest.raises(InputError, match="no column mask"):
             list(extract_table(pair / "t.csv"))
+
+    def test_negative_numbers_are_numbers(self, pair: Path) -> None:
+        write_features(pair / "i.nii.gz", pair / "m.nii.gz", pair / "f.csv")
+        values = [row["value"] for row in self.rows(pair / "f.csv") if row["value"]]
+        assert any(float(value) < 0 for value in values)
+
+    def test_one_case_in_two_rows(self, pair: Path) -> None:
+        (pair / "t.csv").write_text("case,image,mask\nP1,i.nii.gz,m.nii.gz\nP1,i.nii.gz,m.nii.gz\n")
+        with pytest.raises(InputError, match="stands twice"):
+            write_features(pair / "t.csv", None, pair / "f.csv", wide=True)
+
+    def test_an_input_is_not_overwritten(self, pair: Path) -> None:
+        with pytest.raises(InputError, match="an input itself"):
+            write_features(pair / "i.nii.gz", pair / "m.nii.gz", pair / "i.nii.gz")
+
+    def test_filters_keep_the_names_of_pyradiomics(self, pair: Path) -> None:
+        (pair / "p.yaml").write_text(
+            "imageType: {Original: {}, LoG: {sigma: [2.0]}, Wavelet: {}}\nfeatureClass: {firstorder: null, glcm: []}\n"
+        )
+        write_features(
+            pair / "i.nii.gz", pair / "m.nii.gz", pair / "p.csv", settings=pair / "p.yaml", names="pyradiomics"
+        )
+        names = set(self.rows(pair / "p.csv")[0])
+        assert {
+            "log-sigma-2-0-mm-3D_firstorder_Mean",
+            "wavelet-LLH_glcm_Contrast",
+            "wavelet-LLL_firstorder_Mean",
+        } <= names
+
+    def test_tiny_voxels_do_not_hang(self) -> None:
+        values, mask = textured()
+        rows = compute(values, mask, (1e-4,) * 3, Radiomics(families=("local_intensity",)), quantity=Quantity.HU)
+        assert "1 cm3" in rows[0].missing
+        with pytest.raises(GeometryError, match="coarser"):
+            compute(values, mask, CUBES, Radiomics(spacing_mm=1e-3), quantity=Quantity.HU)
 
     def test_names_of_pyradiomics(self, pair: Path) -> None:
         write_features(pair / "i.nii.gz", pair / "m.nii.gz", pair / "p.csv", names="pyradiomics")

@@ -1,7 +1,9 @@
 """From a table to a judged model: splits, leaks, models, their files, and the commands."""
 
 import csv
+import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -31,7 +33,9 @@ def write(path: Path, head: list[str], rows: list[list[object]]) -> Path:
     return path
 
 
-def patients(path: Path, *, n: int = 90, seed: int = 0, split: bool = False, shift: float = 0.0) -> Path:
+def patients(
+    path: Path, *, n: int = 90, seed: int = 0, split: bool = False, shift: float = 0.0, name: str = "P"
+) -> Path:
     """Two rows a patient; `a` tells the state, `b` is noise."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -40,7 +44,9 @@ def patients(path: Path, *, n: int = 90, seed: int = 0, split: bool = False, shi
         part = ("train", "val", "test")[i % 3 if split else 0]
         for k in range(2):
             a = rng.normal(1.5 * ill + shift)
-            rows.append([f"P{i:03d}-{k}", f"P{i:03d}", part, "FM"[i // 2 % 2], a, rng.normal(), ["well", "ill"][ill]])
+            rows.append(
+                [f"{name}{i:03d}-{k}", f"{name}{i:03d}", part, "FM"[i // 2 % 2], a, rng.normal(), ["well", "ill"][ill]]
+            )
     head = ["case", "patient", "split", "sex", "a", "b", "state"]
     keep = [j for j, name in enumerate(head) if split or name != "split"]
     return write(path, [head[j] for j in keep], [[row[j] for j in keep] for row in rows])
@@ -90,6 +96,18 @@ class TestTables:
         rows = [["x", "y", "c"], *[[str(i), "ab"[i % 2], "k"] for i in range(6)]]
         with pytest.raises(InputError, match=said):
             self.read(rows, columns)
+
+    def test_words_for_nothing_and_numbers_that_are_none(self) -> None:
+        rows = [["x", "z", "y"], *[[str(i), str(-i / 7), "ab"[i % 2]] for i in range(20)]]
+        rows[3][0], rows[4][0] = "NaN", "n/a"
+        found = self.read(rows, Columns(target="y"))
+        assert found.design.features == ("x", "z")
+        assert np.isnan(found.design.matrix[[2, 3], 0]).all()
+        rows[5][0] = "abc"
+        assert self.read(rows, Columns(target="y")).left_out["x"] == "is no number in row 6: 'abc'"
+        rows[5][0] = "1e300"
+        with pytest.raises(InputError, match=r"'x', row 6.*beyond"):
+            self.read(rows, Columns(target="y"))
 
     def test_an_empty_target_is_named(self) -> None:
         with pytest.raises(InputError, match="row 4 has no 'y'"):
@@ -230,7 +248,8 @@ class TestModels:
         )
         assert found.card.metrics["c_index"]["value"] > 0.68
         assert any("events per parameter" in text for text in found.warnings)
-        other = write(tmp_path / "n.csv", ["patient", "a", "b", "months", "died"], [["N" + r[0], *r[1:]] for r in rows])
+        moved = [["N" + str(r[0]), r[1] + 0.01, *r[2:]] for r in rows]
+        other = write(tmp_path / "n.csv", ["patient", "a", "b", "months", "died"], moved)
         judged = isocenter.evaluate(tmp_path / "m", other, tmp_path / "e", asked=Asked(columns=columns))
         assert {"c_index", "uno_c", "integrated_brier", "auc_at_horizon"} <= set(judged.data["metrics"])
         page = (tmp_path / "e" / "evaluation.html").read_text("utf-8")
@@ -245,8 +264,6 @@ class TestModels:
             isocenter.predict(tmp_path / "m", trained / "t.csv")
 
     def test_a_foreign_model_is_refused_even_with_its_hash(self, trained: Path, tmp_path: Path) -> None:
-        from hashlib import sha256
-
         import skops.io
         from sklearn.linear_model import SGDOneClassSVM  # a type that no model of ours holds
         from sklearn.preprocessing import FunctionTransformer
@@ -254,37 +271,73 @@ class TestModels:
         for foreign in (FunctionTransformer(print), SGDOneClassSVM()):
             shutil.copytree(trained / "m", tmp_path / "m", dirs_exist_ok=True)
             data = skops.io.dumps(foreign)
-            (tmp_path / "m" / "model.skops").write_bytes(data)
-            card = json.loads((tmp_path / "m" / "card.json").read_text())
-            card["weights_sha256"] = sha256(data).hexdigest()
-            (tmp_path / "m" / "card.json").write_text(json.dumps(card))
+            rehashed(tmp_path / "m", data)
             with pytest.raises(UnreadableFile, match="not loaded"):
                 model_folder.read(tmp_path / "m")
 
-    def test_a_tree_that_points_outside_itself_is_refused(self, tmp_path: Path) -> None:
-        from hashlib import sha256
-
+    @pytest.mark.parametrize(
+        ("kind", "field", "value"),
+        [
+            ("tree", "left_child", 10**6), ("tree", "left_child", 0), ("tree", "left_child", -2), ("tree", "feature", 99),
+            ("boosting", "is_categorical", 1), ("boosting", "left", 10**6), ("boosting", "feature_idx", 77),
+        ],
+    )  # fmt: skip
+    def test_a_tree_that_points_outside_itself_is_refused(
+        self, tmp_path: Path, kind: str, field: str, value: int
+    ) -> None:
         table = patients(tmp_path / "t.csv", n=40)
-        plan = Plan(model="tree", folds=2, inner=2, select=0)
+        plan = Plan(model=kind, folds=2, inner=2, select=0)
         isocenter.train(table, tmp_path / "m", columns=Columns(target="state", drop=("sex",)), plan=plan)
-        path = tmp_path / "m" / "model.skops"
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(tmp_path / "m" / "model.skops") as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
-        node = next(n for n, d in parts.items() if n.endswith(".npy") and b"left_child" in d)
-        array = np.load(__import__("io").BytesIO(parts[node]), allow_pickle=False)
-        array = array.copy()
-        array["left_child"][0] = 10**6
-        out = __import__("io").BytesIO()
-        np.save(out, array)
-        parts[node] = out.getvalue()
-        with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            if name.endswith(".npy") and field.encode() in data[:400]:
+                array = np.load(io.BytesIO(data), allow_pickle=False).copy()
+                array[field][0] = value
+                out = io.BytesIO()
+                np.save(out, array)
+                parts[name] = out.getvalue()
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w") as archive:
             for name, data in parts.items():
                 archive.writestr(name, data)
-        card = json.loads((tmp_path / "m" / "card.json").read_text())
-        card["weights_sha256"] = sha256(path.read_bytes()).hexdigest()
-        (tmp_path / "m" / "card.json").write_text(json.dumps(card))
+        rehashed(tmp_path / "m", whole.getvalue())
         with pytest.raises(UnreadableFile, match="not loaded"):
             model_folder.read(tmp_path / "m")
+
+    def test_an_edited_card_is_refused(self, trained: Path, tmp_path: Path) -> None:
+        shutil.copytree(trained / "m", tmp_path / "m")
+        text = (tmp_path / "m" / "card.json").read_text("utf-8")
+        (tmp_path / "m" / "card.json").write_text(text.replace('"threshold": 0.', '"threshold": 0.9'), "utf-8")
+        with pytest.raises(InputError, match="edited"):
+            isocenter.predict(tmp_path / "m", trained / "t.csv")
+
+    def test_a_harmonised_model_predicts(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        rows = [
+            [f"P{i}", "AB"[i // 30 % 2], rng.normal(i % 2 + 3 * (i // 30 % 2)), rng.normal(), "xy"[i % 2]]
+            for i in range(120)
+        ]
+        table = write(tmp_path / "t.csv", ["patient", "hospital", "a", "b", "y"], rows)
+        plan = Plan(model="logistic", folds=2, inner=2, select=0, harmonise=True)
+        isocenter.train(table, tmp_path / "m", columns=Columns(target="y", site="hospital"), plan=plan)
+        assert cli("predict", tmp_path / "m", table, "-o", tmp_path / "p.csv").returncode == 0
+        rows[0][1] = "C"
+        unseen = write(tmp_path / "u.csv", ["patient", "hospital", "a", "b", "y"], rows)
+        done = cli("predict", tmp_path / "m", unseen, "-o", tmp_path / "p.csv")
+        assert done.returncode == 2
+        assert "not in training" in done.stderr
+
+
+def rehashed(folder: Path, weights: bytes) -> None:
+    """Put other weights into a model, with hashes that fit: what somebody with a will could do."""
+    from dataclasses import replace
+    from hashlib import sha256
+
+    card = model_folder.read_card(folder)
+    (folder / "model.skops").write_bytes(weights)
+    card = replace(card, weights_sha256=sha256(weights).hexdigest())
+    (folder / "card.json").write_text(json.dumps(card.as_json()), "utf-8")
 
 
 class TestEvaluation:
@@ -315,9 +368,54 @@ class TestEvaluation:
         with pytest.raises(InputError, match="trained on these rows"):
             isocenter.evaluate(trained / "m", trained / "t.csv", tmp_path / "e", asked=Asked(split="train"))
 
+    def test_patients_are_known_again_however_their_rows_are_written(self, trained: Path, tmp_path: Path) -> None:
+        rows = list(csv.DictReader((trained / "t.csv").read_text("utf-8").splitlines()))
+        kept = [r for r in rows if r["split"] == "train"][:30]
+        head = ["patient", "a", "b", "state"]
+        rounded = [[r["patient"], f"{float(r['a']):.3f}", f"{float(r['b']):.3f}", r["state"]] for r in kept]
+        unnamed = [["X" + str(i), r["a"], r["b"], r["state"]] for i, r in enumerate(kept)]
+        for name, body in (("rounded", rounded), ("unnamed", unnamed)):
+            with pytest.raises(InputError, match="of the training"):
+                isocenter.evaluate(trained / "m", write(tmp_path / f"{name}.csv", head, body), None)
+
+    def test_a_perfect_area_has_no_interval_of_nothing(self, tmp_path: Path) -> None:
+        write(tmp_path / "r.csv", ["case", "label"], [[i, i % 2] for i in range(60)])
+        write(tmp_path / "p.csv", ["case", "probability"], [[i, 0.9 if i % 2 else 0.1] for i in range(60)])
+        judged = isocenter.evaluate(predictions=[tmp_path / "p.csv"], reference=tmp_path / "r.csv")
+        assert judged.data["metrics"]["auc"]["value"] == 1
+        assert judged.data["metrics"]["auc"]["low"] is None
+        assert "without a fault" in judged.data["metrics"]["auc"]["note"]
+        assert judged.data["positive_class"] == "1"
+
+    def test_a_reader_states_no_probability(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        truth = rng.integers(0, 2, 100)
+        write(tmp_path / "r.csv", ["case", "patient", "label"], [[i, i, t] for i, t in enumerate(truth)])
+        for name, right in (("without", 0.7), ("with", 0.95)):
+            said = np.where(rng.random(100) < right, truth, 1 - truth)
+            write(tmp_path / f"{name}.csv", ["case", "decided"], [[i, s] for i, s in enumerate(said)])
+        judged = isocenter.evaluate(
+            predictions=[tmp_path / "without.csv", tmp_path / "with.csv"], reference=tmp_path / "r.csv"
+        )
+        assert not {"auc", "brier", "calibration_slope"} & set(judged.data["metrics"])
+        rows = judged.data["comparison"]["comparisons"]
+        assert [row["metric"] for row in rows] == ["accuracy", "recall", "specificity"]
+        assert rows[0]["verdict"] == "distinguishable"
+
+    def test_what_lies_in_a_folder_is_not_lost(self, trained: Path, tmp_path: Path) -> None:
+        isocenter.evaluate(trained / "m", trained / "t.csv", tmp_path / "e")
+        isocenter.evaluate(trained / "m", trained / "t.csv", tmp_path / "e")  # its own files may be written again
+        (tmp_path / "e" / "notes.txt").write_text("mine")
+        with pytest.raises(InputError, match=r"notes\.txt"):
+            isocenter.evaluate(trained / "m", trained / "t.csv", tmp_path / "e")
+        assert (tmp_path / "e" / "notes.txt").read_text() == "mine"
+        table = patients(tmp_path / "in.csv", name="Q")
+        assert cli("predict", trained / "m", table, "-o", table).returncode == 2
+        assert "state" in table.read_text()
+
     def test_other_patients_who_are_not_alike(self, trained: Path, tmp_path: Path) -> None:
-        alike = patients(tmp_path / "alike.csv", n=120, seed=5)
-        shifted = patients(tmp_path / "shifted.csv", n=120, seed=5, shift=1.5)
+        alike = patients(tmp_path / "alike.csv", n=120, seed=5, name="Q")
+        shifted = patients(tmp_path / "shifted.csv", n=120, seed=5, shift=1.5, name="Q")
         same, other = (isocenter.evaluate(trained / "m", t, None).data for t in (alike, shifted))
         assert same["exchangeable"]["exchangeable"]
         assert not other["exchangeable"]["exchangeable"]
@@ -370,6 +468,7 @@ class TestEvaluation:
             (["case", "probability"], [["a", 1.5], ["b", 0.1], ["c", 0.2], ["d", 0.2]], "no probability"),
             (["case", "probability"], [["a", "nan"], ["b", 0.1], ["c", 0.2], ["d", 0.2]], "no finite number"),
             (["case", "decided"], [["a", "x"], ["b", "0"], ["c", "1"], ["d", "1"]], "none of"),
+            (["case", "probability"], [["a", 0.5], ["a", 0.1], ["b", 0.2], ["c", 0.2], ["d", 0.2]], "2 predictions"),
             (["case", "foo"], [["a", 1], ["b", 0.1], ["c", 0.2], ["d", 0.2]], "no column of predictions"),
         ],
     )
@@ -424,6 +523,29 @@ class TestLeaks:
         done = cli("data", "check", table, "--json")
         assert done.returncode == 1
         assert {leak["kind"] for leak in json.loads(done.stdout)["leaks"]} >= {"patient"}
+
+    def test_dropping_leaves_nothing_behind_and_both_commands_agree(self, tmp_path: Path) -> None:
+        table = patients(tmp_path / "t.csv", split=True)
+        lines = table.read_text().splitlines()
+        test = next(line for line in lines if ",test," in line)
+        copies = [re.sub(r"^[^,]+,[^,]+,test", f"C{k},Z{k},train", test) for k in range(3)]
+        table.write_text("\n".join([*lines, *copies]) + "\n")
+        said = json.loads(cli("data", "check", table, "--json").stdout)
+        assert len(said["leaks"]) == 3
+        assert len(said["repeats"]) == 2
+        columns = Columns(target="state", positive="ill", drop=("sex",))
+        found = isocenter.train(table, tmp_path / "m", columns=columns, plan=QUICK, drop_leaks=True)
+        assert len(found.card.training["dropped_for_leaks"]) == 3
+
+    def test_an_array_that_claims_more_than_it_holds(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "a.npz", train_images=np.zeros((2, 4, 4)), test_images=np.ones((2, 4, 4)))
+        with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(tmp_path / "lie.npz", "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data.replace(b"2, 4, 4", b"9999, 9"))
+        with pytest.raises(UnreadableFile):
+            isocenter.data_check(tmp_path / "lie.npz")
 
     def test_pickles_are_not_opened(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", train_images=np.asarray([{"a": 1}], object), test_images=np.zeros((2, 4, 4)))

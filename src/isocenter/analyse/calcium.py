@@ -156,8 +156,11 @@ def _preconditions(subject: Subject) -> tuple[list[Check], list[Check]]:
     if voltage is not None and abs(voltage - _STANDARD_KVP) > 1:
         text = Message("130 HU is calcium at 120 kV only, and this is {kvp:g} kV.", {"kvp": voltage})
         refused.append(Check("tube_voltage", voltage, Verdict.REFUSED, text))
-    options = text_of(series, "ScanOptions").upper()
-    if not any(word in options for word in ("ECG", "EKG", "GAT", "CARD", "TRIG", "PROSP", "RETRO")):
+    said_of = [text_of(series, k) for k in ("ScanOptions", "CardiacSynchronizationTechnique")]
+    options = " ".join(said_of).upper().replace("NONE", "")
+    if not any(
+        word in options for word in ("ECG", "EKG", "GAT", "CARD", "TRIG", "PROSP", "RETRO", "PACED", "REALTIME")
+    ):
         text = Message("No word of ECG gating: motion spreads and blurs calcium.")
         checks.append(Check("gated", "not stated", Verdict.REVIEW, text))
     return refused, checks

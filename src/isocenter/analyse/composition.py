@@ -82,9 +82,11 @@ def body_composition(subject: Subject, settings: BodyComposition) -> Analysis:
             means[name] = float(inside.mean(dtype=np.float64))
             spread = float(inside.std(dtype=np.float64))
             words = Message("Density of {name}", what)
-            interval = (means[name] - spread, means[name] + spread)
-            deviation = Message("Mean; the range is one standard deviation. {kvp} kV, contrast agent: {agent}.", said)
-            findings.append(Finding(words, means[name], "[hnsf'U]", interval, deviation, (settings.of,)))
+            deviation = Message(
+                "Mean; standard deviation of voxels {spread:.1f} HU. {kvp} kV, contrast agent: {agent}.",
+                {"spread": spread, **said},
+            )
+            findings.append(Finding(words, means[name], "[hnsf'U]", None, deviation, (settings.of,)))
     if {"liver", "spleen"} <= set(means):
         words = Message("Liver minus spleen")
         difference = means["liver"] - means["spleen"]

@@ -96,12 +96,13 @@ def predict(
     model: Annotated[Path, Argument(help="The model's folder.")],
     table: Annotated[Path, Argument(metavar="INPUT", help="A table with the columns that the model needs.")],
     out: Annotated[Path, Option("--out", "-o", help="The CSV.")] = Path("predictions.csv"),
+    site: Site = None,
 ) -> None:
     """Predict each row of INPUT with a trained model."""
     with show.failing_cleanly():
         from isocenter.pipeline.learn import predict as run
 
-        found = run(model, table, out)
+        found = run(model, table, out, site=site)
         typer.echo(f"{out}: {len(found.cases)} predictions. Not for clinical use.")
 
 

@@ -256,9 +256,8 @@ def trained(found: "Model") -> None:
     card = found.card
     for name, row in card.metrics.items():
         if isinstance(row, dict):
-            typer.echo(
-                f"{name} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), mean of {len(row['folds'])} folds"
-            )
+            ends = card.metrics["interval"] if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+            typer.echo(f"{name} {row['value']:.3f} ({ends}), mean of {len(row['folds'])} folds")
     typer.echo(printable(f"{card.model}: {len(card.features)} features, {card.training.get('cases')} cases"))
     if card.operating_point:
         point = card.operating_point
@@ -288,9 +287,10 @@ def evaluated(found: "Evaluation", out: "Path") -> None:
         typer.echo(f"{'coverage of prediction sets':28} {overall['value']:8.3f} {overall['low']:.3f} to "
                    f"{overall['high']:.3f}{words}")  # fmt: skip
     for row in (found.data.get("comparison") or {}).get("comparisons", ()):
-        typer.echo(
-            f"{row['metric']} differs by {row['difference']:+.3f}, p = {row['p_holm']:.3g} (Holm): {row['verdict']}"
-        )
+        seen = row.get("smallest_visible")
+        more = f"; smallest difference this test could have seen: {seen:.3f}" if seen and row["p_holm"] >= 0.05 else ""
+        said = f"{row['metric']} differs by {row['difference']:+.3f}, p = {row['p_holm']:.3g} (Holm): {row['verdict']}"
+        typer.echo(said + more)
     typer.echo(printable(str(out / "evaluation.html")))
 
 

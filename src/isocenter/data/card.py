@@ -1,7 +1,9 @@
 """What a model states about itself: what it eats and gives, how it was made, how well it did, and for whom."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 from isocenter.data.provenance import Json
@@ -9,6 +11,11 @@ from isocenter.errors import InputError
 
 Task = Literal["classify", "regress", "survive"]
 SCHEMA = 1
+
+
+def _hash(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True, default=list)
+    return sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,9 @@ class ModelCard:
     weights_sha256: str = ""
 
     def as_json(self) -> dict[str, Json]:
-        """Plain data."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """Plain data, with a hash of it that tells an edited card."""
+        plain = {"schema": SCHEMA, **asdict(self)}
+        return {**plain, "sha256": _hash(plain)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ModelCard":
@@ -60,7 +68,9 @@ class ModelCard:
         """
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             raise InputError("this is no model card of this version of isocenter")
-        known = {key: value for key, value in data.items() if key != "schema"}
+        if data.get("sha256") != _hash({key: value for key, value in data.items() if key != "sha256"}):
+            raise InputError("the model card was edited after it was written: its hash does not fit; take the original")
+        known = {key: value for key, value in data.items() if key not in ("schema", "sha256")}
         wanted = set(cls.__dataclass_fields__)
         if set(known) != wanted:
             odd = sorted(set(known) ^ wanted)

@@ -26,10 +26,13 @@ def classified(found: Predictions, point: OperatingPoint, prevalence: float | No
     groups = np.asarray(found.patients)
     several = len(set(found.patients)) < len(truth)
     metrics: dict[str, iv.Estimate] = {}
+    perfect = "no interval: the scores part the classes without a fault, and DeLong's variance is 0 there"
     try:
         areas, covariance = d.auc_covariance(truth, [p], groups if several else None)
         half = iv.Z * sqrt(max(0.0, float(covariance[0, 0])))
-        metrics["auc"] = iv.Estimate(float(areas[0]), max(0.0, areas[0] - half), min(1.0, areas[0] + half))
+        area = float(areas[0])
+        inside = iv.Estimate(area, max(0.0, area - half), min(1.0, area + half))
+        metrics["auc"] = inside if half else iv.Estimate(area, note=perfect)
     except DegenerateImage as error:
         metrics["auc"] = iv.Estimate(d.auc(truth, p), note=f"no interval: {error}")
     decided = (p >= point.threshold).astype(np.int64)
@@ -50,6 +53,10 @@ def classified(found: Predictions, point: OperatingPoint, prevalence: float | No
         "calibration_intercept": lambda i: d.calibration_line(truth[i], p[i])[0],
         "calibration_slope": lambda i: d.calibration_line(truth[i], p[i])[1],
     }
+    if set(np.unique(p)) <= {0.0, 1.0}:  # a reader decides; nobody stated a probability
+        for name in ("pr_auc", "brier", "calibration_intercept", "calibration_slope"):
+            del statistics[name]
+        del metrics["auc"]
     for name, statistic in statistics.items():
         metrics[name] = resampled(statistic, groups, truth, seed)
     more: dict[str, Json] = {

@@ -30,7 +30,8 @@ def compare(
         raise InputError("two models are compared on the same cases and classes; these differ")
     rows: list[dict[str, Any]] = []
     binary = one.task == "classify" and len(one.classes) == 2
-    if binary:
+    hard = all(set(np.unique(np.asarray(x.scores))) <= {0.0, 1.0} for x in (one, other))
+    if binary and not hard:
         rows.append(_areas(one, other))
     groups = np.asarray(one.patients)
     metric, statistic, outputs = _difference(one, other, (point or OperatingPoint()).threshold)

@@ -43,7 +43,7 @@ def judge(
         "unit_of_interval": "patient" if found.known_patients else "case (no patient is known)",
         "classes": list(found.classes),
         "metrics": {name: plain(estimate) for name, estimate in metrics.items()},
-        "operating_point": (point or OperatingPoint()).as_json() if found.task == "classify" else None,
+        "operating_point": (point or OperatingPoint()).as_json() if len(found.classes) == 2 else None,
         "subgroups": _subgroups(found, point, seed),
         "exchangeable": None,
         "not_for_clinical_use": True,

@@ -49,7 +49,7 @@ def choose_threshold(truth: Array, probability: Array, criterion: str) -> float:
         side, other = (true, 1 - false) if name == "sensitivity" else (1 - false, true)
         good = np.flatnonzero(side >= wanted - 1e-12)
         best = good[np.argmax(other[good])]
-    elif name == "cost" and wanted is not None and wanted > 0:
+    elif name == "cost" and wanted is not None and 0 < wanted < 1e9:
         rate = float(truth.mean())
         best = np.argmin(wanted * rate * (1 - true) + (1 - rate) * false)
     elif name == "youden" and wanted is None:

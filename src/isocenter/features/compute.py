@@ -214,6 +214,10 @@ class _Job:
                 "the image has no millimetres, and the peak is a mean over 1 cm3" if not self.metric else _NONE_COUNTS
             )
             return self._numbers("local_intensity", {}, reason)
+        steps = self.region.spacing_mm
+        if 1000 / (steps[0] * steps[1] * steps[2]) > _MOST_IN_BALL:
+            reason = f"a sphere of 1 cm3 holds more than {_MOST_IN_BALL} voxels of this spacing: resample first"
+            return self._numbers("local_intensity", {}, reason)
         if not np.isfinite(self.region.values).all():
             return self._numbers("local_intensity", {}, "a voxel near the region is not finite")
         return self._numbers("local_intensity", first_order.local_intensity(self.region), "")
@@ -328,6 +332,7 @@ _NONE_COUNTS = "no voxel of the region has an intensity within the range"
 _NO_MM = "the image has no millimetres: see the features of flat pictures in pixels"
 _FLAT = "a picture of one slice has no volume: see the features of flat pictures"
 _PAIRS = ("moran_i", "geary_c")
+_MOST_IN_BALL = 2_000_000
 _SIDE_BY_SIDE = 2_000
 """Voxels from which threads pay."""
 

@@ -48,6 +48,8 @@ def feature_maps(
     if settings.spacing_mm is not None or settings.filters:
         raise InputError("maps lie on the image's own voxels: leave spacing_mm and filters away")
     families = [str(f) for f in settings.families or MAPPED if f in MAPPED]
+    if not mask.any():
+        raise DegenerateImage("the region is empty: there is nothing to map")
     settings = with_defaults(settings, quantity)
     region = region_of(values, mask, spacing_mm, settings, hounsfield=quantity is Quantity.HU)
     if not region.mask.any():

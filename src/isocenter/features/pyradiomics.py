@@ -19,6 +19,7 @@ _CLASSES = {
     "shape": ("morphology",), "shape2D": ("shape_2d",), "firstorder": ("statistics", "histogram"), "glcm": ("glcm",),
     "glrlm": ("glrlm",), "glszm": ("glszm",), "gldm": ("ngldm",), "ngtdm": ("ngtdm",),
 }  # fmt: skip
+_EVERY = ("statistics", "histogram", "glcm", "glrlm", "glszm", "ngldm", "ngtdm")
 _WITHOUT_EFFECT = {
     "additionalInfo", "enableCExtensions", "label", "label_channel", "geometryTolerance", "preCrop", "padDistance",
     "symmetricalGLCM", "correctMask", "minimumROIDimensions", "minimumROISize", "resegmentShape", "weightingNorm",
@@ -26,6 +27,7 @@ _WITHOUT_EFFECT = {
 }  # fmt: skip
 """Keys that may stand in a file as long as they say what is done anyway; the others are refused by name."""
 _NEUTRAL: dict[str, Callable[[Any], bool]] = {
+    "label": lambda value: value in (1, None),  # another one is named with --label
     "symmetricalGLCM": lambda value: value is True,
     "resegmentShape": lambda value: value is False,
     "weightingNorm": lambda value: value is None or value == "no_weighting",
@@ -59,7 +61,8 @@ def settings_from(given: Mapping[str, Json]) -> dict[str, Json]:
         if key not in _WITHOUT_EFFECT:
             raise RecipeError(f"setting {key} has no counterpart here; see docs/en/pyradiomics.md")
     out["families"] = _families(given.get("featureClass"))
-    filters = _filters(given.get("imageType"), setting)
+    inside = [f for f in out["families"] or _EVERY if f not in ("morphology", "shape_2d")]
+    filters = [{**one, "features": inside} for one in _filters(given.get("imageType"), setting)]
     if filters:
         out["filters"] = filters
     return out
@@ -101,8 +104,8 @@ def _resegmentation(left: dict[str, Json], out: dict[str, Json]) -> None:
     values = list(ends) if isinstance(ends, list) else [ends]
     if mode == "absolute":
         out["range"] = [values[0], values[1] if len(values) > 1 else None]
-    elif mode == "sigma" and len(values) == 1:
-        out["outliers_sigma"] = values[0]
+    elif mode == "sigma" and (len(values) == 1 or (len(values) == 2 and values[0] == -values[1])):
+        out["outliers_sigma"] = values[-1]
     else:
         raise RecipeError(f"setting resegmentMode: {mode} with {values} has no counterpart here")
 
@@ -126,7 +129,11 @@ def _families(classes: Json) -> list[str] | None:
     if not isinstance(classes, Mapping):
         raise RecipeError("`featureClass` is a mapping of classes to features")
     found: list[str] = []
-    for name in classes:
+    for name, single in classes.items():
+        if single:
+            raise RecipeError(
+                f"featureClass {name}: {single} names single features; all of a class are computed: leave it empty"
+            )
         if name not in _CLASSES:
             raise RecipeError(f"featureClass {name!r} is not known; there are {', '.join(_CLASSES)}")
         found += _CLASSES[name]

@@ -1,5 +1,6 @@
 """What pyradiomics calls each feature."""
 
+import re
 from collections.abc import Callable
 
 from isocenter.data.features import Feature
@@ -75,6 +76,21 @@ _NAMES: dict[str, tuple[str, dict[str, str]]] = {
                         ("coarseness", "contrast", "busyness", "complexity", "strength")}),
 }  # fmt: skip
 
+
+def _log(found: re.Match[str]) -> str:
+    return f"log-sigma-{str(float(found['sigma'])).replace('.', '-')}-mm-3D"
+
+
+def _wavelet(found: re.Match[str]) -> str:
+    return f"wavelet{(found['level'] or '').removeprefix('_level_')}-{found['kernel']}"
+
+
+_FILTERED: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"log_sigma_(?P<sigma>[\d.]+)_(?P<name>.+)", _log),
+    (r"wavelet_(wavelet_\w+?_)?kernel_(?P<kernel>[LH]{3})(?P<level>_level_\d)?_(?P<name>.+)", _wavelet),
+)
+"""Features of filtered images, and what such an image is called there."""
+
 _CHANGED: dict[str, Callable[[float], float]] = {"firstorder_Kurtosis": lambda value: value + 3}
 """Where the same name means another number there."""
 
@@ -85,9 +101,14 @@ _NAMES["ngldm"][1].pop("normalised_grey_level_non_uniformity")  # which its GLDM
 def pyradiomics_name(feature: Feature, image: str = "original") -> tuple[str, float | None] | None:
     """Column name and value as pyradiomics states them; None for a feature that it does not have."""
     there = _NAMES.get(feature.family)
-    if there is None or feature.name not in there[1]:
+    own = feature.name
+    for pattern, said in _FILTERED:
+        found = re.fullmatch(pattern, own)
+        if found:
+            image, own = said(found), found["name"]
+    if there is None or own not in there[1]:
         return None
-    name = f"{there[0]}_{there[1][feature.name]}"
+    name = f"{there[0]}_{there[1][own]}"
     value = feature.value
     if value is not None and name in _CHANGED:
         value = _CHANGED[name](value)

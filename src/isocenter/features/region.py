@@ -7,15 +7,17 @@ Source: IBSI reference manual, arXiv:1612.07003v11, chapter 2.
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 
+from isocenter.errors import GeometryError
 from isocenter.features.filters import reach_of
 from isocenter.features.settings import Radiomics
 from isocenter.types import Affine, Array, Bool, Grid, Mask, Real, Triple
 
 _MOST_LEVELS = 1024
+_MOST_VOXELS = 2**28
 MARGIN_MM = 6.5
 """Beyond the region, for the peak's sphere of 1 cm3 (radius 6.2 mm)."""
 
@@ -119,6 +121,9 @@ def resampled(
     from isocenter.ops.resample import resample
 
     target_mm = settings.spacing_for(spacing_mm) or spacing_mm
+    grown = prod(n * s / t for n, s, t in zip(values.shape, spacing_mm, target_mm, strict=True))
+    if grown > _MOST_VOXELS:
+        raise GeometryError(f"a spacing of {target_mm} mm makes {grown:.2g} voxels of this region: use a coarser one")
     shape, first = resampled_grid(whole, spacing_mm, target_mm)
     ratio = [t / s for s, t in zip(spacing_mm, target_mm, strict=True)]
     low = [max(0, ceil((b - f) / r - 1e-6)) for b, f, r in zip(begin, first, ratio, strict=True)]

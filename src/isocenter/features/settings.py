@@ -45,7 +45,7 @@ class Radiomics(Settings):
     2D_comb for a region of one slice."""
     distance: int = Field(1, ge=1, le=20)
     """Voxels between the two of a pair (GLCM), and reach of a neighbourhood (NGTDM, NGLDM)."""
-    coarseness: int = Field(0, ge=0)
+    coarseness: int = Field(0, ge=0, le=1024)
     """NGLDM: largest difference of grey levels that still depend on each other."""
     ivh_bin_width: float | None = Field(None, gt=0)
     """Width of the bins of the intensity-volume histogram."""

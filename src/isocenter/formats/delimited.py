@@ -23,4 +23,6 @@ def _tame(cell: object) -> object:
         .encode("utf-8", "replace")
         .decode("utf-8")
     )
+    if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text):
+        return text  # a number is no formula
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text

@@ -26,6 +26,7 @@ ATTRIBUTES = (
     "ImageType", "SeriesDescription", "ProtocolName", "SequenceName", "ScanningSequence", "SequenceVariant",
     "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime", "EchoTrainLength", "FlipAngle",
     "MagneticFieldStrength", "SliceThickness", "ConvolutionKernel", "KVP", "ContrastBolusAgent", "BodyPartExamined",
+    "CardiacSynchronizationTechnique",
     "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "SeriesNumber", "AcquisitionDate", "PatientPosition",
     "ViewPosition", "Laterality", "ImageLaterality", "Units", "DecayCorrection",
 )  # fmt: skip

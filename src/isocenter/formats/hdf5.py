@@ -45,6 +45,8 @@ def _volume(path: Path, names: tuple[str, ...]) -> Volume:
     with _dataset(path, names) as found:
         voxels = np.asarray(found[()])
         name = found.name
+    if voxels.dtype.kind == "b":
+        voxels = voxels.astype(np.uint8)
     if voxels.ndim == 2:
         voxels = voxels[None]
     step = Step("acquire.read", {"format": "hdf5", "dataset": name})

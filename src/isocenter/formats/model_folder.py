@@ -11,6 +11,7 @@ import numpy as np
 from isocenter.data.card import ModelCard
 from isocenter.errors import InputError, UnreadableFile, cause_of
 
+_LEAF = -1
 CARD, WEIGHTS = "card.json", "model.skops"
 _MOST_BYTES = 2 * 2**30
 
@@ -66,6 +67,9 @@ def read(folder: Path) -> tuple[Any, ModelCard]:
     try:
         model = skops.loads(data, trusted=list(TRUSTED))
         _require_sound_trees(model)
+        wanted = len(card.features) + bool(card.preparation.get("harmonised"))
+        if model.n_features_in_ != wanted or (card.task == "classify" and len(model.classes_) != len(card.classes)):
+            raise ValueError("model and card are not of one another")  # noqa: TRY301
     except Exception as error:  # skops and zipfile raise many kinds; whatever it is, the file is not ours
         raise UnreadableFile(
             f"{path}: is no model that isocenter wrote, and is not loaded ({cause_of(error)})"
@@ -86,16 +90,36 @@ def _require_sound_trees(model: Any) -> None:
     for row in getattr(last, "_predictors", ()):
         for one in row:
             leaf = one.nodes["is_leaf"].astype(bool)
+            if not len(one.nodes) or one.nodes["is_categorical"].any():
+                raise ValueError("a tree without nodes, or with questions that ours do not ask")
             sides = [np.where(leaf, -1, one.nodes[side].astype(np.int64)) for side in ("left", "right")]
             found.append((sides[0], sides[1], np.where(leaf, -2, one.nodes["feature_idx"].astype(np.int64))))
+    _require_sound_support(last)
     for left, right, feature in found:
         here = np.arange(len(left))
-        inner = left >= 0
+        inner = left != _LEAF
         ends = [(side > here) & (side < len(left)) for side in (left, right)]
-        if not (np.all(ends[0][inner]) and np.all(ends[1][inner]) and np.all(right[~inner] < 0)):
+        if not (np.all(ends[0][inner]) and np.all(ends[1][inner]) and np.all(right[~inner] == _LEAF) and len(left)):
             raise ValueError("a tree's nodes point outside it")
         if np.any(feature[inner] < 0) or np.any(feature[inner] >= last.n_features_in_):
             raise ValueError("a tree asks for a feature that is not there")
+
+
+def _require_sound_support(last: Any) -> None:
+    """Refuse a support vector machine whose arrays do not fit each other.
+
+    Raises: ValueError.
+    """
+    if not hasattr(last, "support_vectors_"):
+        return
+    count, width = last.support_vectors_.shape
+    fits = (
+        last._dual_coef_.shape[1] == count == len(last.support_)
+        and int(np.sum(last._n_support)) in {count, 0}  # noqa: SLF001
+        and width == last.n_features_in_ == last.shape_fit_[1]
+    )
+    if not fits:
+        raise ValueError("a support vector machine whose arrays do not fit each other")
 
 
 def read_card(folder: Path) -> ModelCard:

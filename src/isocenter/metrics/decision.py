@@ -67,7 +67,7 @@ def at_prevalence(recall: float, specificity: float, prevalence: float) -> tuple
     Raises: InputError for a prevalence that is no share.
     """
     if not 0 < prevalence < 1:
-        raise InputError(f"a prevalence lies between 0 and 1; got {prevalence:g}")
+        raise InputError(f"a prevalence lies above 0 and below 1; got {prevalence:g}")
     positive = recall * prevalence + (1 - specificity) * (1 - prevalence)
     negative = specificity * (1 - prevalence) + (1 - recall) * prevalence
     ppv = recall * prevalence / positive if positive else None

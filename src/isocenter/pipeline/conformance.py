@@ -209,7 +209,8 @@ def _tables(folder: Path) -> dict[str, dict[str, _Reference]]:
 
 def _table(path: Path) -> dict[str, _Reference]:
     found = {}
-    for number, row in enumerate(csv.DictReader(path.read_text("utf-8-sig").splitlines(), delimiter=";"), start=2):
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    for number, row in enumerate(csv.DictReader(text.splitlines(), delimiter=";"), start=2):
         if not {"tag", "reference value", "tolerance"} <= set(row):
             raise InputError(f"{path.name}: columns `tag`, `reference value` and `tolerance` are wanted")
         try:
@@ -218,4 +219,8 @@ def _table(path: Path) -> dict[str, _Reference]:
                 found[row["tag"]] = _Reference(value, tolerance, row.get("consensus") or None)
         except ValueError as error:
             raise InputError(f"{path.name}: row {number}: {row['reference value'][:40]} is no number") from error
+    if not found:
+        raise InputError(
+            f"{path.name}: holds no reference value; columns `tag`, `reference value`, `tolerance` are wanted"
+        )
     return found

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from isocenter.acquire.table import is_table
 from isocenter.data.design import Design
 from isocenter.errors import InputError, IsocenterError, UnreadableFile, cause_of
 from isocenter.training.leaks import Checked, Item, check, content_of, thumbnail_of
+from isocenter.training.table import case_names, patient_column
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -29,6 +31,9 @@ def data_check(data: str | Path, *, group: str | None = None, split: str | None 
     Raises: InputError for a data set without splits.
     """
     path = Path(data)
+    archives = list(path.glob("*.npz")) if path.is_dir() else []
+    if len(archives) == 1 and not any(p.is_dir() and p.name.lower() in _SPLITS for p in path.iterdir()):
+        path = archives[0]
     if path.is_dir():
         items, kind = list(_folder(path)), "image"
     elif path.suffix.lower() == ".npz":
@@ -75,6 +80,8 @@ def _npz(path: Path) -> Iterator[Item]:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _MOST_PIXELS:
                 raise UnreadableFile(f"{path.name}: unpacks to more than {_MOST_PIXELS >> 30} GiB")
+            for entry in archive.infolist():
+                _require_honest(archive, entry)
         with np.load(path, allow_pickle=False) as arrays:
             names = {
                 name: _SPLITS.get(name.removesuffix("_images")) for name in arrays.files if name.endswith("_images")
@@ -83,11 +90,30 @@ def _npz(path: Path) -> Iterator[Item]:
                 raise InputError(f"{path.name}: holds no train_images; it has {', '.join(arrays.files)[:200]}")
             for name, split in names.items():
                 if split is not None:
+                    if (
+                        arrays[name].ndim not in (3, 4, 5)
+                        or arrays[name].dtype.kind not in "iufb"
+                        or not arrays[name].size
+                    ):
+                        raise UnreadableFile(f"{path.name}: {name} is {arrays[name].shape}: images in a row are wanted")
                     for index, image in enumerate(arrays[name]):
                         grey = image.mean(axis=-1) if image.ndim == 3 and image.shape[-1] in (3, 4) else image
                         yield Item(str(index), split, "", content_of(image), thumbnail_of(grey))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UnreadableFile(f"{path.name}: is no archive of arrays that can be read ({cause_of(error)})") from error
+
+
+def _require_honest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Refuse an array whose header claims more than it holds.
+
+    Raises: ValueError.
+    """
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    if dtype.hasobject or prod(shape) * dtype.itemsize > entry.file_size:
+        raise ValueError(f"{entry.filename} claims {shape} of {dtype}, and does not hold that")
 
 
 def _folder(path: Path) -> Iterator[Item]:
@@ -114,16 +140,22 @@ def _picture(path: Path) -> np.ndarray | None:
     return np.asarray(volume.voxels.mean(axis=0) if volume.channels > 1 else volume.voxels[0])
 
 
+def _canonical(text: str) -> str:
+    """A number however it is written."""
+    try:
+        return repr(float(text))
+    except ValueError:
+        return text.strip()
+
+
 def _table(path: Path, cells: dict[str, tuple[str, ...]], split: str, group: str | None) -> Iterator[Item]:
     """Rows of a table."""
-    from isocenter.training.table import patient_column
-
-    patients = cells.get(group or patient_column(cells) or "")
+    column = group or patient_column(cells)
+    patients = cells.get(column or "")
     if group is not None and patients is None:
         raise InputError(f"{path.name}: has no column {group!r}; it has {', '.join(list(cells)[:12])}")
-    case = next((name for name in cells if name.strip().lower() in ("case", "id", "name")), None)
-    compared = [name for name in cells if name not in (split, group, case)]
+    names = case_names(cells)
+    compared = [name for name in cells if name not in (split, column) and cells[name] != names]
     for row, text in enumerate(cells[split]):
-        name = cells[case][row] if case else str(row)
-        content = content_of(np.asarray([cells[column][row] for column in compared]))
-        yield Item(name, _SPLITS.get(text.strip().lower(), text), patients[row] if patients else "", content)
+        content = content_of(np.asarray([_canonical(cells[name][row]) for name in compared]))
+        yield Item(names[row], _SPLITS.get(text.strip().lower(), text), patients[row] if patients else "", content)

@@ -1,5 +1,6 @@
 """Radiomic features of given regions: one image and mask, or a table of them."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from isocenter.features.pyradiomics import settings_from
 from isocenter.features.pyradiomics_names import pyradiomics_name
 from isocenter.features.settings import Radiomics
 from isocenter.formats.delimited import csv_text
+from isocenter.version import __version__
 
 COLUMNS = ("case", "label", "family", "name", "ibsi", "value", "unit", "missing")
 """Of the CSV that `isocenter features` writes; one row a feature."""
@@ -37,6 +39,7 @@ class Extracted:
         failed: why there are none, where the case could not be read.
         part: which image of the case, where a table names several (`ED`, `T1`).
         beside: the table's other columns.
+        grid: shape and spacing of the image: counts of voxels are compared on alike grids only.
     """
 
     case: str
@@ -44,6 +47,7 @@ class Extracted:
     failed: str = ""
     part: str = ""
     beside: Mapping[str, str] = field(default_factory=dict)
+    grid: str = ""
 
 
 def extract_features(
@@ -117,14 +121,16 @@ def extract_table(
         try:
             if not cells["image"] or not cells["mask"]:
                 raise InputError("its image or its mask is not stated")
+            volume = open_case(path.parent / cells["image"]).volume()
+            grid = f"{volume.geometry.shape[1:]} {[round(s, 3) for s in volume.geometry.steps]}"
             features = extract_features(
-                path.parent / cells["image"],
+                volume,
                 path.parent / cells["mask"],
                 label=own,
                 settings=chosen,
                 resample_mask=resample_mask,
             )
-            yield Extracted(case, features, part=part, beside=rest)
+            yield Extracted(case, features, part=part, beside=rest, grid=grid)
         except (IsocenterError, OSError) as error:
             yield Extracted(case, FeatureTable(), f"row {row + 2}: {error}", part, rest)
 
@@ -162,6 +168,8 @@ def write_features(
     Raises: InputError for an image without a mask; see `extract_features`.
     """
     target = Path(out)
+    if target.resolve() in {Path(p).resolve() for p in (image, mask, settings) if isinstance(p, str | Path)}:
+        raise InputError(f"{target}: is an input itself; give the features another name")
     if names not in {"isocenter", "pyradiomics"}:
         raise InputError(f"--names {names}: there are isocenter and pyradiomics")
     if is_table(Path(image)) or Path(image).suffix.lower() in {".parquet", ".pq"}:
@@ -186,6 +194,15 @@ def write_features(
     text = wide_csv(found) if wide else features_csv(found) if names == "isocenter" else pyradiomics_csv(found)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, "utf-8")
+    lineage = {
+        "isocenter": __version__,
+        "input": str(image),
+        "mask": None if mask is None else str(mask),
+        "settings": load_settings(settings).model_dump(mode="json"),
+        "bins_where_none_are_stated": "HU: 25 from -1000; SUV: 0.5 from 0; all others: 32 between smallest and largest",
+        "standard": "IBSI, arXiv:1612.07003v11",
+    }
+    target.with_name(target.name + ".json").write_text(json.dumps(lineage, indent=2, ensure_ascii=False), "utf-8")
     return found
 
 
@@ -223,7 +240,11 @@ def wide_csv(cases: Sequence[Extracted]) -> str:
     With several regions or parts, also the ratio of the voxel counts of each pair: it needs no millimetres.
     """
     rows: dict[str, dict[str, object]] = {}
+    seen: set[tuple[str, str]] = set()
     for case in cases:
+        if (case.case, case.part) in seen:
+            raise InputError(f"the case {case.case!r} stands twice: a column `part` tells the images of a case apart")
+        seen.add((case.case, case.part))
         row = rows.setdefault(case.case, {"case": case.case})
         for name, text in case.beside.items():
             if row.setdefault(name, text) != text:
@@ -234,13 +255,15 @@ def wide_csv(cases: Sequence[Extracted]) -> str:
             where = [case.part, feature.label, feature.family, feature.name]
             row[".".join(word for word in where if word)] = "" if feature.value is None else repr(float(feature.value))
     for row in rows.values():
-        row.update(_ratios(row))
+        row.update(_ratios(row, alike=len({c.grid for c in cases if c.case == row["case"] and c.grid}) == 1))
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     return csv_text([columns, *[[row.get(column, "") for column in columns] for row in rows.values()]])
 
 
-def _ratios(row: Mapping[str, object]) -> dict[str, object]:
-    """Ratio of the voxel counts of each pair of regions and parts."""
+def _ratios(row: Mapping[str, object], *, alike: bool) -> dict[str, object]:
+    """Ratio of the voxel counts of each pair of regions and parts, where all lie on grids of one kind."""
+    if not alike:
+        return {}
     counts = {name.removesuffix(".region.voxels"): float(str(value)) for name, value in row.items()
               if name.endswith(".region.voxels") and value != ""}  # fmt: skip
     names = list(counts)
@@ -260,7 +283,8 @@ def pyradiomics_csv(cases: Sequence[Extracted]) -> str:
         for label in labels:
             named = [pyradiomics_name(f) for f in case.features if f.label == label]
             numbers = {name: "" if value is None else repr(value) for name, value in (one for one in named if one)}
-            rows.append({"Image": case.case, "Label": label, **numbers})
+            part = {"Part": case.part} if case.part else {}
+            rows.append({"Image": case.case, **part, "Label": label, **numbers})
         if case.failed:
             rows.append({"Image": case.case, "Label": "", "Error": case.failed})
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -297,7 +321,7 @@ def load_settings(given: Radiomics | Mapping[str, Json] | str | Path | None) -> 
     where = "settings"
     if not isinstance(given, Mapping):
         where = Path(given).name
-        text = Path(given).read_text("utf-8-sig")
+        text = Path(given).read_bytes().decode("utf-8-sig", "replace")
         if len(text) > 100_000:
             raise RecipeError(f"{where}: {len(text)} characters are no file of settings")
         try:

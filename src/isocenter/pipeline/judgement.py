@@ -17,9 +17,8 @@ from isocenter.evaluation.comparison import compare, coverage
 from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
-from isocenter.formats.model_folder import CARD
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.learn import evaluate_model
+from isocenter.pipeline.learn import evaluate_model, known_again
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
@@ -92,9 +91,10 @@ def evaluate(
         data["coverage"] = {**covered, "promised": more.get("promised_coverage")}
     if others:
         data["comparison"] = compare(found, others[0], point=point, seed=wanted.seed)
-    shift = data.get("exchangeable")
-    if isinstance(shift, Mapping) and shift.get("exchangeable") is False:
-        notes.append("coverage not promised: shift (test cases do not look like those of the calibration)")
+    if len(found.classes) == 2:
+        data["positive_class"] = found.classes[1]
+        notes.insert(0, f"The class that is looked for is {found.classes[1]!r} (--positive names another).")
+    _say_shift(data.get("exchangeable"), notes)
     if not found.known_patients:
         notes.append(
             "No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."
@@ -108,6 +108,18 @@ def evaluate(
     return done
 
 
+def _say_shift(shift: object, notes: list[str]) -> None:
+    """Say that coverage is not promised, and which sign says so."""
+    if not isinstance(shift, Mapping) or shift.get("exchangeable") is not False:
+        return
+    why = []
+    if shift["classifier_p"] < 0.025:
+        why.append(f"a classifier tells the cases from those of the calibration, AUC {shift['classifier_auc']:.2f}")
+    if shift["classes_p"] is not None and shift["classes_p"] < 0.025:
+        why.append(f"the shares of the classes differ, p = {shift['classes_p']:.2g}")
+    notes.append(f"coverage not promised: shift ({'; '.join(why) or 'both signs together'})")
+
+
 def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dict[str, Json], OperatingPoint | None]:
     card = model_folder.read_card(model)
     splits = read_columns(table).cells.get(wanted.columns.split or "split", ())
@@ -117,7 +129,13 @@ def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dic
             f"{table.name}: the model was trained on these rows, so they cannot judge it. What cross-validation says "
             f"of them lies in {model / PAGE}; give other patients, or a table with the split `test`"
         )
-    found, card, shift = evaluate_model(model, table, split=wanted.split, columns=wanted.columns)
+    found, matrix, shift = evaluate_model(model, table, split=wanted.split, columns=wanted.columns)
+    again = known_again(card, found, matrix)
+    if again:
+        raise InputError(
+            f"{table.name}: {len(again)} of its {len(found.cases)} rows are of patients, or are rows, of the training "
+            f"(such as {again[0]}), so they cannot judge the model; give other patients"
+        )
     point = None
     if card.operating_point:
         stated = card.operating_point
@@ -245,7 +263,8 @@ def _shell(card: ModelCard) -> Any:
 
 
 def _write(evaluation: Evaluation, folder: Path, language: Language) -> None:
-    if folder.exists() and any(folder.iterdir()) and (not (folder / JSON).is_file() or (folder / CARD).is_file()):
-        raise InputError(f"{folder}: is not empty, and holds no evaluation; name another folder")
+    other = sorted({entry.name for entry in folder.iterdir()} - {JSON, PAGE, CASES}) if folder.is_dir() else []
+    if other:
+        raise InputError(f"{folder}: holds {other[0]}, which is no part of an evaluation; name another folder")
     with whole_folder(folder) as empty:
         write_evaluation(evaluation, empty, language=language)

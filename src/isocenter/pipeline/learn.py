@@ -1,5 +1,6 @@
 """Train, predict, evaluate, check: the verbs of learning, on tables."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,20 +15,23 @@ from isocenter.data.card import ModelCard, Task
 from isocenter.data.design import Design
 from isocenter.data.evaluation import Evaluation, Predictions
 from isocenter.data.provenance import Json
-from isocenter.errors import InputError
+from isocenter.errors import InputError, UnreadableFile, cause_of
 from isocenter.evaluation.judge import judge
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.data_check import check_design
 from isocenter.pipeline.output import whole_folder
-from isocenter.pipeline.page import CASES, write_evaluation
+from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.training.assemble import Promises, Trained, assemble
 from isocenter.training.fit import Plan, Progress, score
-from isocenter.training.leaks import KINDS, Checked
+from isocenter.training.leaks import KINDS, Checked, Leak
 from isocenter.training.table import Columns, case_names, features_of, read_design
 from isocenter.types import Array
 from isocenter.version import __version__
+
+_OURS = {model_folder.CARD, model_folder.WEIGHTS, "tree.svg", JSON, PAGE, CASES}
+"""Files of a model's folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,26 +81,44 @@ def train(
     """
     path, folder = Path(table), Path(out)
     chosen, promised = plan or Plan(), promises or Promises()
-    if folder.exists() and any(folder.iterdir()) and not (force and (folder / model_folder.CARD).is_file()):
-        raise InputError(f"{folder}: is not empty; name another folder{', or --force' if not force else ''}")
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if there and not (force and there <= _OURS):
+        odd = sorted(there - _OURS)
+        raise InputError(
+            f"{folder}: holds {odd[0]}, which is none of a model's files; name another folder"
+            if odd
+            else f"{folder}: is not empty; name another folder, or --force"
+        )
     odd = sorted(set(allow_leaks) - set(KINDS))
     if odd:
         raise InputError(f"--allow-leak {odd[0]}: there are {', '.join(KINDS)}")
     cells = read_columns(path).cells
     found = read_design(cells, path.name, columns, task=task)
+    absent = [name for name in chosen.covariates if name not in found.design.features]
+    if absent:
+        raise InputError(
+            f"{path.name}: the covariate {absent[0]!r} is no feature; there are {found.design.features[:8]}"
+        )
     design, dropped = _without_leaks(found.design, path, drop=drop_leaks, allowed=allow_leaks)
-    trained = assemble(design, chosen, promised, on_progress=on_progress)
+    trained = assemble(design, chosen, promised, shared_patients="patient" in allow_leaks, on_progress=on_progress)
     warnings = _warnings(design, trained, left_out=found.left_out)
     evaluation = _internal(trained, seed=chosen.seed)
+    used = [i for i, part in enumerate(design.split) if part != "test"] if design.split else list(range(len(design)))
+    fitted_on = design.rows(np.asarray(used, np.int64))
+    salt = secrets.token_hex(8)
     card = replace(
         trained.card,
+        preparation={**trained.card.preparation, "site_column": columns.site},
         target=tuple(name for name in (columns.target, columns.time, columns.event) if name),
         training={
             "table": path.name,
             "sha256": sha256(path.read_bytes()).hexdigest(),
-            "cases": len(design),
-            "patients": len(set(design.patients)) if design.known_patients else None,
-            "classes": {name: int((design.target == i).sum()) for i, name in enumerate(design.classes)},
+            "cases": len(fitted_on),
+            "patients": len(set(fitted_on.patients)) if design.known_patients else None,
+            "classes": {name: int((fitted_on.target == i).sum()) for i, name in enumerate(design.classes)},
+            "salt": salt,
+            "patient_hashes": _hashes(fitted_on.patients, salt) if design.known_patients else [],
+            "row_hashes": _hashes(_row_texts(fitted_on.matrix), salt),
             "splits": {name: design.split.count(name) for name in sorted(set(design.split))},
             "left_out": dict(found.left_out),
             "dropped_for_leaks": dropped,
@@ -110,6 +132,29 @@ def train(
     return Model(folder, model_folder.read_card(folder), evaluation, warnings)
 
 
+def _hashes(patients: Sequence[str], salt: str) -> list[str]:
+    """Salted hashes of patients: enough to know them again, not to name them."""
+    return sorted({sha256(f"{salt}{name}".encode()).hexdigest()[:20] for name in patients})
+
+
+def _row_texts(matrix: Array) -> list[str]:
+    """Each row of features to five digits: the same row, however its numbers were written."""
+    return [" ".join(f"{value:.5g}" for value in row) for row in matrix]
+
+
+def known_again(card: ModelCard, found: Predictions, matrix: Array) -> list[str]:
+    """Cases of these predictions on whose patients, or on whose very numbers, the model was trained."""
+    salt = str(card.training.get("salt", ""))
+    people = set(card.training.get("patient_hashes") or ()) if found.known_patients else set()
+    rows = set(card.training.get("row_hashes") or ())
+    texts = _row_texts(matrix)
+    return [
+        case
+        for case, patient, text in zip(found.cases, found.patients, texts, strict=True)
+        if _hashes((patient,), salt)[0] in people or _hashes((text,), salt)[0] in rows
+    ]
+
+
 def _internal(trained: Trained, *, seed: int) -> Evaluation:
     """The training rows as models judged them that had not seen their patients.
 
@@ -118,9 +163,9 @@ def _internal(trained: Trained, *, seed: int) -> Evaluation:
     evaluation = judge(trained.internal, seed=seed)
     card = trained.card
     metrics = dict(evaluation.data["metrics"])
-    for name in ("auc", "pr_auc", "c_index", "uno_c", "auc_at_horizon"):
-        metrics.pop(name, None)
     main = {name: row for name, row in card.metrics.items() if isinstance(row, dict)}
+    for name in ("auc", "pr_auc", "c_index", "uno_c", "auc_at_horizon", *main):
+        metrics.pop(name, None)
     for name, row in main.items():
         note = f"mean of {len(row['folds'])} folds; {card.metrics['interval']}"
         metrics = {name: {"value": row["value"], "low": row["low"], "high": row["high"], "note": note}, **metrics}
@@ -140,18 +185,23 @@ def _internal(trained: Trained, *, seed: int) -> Evaluation:
     return replace(evaluation, data=data)
 
 
-def predict(model: str | Path, table: str | Path, out: str | Path | None = None) -> Predictions:
+def predict(
+    model: str | Path, table: str | Path, out: str | Path | None = None, *, site: str | None = None
+) -> Predictions:
     """Predict each row of a table, and write a CSV.
 
     Args:
         model: the model's folder.
         table: with the columns that the model needs; others are carried along if they name the case.
         out: the CSV; None: not written.
+        site: column of institutions, for a model that harmonises them; None: that of the training table.
     Raises: InputError for columns that are not there; see `formats.model_folder.read`.
     """
+    if out is not None and Path(out).resolve() == Path(table).resolve():
+        raise InputError(f"{out}: is the input itself; give the predictions another name")
     estimator, card = model_folder.read(Path(model))
     cells = read_columns(Path(table)).cells
-    found = _predicted(estimator, card, cells, Path(table).name)
+    found = _predicted(estimator, card, cells, Path(table).name, site=site)
     if out is not None:
         target = Path(out)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,8 +215,8 @@ def evaluate_model(
     *,
     split: str | None = None,
     columns: Columns | None = None,
-) -> tuple[Predictions, ModelCard, Mapping[str, Json] | None]:
-    """Predictions of a model on a table with the truth, and whether the table looks like what it was calibrated on.
+) -> tuple[Predictions, Array, Mapping[str, Json] | None]:
+    """Predictions of a model on a table with the truth, its features, and whether it looks like the calibration data.
 
     Args:
         model: the model's folder.
@@ -184,7 +234,6 @@ def evaluate_model(
         given = replace(given, time=names[0], event=names[1], target="")
     else:
         given = replace(given, target=names[0])
-    sites = card.preparation.get("sites")
     design = read_design(cells, where, replace(given, positive=None, features=()), task=card.task).design
     unknown = sorted(set(design.classes) - set(card.classes))
     if unknown:
@@ -198,8 +247,6 @@ def evaluate_model(
         index = np.flatnonzero(np.asarray(design.split) == wanted)
     own = design.rows(index)
     part = {name: [texts[i] for i in index] for name, texts in cells.items()}
-    if sites and not given.site:
-        raise InputError("this model harmonises institutions: name the column of each case's site with --site")
     found = _predicted(estimator, card, part, where, site=given.site)
     truth = own.target
     if card.task == "classify":
@@ -209,7 +256,7 @@ def evaluate_model(
         found, cases=own.cases, patients=own.patients, known_patients=own.known_patients, truth=truth,
         groups=own.groups, images=own.image,
     )  # fmt: skip
-    return result, card, exchangeable(card, result)
+    return result, features_of(part, where, card), exchangeable(card, result)
 
 
 def exchangeable(card: ModelCard, found: Predictions) -> Mapping[str, Json] | None:
@@ -236,11 +283,25 @@ def _odds(probability: Array) -> Array:
 def _predicted(
     estimator: Any, card: ModelCard, cells: Mapping[str, Sequence[str]], where: str, *, site: str | None = None
 ) -> Predictions:
+    try:
+        return _scored(estimator, card, cells, where, site=site)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UnreadableFile(
+            f"the model and its card do not fit each other ({cause_of(error)}): take the original"
+        ) from error
+
+
+def _scored(
+    estimator: Any, card: ModelCard, cells: Mapping[str, Sequence[str]], where: str, *, site: str | None
+) -> Predictions:
     matrix = features_of(cells, where, card)
     sites = card.preparation.get("sites")
     if sites:
-        if site is None or site not in cells:
-            raise InputError("this model harmonises institutions: name the column of each case's site with --site")
+        site = site or str(card.preparation.get("site_column") or "")
+        if site not in cells:
+            raise InputError(
+                f"this model harmonises institutions, and there is no column {site!r}: name it with --site"
+            )
         number = {name: i for i, name in enumerate(sites)}
         matrix = np.column_stack((matrix, [number.get(text, len(sites)) for text in cells[site]]))
     design = Design(
@@ -291,8 +352,11 @@ def _predictions_csv(found: Predictions, card: ModelCard) -> str:
             ends = ("", "") if found.sets is None else tuple(f"{v:.6g}" for v in np.asarray(found.sets)[i])
             rows.append((case, f"{scores[i]:.6g}", *ends))
     else:
-        head = ("case", "risk")
-        rows = [(case, f"{s:.6f}") for case, s in zip(found.cases, scores, strict=True)]
+        times = [] if found.times is None else list(np.asarray(found.times)[[0, 7, -1]])
+        head = ("case", "risk", *(f"without_event_at_{t:.4g}" for t in times))
+        for i, case in enumerate(found.cases):
+            shares = [] if found.survival is None else [f"{s:.4f}" for s in np.asarray(found.survival)[i, [0, 7, -1]]]
+            rows.append((case, f"{scores[i]:.6f}", *shares))
     return csv_text([head, *rows])
 
 
@@ -305,30 +369,40 @@ def _without_leaks(
     """
     if not design.split:
         return design, []
-    checked: Checked = check_design(design, path.parent)
-    leaks = [leak for leak in checked.leaks if leak.kind not in allowed]
+    removed: list[dict[str, Json]] = []
+    leaks = _leaks(design, path, allowed)
+    while leaks and drop:  # what is left may repeat what was removed
+        design = _without(design, leaks)
+        removed += [leak.as_json() for leak in leaks]
+        leaks = _leaks(design, path, allowed)
     if not leaks:
-        return design, []
-    if not drop:
-        some = "; ".join(f"{leak.kind}: {leak.left} and {leak.right}" for leak in leaks[:4])
-        raise InputError(
-            f"{path.name}: {len(leaks)} leaks between splits ({some}): results would flatter. --drop-leaks removes the "
-            "training side, --allow-leak KIND goes on, `isocenter data check` lists them all"
-        )
+        return design, removed
+    some = "; ".join(f"{leak.kind}: {leak.left} and {leak.right}" for leak in leaks[:4])
+    raise InputError(
+        f"{path.name}: {len(leaks)} leaks between splits ({some}): results would flatter. --drop-leaks removes the "
+        "training side, --allow-leak KIND goes on, `isocenter data check` lists them all"
+    )
+
+
+def _leaks(design: Design, path: Path, allowed: Sequence[str]) -> list[Leak]:
+    checked: Checked = check_design(design, path.parent)
+    return [leak for leak in checked.leaks if leak.kind not in allowed]
+
+
+def _without(design: Design, leaks: Sequence[Leak]) -> Design:
+    """The design without the training side of each leak; of a patient, without all of its rows there."""
     worse = {"train": 0, "val": 1, "test": 2}
     gone = set()
     for leak in leaks:
-        sides = sorted((leak.left, leak.right), key=lambda text: worse.get(text.partition("/")[0], 0))
-        gone.add(sides[0])
-        if leak.kind == "patient":  # every row of the patient on that side
-            split = sides[0].partition("/")[0]
-            at = design.cases.index(sides[0].partition("/")[2])
-            gone |= {
-                f"{s}/{c}" for s, c, p in zip(design.split, design.cases, design.patients, strict=True)
-                if s == split and p == design.patients[at]
-            }  # fmt: skip
+        side = min((leak.left, leak.right), key=lambda text: worse.get(text.partition("/")[0], 0))
+        gone.add(side)
+        if leak.kind == "patient":
+            split, _, case = side.partition("/")
+            patient = design.patients[design.cases.index(case)]
+            rows = zip(design.split, design.cases, design.patients, strict=True)
+            gone |= {f"{s}/{c}" for s, c, p in rows if s == split and p == patient}
     keep = [i for i, (s, c) in enumerate(zip(design.split, design.cases, strict=True)) if f"{s}/{c}" not in gone]
-    return design.rows(np.asarray(keep, np.int64)), [leak.as_json() for leak in leaks]
+    return design.rows(np.asarray(keep, np.int64))
 
 
 def _warnings(design: Design, trained: Trained, *, left_out: Mapping[str, str]) -> tuple[str, ...]:
@@ -348,7 +422,8 @@ def _warnings(design: Design, trained: Trained, *, left_out: Mapping[str, str]) 
         found.append(f"{events} events for {used} features: {events / max(1, used):.1f} events per parameter"
                      + ("; fewer than 10 overfit easily" if events < 10 * used else ""))  # fmt: skip
     elif design.task == "classify":
-        fewest = min(int((design.target == k).sum()) for k in range(len(design.classes)))
+        rows = design.target[np.asarray(design.split) != "test"] if design.split else design.target
+        fewest = min(int((rows == k).sum()) for k in range(len(design.classes)))
         if fewest < 10 * used and trained.fitted.kind in {"logistic", "svm"}:
             found.append(f"{fewest} cases of the smallest class for {used} features: fewer than 10 each overfit easily")
     if any(q is None for q in trained.card.conformal.get("quantiles", ()) or ()):

@@ -13,6 +13,7 @@ from isocenter.formats.model_folder import CARD
 from isocenter.pipeline.output import REPORT
 from isocenter.version import __version__
 
+_MOST_ROWS = 60
 _CITATIONS = {
     "isocenter": "isocenter {version}: a medical examination from the scanner's files to a report.",
     "ibsi": "Zwanenburg A. et al. The Image Biomarker Standardization Initiative. Radiology 2020; 295(2):328-338.",
@@ -62,8 +63,13 @@ def methods(out: str | Path, *, language: str = "en", table: str | Path | None =
     """
     if language not in {"en", "zh"}:
         raise InputError(f"--lang {language}: there are en and zh")
-    folder = Path(out)
-    zh = language == "zh"
+    try:
+        return _methods(Path(out), zh=language == "zh", table=table)
+    except (KeyError, AttributeError, TypeError, IndexError) as error:
+        raise UnreadableFile(f"{out}: is not what isocenter writes ({cause_of(error)})") from error
+
+
+def _methods(folder: Path, *, zh: bool, table: str | Path | None) -> str:
     if (folder / CARD).is_file():
         card = _read(folder / CARD)
         paragraph, answers, cited = _of_model(card, zh=zh)
@@ -112,33 +118,45 @@ def _of_model(card: Mapping[str, Any], *, zh: bool) -> Told:
     settings = card["preparation"].get("settings", {})
     metric = next((n for n, row in card["metrics"].items() if isinstance(row, dict)), "")
     row = card["metrics"].get(metric, {})
-    result = f"{metric} {row['value']:.3f} ({row['low']:.3f}-{row['high']:.3f})" if row else ""
+    result = ""
+    if row:
+        ends = "" if row["low"] is None else f" ({row['low']:.3f}-{row['high']:.3f})"
+        result = f"{metric} {row['value']:.3f}{ends}"
     said = ", ".join(f"{k}={v}" for k, v in settings.items())
     patients = training.get("patients")
     values = {
+        "unit": (("同一患者" if zh else "a patient") if patients is not None else ("每例" if zh else "a case")),
         "cases": training["cases"], "patients": patients if patients is not None else ("未注明" if zh else "not stated"),
         "features": len(card["features"]), "target": " / ".join(card["target"]), "model": card["model"],
         "folds": plan.get("folds"), "inner": plan.get("inner"), "settings": said, "seed": plan.get("seed"),
         "correlation": plan.get("correlation"), "result": result,
         "calibration": card["calibration"].get("method", "none"),
-        "coverage": card["conformal"].get("coverage"), "version": card["lineage"].get("isocenter"),
+        "coverage": card["conformal"].get("coverage"),
+        "source": card["conformal"].get("calibrated_on"), "version": card["lineage"].get("isocenter"),
     }  # fmt: skip
     english = (
-        "Models to predict {target} were trained with isocenter {version} on {cases} cases of {patients} patients with "
+        "Models to predict {target} were trained with isocenter {version} on {cases} cases (patients: {patients}) with "
         "{features} candidate features. Missing values were filled with the median of the training rows; features were "
         "standardised, and of features with |Spearman's r| above {correlation} the first was kept; further features were "
         "chosen by minimum redundancy and maximum relevance. All of this happened inside the folds. Settings were chosen "
-        "in {inner} inner folds and performance was estimated in {folds} outer folds; a patient was in one fold only "
+        "in {inner} inner folds and performance was estimated in {folds} outer folds; {unit} was in one fold only "
         "(seed {seed}). The final model is {model} ({settings}). Cross-validated performance, as the mean over outer "
-        "folds: {result}. Probabilities were calibrated ({calibration}) and prediction sets were made by conformal "
-        "prediction (coverage {coverage}) on patients that the scoring model had not seen."
+        "folds: {result}."
+    )
+    promised = (
+        " Probabilities were calibrated ({calibration}) and prediction sets were made by conformal prediction (coverage "
+        "{coverage}) on {source} data, whose patients the scoring model had not seen."
     )
     chinese = (
         "使用 isocenter {version} 训练预测 {target} 的模型，共 {cases} 例，{patients} 名患者，候选特征 {features} 个。缺失值以训练集中位数填补；"
         "特征标准化；|Spearman r| 大于 {correlation} 的特征仅保留第一个；其余特征以最小冗余最大相关法选择。上述步骤均在折内完成。"
-        "在 {inner} 个内层折中选择参数，在 {folds} 个外层折中估计性能；同一患者只在一个折中（随机种子 {seed}）。最终模型为 {model}（{settings}）。"
-        "外层折均值：{result}。概率经校准（{calibration}），预测集由保形预测得到（覆盖率 {coverage}），均使用评分模型未见过的患者。"
+        "在 {inner} 个内层折中选择参数，在 {folds} 个外层折中估计性能；{unit}只在一个折中（随机种子 {seed}）。最终模型为 {model}（{settings}）。"
+        "外层折均值：{result}。"
     )
+    if zh:
+        promised = "概率经校准（{calibration}），预测集由保形预测得到（覆盖率 {coverage}），使用 {source} 数据，其患者未用于该评分模型。"
+    if not card["conformal"]:
+        promised = ""
     cited = ["isocenter", "sklearn", "nested", "mrmr"]
     if card["preparation"].get("harmonised"):
         cited.append("combat")
@@ -155,7 +173,11 @@ def _of_model(card: Mapping[str, Any], *, zh: bool) -> Told:
         "selection": f"Spearman {plan.get('correlation')}, mRMR {settings.get('select', '')}",
         "availability": card["licence"],
     }  # fmt: skip
-    return (chinese if zh else english).format_map(values), {k: str(v) for k, v in answers.items() if v}, cited
+    return (
+        ((chinese if zh else english) + promised).format_map(values),
+        {k: str(v) for k, v in answers.items() if v},
+        cited,
+    )
 
 
 def _of_run(report: Mapping[str, Any], *, zh: bool) -> Told:
@@ -210,12 +232,15 @@ def _table_one(path: Path, card: Mapping[str, Any], *, zh: bool) -> str:
     levels = sorted(set(outcome))
     if len(levels) > 8:
         return ""
-    shown = [name for name in cells.cells if name not in card["target"] and name not in card["features"]]
+    shown = [name for name in cells.cells if name not in (*card["target"], *card["features"], "split")]
     head = ["", *(f"{level} (n = {outcome.count(level)})" for level in levels)]
     rows = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for name in [*shown, *card["features"][:10]]:
+    for name in [*shown, *card["features"][:_MOST_ROWS]]:
         if name in cells.cells:
             rows += _row_of(name, cells.cells[name], outcome, levels)
+    left = len(card["features"]) - _MOST_ROWS
+    if left > 0:
+        rows.append(f"\n{left} more features are not shown." if not zh else f"\n另有 {left} 个特征未列出。")
     return f"## {'表 1' if zh else 'Table 1'}\n\n" + "\n".join(rows)
 
 

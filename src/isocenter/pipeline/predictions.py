@@ -24,6 +24,8 @@ def read_predictions(path: Path, reference: Path, columns: Columns) -> tuple[Pre
 
     Raises: InputError for cases that are missing or stand twice, and for probabilities that are none.
     """
+    if path.is_dir() or reference.is_dir():
+        raise InputError(f"{path if path.is_dir() else reference}: is a folder; a table of one row a case is wanted")
     told, truth = read_columns(path).cells, read_columns(reference).cells
     given = columns
     if not (columns.target or columns.time):
@@ -36,9 +38,17 @@ def read_predictions(path: Path, reference: Path, columns: Columns) -> tuple[Pre
                 raise InputError(f"{reference.name}: which column is the truth? name it with --target")
             given = Columns(**{**columns.__dict__, "target": name})
     dummy = {**truth, "_one": tuple("0" if i % 2 else "1" for i in range(len(next(iter(truth.values())))))}
-    probability = any(name.startswith("p_") or name.lower() in _VALUE["classify"] + ("decided",) for name in told)
+    probability = not given.time and any(
+        name.startswith("p_") or name.lower() in _VALUE["classify"] + ("decided",) for name in told
+    )
     task = None if not probability else "classify"
     design = read_design(dummy, reference.name, Columns(**{**given.__dict__, "features": ("_one",)}), task=task).design  # type: ignore[arg-type]
+    own = next((name for name in told if name.strip().lower() in ("case", "id")), None)
+    twice = [name for name in dict.fromkeys(told[own]) if told[own].count(name) > 1] if own else []
+    if twice:
+        raise InputError(
+            f"{path.name}: case {twice[0]!r} has {told[own or ''].count(twice[0])} predictions; one is wanted"
+        )
     names = case_names(told)
     index = {name: i for i, name in enumerate(names)}
     lost = [case for case in design.cases if case not in index]

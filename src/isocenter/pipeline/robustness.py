@@ -20,7 +20,7 @@ from isocenter.metrics.agreement import Agreement, icc_agreement, icc_one_way
 from isocenter.pipeline.extract import load_settings
 from isocenter.types import Array, Mask
 
-COLUMNS = ("family", "name", "icc", "low", "high", "robust", "missing")
+COLUMNS = ("family", "name", "cases", "icc", "low", "high", "robust", "missing")
 _LEAST_CASES = 5
 
 
@@ -34,6 +34,7 @@ class Robust:
         icc: with its 95 % interval; None where it cannot be told.
         kept: the interval's lower end reaches the limit.
         missing: why there is no number.
+        cases: that had it every time.
     """
 
     family: str
@@ -41,6 +42,7 @@ class Robust:
     icc: Agreement | None
     kept: bool
     missing: str = ""
+    cases: int = 0
 
 
 def robustness(
@@ -159,12 +161,12 @@ def _judged(
     agreement = judge(values)
     if np.isnan(agreement.value):
         return Robust(*key, None, kept=False, missing="it is the same in all cases")
-    return Robust(*key, agreement, kept=agreement.low >= least)
+    return Robust(*key, agreement, kept=agreement.low >= least, cases=len(whole))
 
 
 def _csv(rows: Sequence[Robust]) -> str:
     body = [
-        (r.family, r.name, *(("", "", "") if r.icc is None else (r.icc.value, r.icc.low, r.icc.high)),
+        (r.family, r.name, r.cases, *(("", "", "") if r.icc is None else (r.icc.value, r.icc.low, r.icc.high)),
          "yes" if r.kept else "no", r.missing)
         for r in rows
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from isocenter.data.evaluation import Predictions
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.metrics import reliability as rel
 from isocenter.metrics.decision import auc
+from isocenter.metrics.intervals import LEAST_PATIENTS
 from isocenter.metrics.survival import harrell_c
 from isocenter.training.fit import Fitted, Plan, Progress, doubtful_hazards, fit, score
 from isocenter.types import Array
@@ -41,7 +42,14 @@ class Trained:
     internal: Predictions
 
 
-def assemble(design: Design, plan: Plan, promises: Promises, *, on_progress: Progress | None = None) -> Trained:
+def assemble(
+    design: Design,
+    plan: Plan,
+    promises: Promises,
+    *,
+    shared_patients: bool = False,
+    on_progress: Progress | None = None,
+) -> Trained:
     """Train on the split `train` (or all rows), calibrate on `val` (or on out-of-fold scores).
 
     Rows of the split `test` are never looked at. Calibration, threshold and conformal quantiles come from patients that
@@ -50,17 +58,22 @@ def assemble(design: Design, plan: Plan, promises: Promises, *, on_progress: Pro
     Raises: InputError for a split without its parts, or too few cases.
     """
     train = design.part("train") if design.split else design
-    fitted = fit(train, plan, on_progress=on_progress)
+    lost = [name for k, name in enumerate(design.classes) if not np.any(train.target == k)]
+    if lost:
+        raise InputError(f"no training row is of the class {lost[0]!r}: add some, or leave its rows away")
     held = design.part("val") if "val" in design.split else None
     if held is not None:
         shared = sorted(set(held.patients) & set(train.patients)) if design.known_patients else []
+        shared = [] if shared_patients else shared
         if shared:
             raise InputError(
                 f"{len(shared)} patients stand in both train and val ({shared[0]}): calibration needs others; "
                 "see `isocenter data check`"
             )
+        fitted = fit(train, plan, on_progress=on_progress)
         other, scores, source = held, score(fitted.model, site_matrix(held, plan, train), held), "validation"
     else:
+        fitted = fit(train, plan, on_progress=on_progress)
         other, scores, source = train, fitted.out_of_fold, "out-of-fold"
     how: dict[str, Any] = {}
     conformal: dict[str, Any] = {}
@@ -188,6 +201,18 @@ def _within_folds(design: Design, fitted: Fitted) -> dict[str, Any]:
 
         half = float(t.ppf(0.975, n - 1)) * float(np.std(values, ddof=1)) * np.sqrt(1 / n + 1 / (n - 1))
     low, high = mean - half, mean + half
+    kinds = design.target if design.task == "classify" else np.zeros(len(design))
+    fewest = min(
+        len({p for p, k in zip(design.patients, kinds, strict=True) if k == kind}) for kind in np.unique(kinds)
+    )
+    if fewest < LEAST_PATIENTS or half == 0:
+        note = f"no interval: {fewest} patients of a class, and at least {LEAST_PATIENTS} are needed"
+        note = note if half else "no interval: all folds are equal"
+        return {
+            name: {"value": mean, "low": None, "high": None, "folds": values},
+            "interval": note,
+            "chosen_in_folds": list(fitted.chosen),
+        }
     if name != "mae":
         low, high = max(0.0, low), min(1.0, high)
     return {

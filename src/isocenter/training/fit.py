@@ -168,6 +168,7 @@ def _chosen(design: Design, matrix: Array, kinds: Mapping[str, Kind], plan: Plan
         return candidates[len(candidates) // 2]
     fold = folds_of(design, most, seed=plan.seed + 1)
     best, best_score = candidates[0], -np.inf
+    why = ""
     for name, settings in candidates:
         found = []
         for number in range(most):
@@ -176,13 +177,13 @@ def _chosen(design: Design, matrix: Array, kinds: Mapping[str, Kind], plan: Plan
                 model = _fitted(design, kinds[name], settings, plan, matrix[train], design.target[train])
                 said = score(model, matrix[test], design)
                 found.append(goodness(design.task, design.classes, design.target[test], said))
-            except (DegenerateImage, InputError):
-                continue
+            except (DegenerateImage, InputError) as error:
+                why = f" ({error})"
         mean = float(np.mean(found)) if len(found) == most else -np.inf
         if mean > best_score + 1e-9:
             best, best_score = (name, settings), mean
     if best_score == -np.inf:
-        raise InputError("no model could be fitted in every inner fold: more cases, fewer features or fewer folds help")
+        raise InputError(f"no model could be fitted in every inner fold{why}: more cases, fewer features or folds help")
     return best
 
 
@@ -264,7 +265,12 @@ def _words(settings: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without scikit-learn's asides about convergence: what matters is judged by the outer folds."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    """Without scikit-learn's asides about convergence: what matters is judged by the outer folds.
+
+    On one thread: tables are small, and threads that wait for each other take longer than the work.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"), threadpool_limits(1):
         warnings.simplefilter("ignore")
         yield

@@ -56,8 +56,8 @@ def _forest(task: Task, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     if task == "regress":
-        return RandomForestRegressor(n_estimators=300, random_state=seed)
-    return RandomForestClassifier(n_estimators=300, random_state=seed, class_weight="balanced")
+        return RandomForestRegressor(n_estimators=200, random_state=seed)
+    return RandomForestClassifier(n_estimators=200, random_state=seed, class_weight="balanced")
 
 
 def _boosting(task: Task, seed: int) -> Any:

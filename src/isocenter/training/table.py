@@ -16,6 +16,9 @@ SPLITS = ("train", "val", "test")
 _PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
 _CASE = ("case", "id", "lesion", "image", "name")
 _MOST_CLASSES = 50
+_LARGEST = 1e30
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", ".", "?", "缺失", "无"}
+"""What people and programs write where there is no value."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,10 @@ def _case_column(cells: Mapping[str, Sequence[str]]) -> str | None:
 def case_names(cells: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """A name for each row: its case, or its number; with a number behind those that stand several times."""
     column = _case_column(cells)
+    patient = patient_column(cells)
     count = len(next(iter(cells.values())))
+    if column is None and patient is not None and len(set(cells[patient])) == count:
+        column = patient
     return _distinct(tuple(cells[column]) if column else tuple(f"row-{i + 2}" for i in range(count)))
 
 
@@ -130,7 +136,7 @@ def features_of(cells: Mapping[str, Sequence[str]], where: str, card: ModelCard)
     """
     count = len(next(iter(cells.values())))
     matrix = np.empty((count, len(card.features)))
-    lacking = []
+    lacking: dict[str, None] = {}
     for index, name in enumerate(card.features):
         source, sign, word = name.partition(" = ")
         if name in cells:
@@ -138,11 +144,10 @@ def features_of(cells: Mapping[str, Sequence[str]], where: str, card: ModelCard)
         elif sign and source in cells:
             matrix[:, index] = [1.0 if text == word else 0.0 if text else np.nan for text in cells[source]]
         else:
-            lacking.append(name)
+            lacking[source] = None
     if lacking:
-        raise InputError(
-            f"{where}: the model needs {len(lacking)} columns that are not there: {', '.join(lacking[:5])}"
-        )
+        some = ", ".join(list(lacking)[:5])
+        raise InputError(f"{where}: the model needs {len(lacking)} columns that are not there: {some}")
     return matrix
 
 
@@ -181,7 +186,9 @@ def _target(
         return np.column_stack((time, event)), ()
     if task == "regress":
         return _numbers(cells[columns.target], where, columns.target), ()
-    found = sorted(set(cells[columns.target]), key=lambda t: (not _is_number(t), float(t) if _is_number(t) else 0, t))
+    found = sorted(
+        set(cells[columns.target]), key=lambda t: (not _is_number(t), float(t) if _is_number(t) else 0, t.casefold(), t)
+    )
     if len(found) < 2:
         raise InputError(f"{where}: every row of {columns.target!r} says {found[0]!r}: there is nothing to tell apart")
     if len(found) > _MOST_CLASSES:
@@ -203,11 +210,13 @@ def _features(
     names: list[str] = []
     values: list[Array] = []
     left: dict[str, str] = {}
-    for name, texts in cells.items():
+    for name, column in cells.items():
         wanted = not columns.features or any(fnmatchcase(name, pattern) for pattern in columns.features)
         if name in used or not wanted or any(fnmatchcase(name, pattern) for pattern in columns.drop):
             continue
+        texts = ["" if text.strip().lower() in _MISSING else text for text in column]
         there = [text for text in texts if text]
+        odd = [(row, text) for row, text in enumerate(texts) if text and not _is_number(text)]
         if not there:
             left[name] = "is empty"
         elif all(_is_number(text) for text in there):
@@ -215,6 +224,9 @@ def _features(
             values.append(np.asarray([float(text) if text else np.nan for text in texts]))
         else:
             words = sorted(set(there))
+            if len(odd) < 0.2 * len(there) or {w.lstrip("+-").lower() for w in words} & {"inf", "infinity"}:
+                left[name] = f"is no number in row {odd[0][0] + 2}: {odd[0][1][:30]!r}"
+                continue
             if len(words) > 12 or any(_is_number(word) for word in words):
                 left[name] = f"holds {len(words)} different texts" if len(words) > 12 else "mixes numbers and texts"
                 continue
@@ -222,8 +234,10 @@ def _features(
                 names.append(f"{name} = {word}")
                 values.append(np.asarray([1.0 if text == word else 0.0 if text else np.nan for text in texts]))
     matrix = np.column_stack(values) if values else np.zeros((len(next(iter(cells.values()))), 0))
-    if np.isinf(matrix).any():
-        raise InputError(f"column {names[int(np.argwhere(np.isinf(matrix))[0, 1])]!r} holds infinity: correct it")
+    huge = np.abs(np.nan_to_num(matrix, nan=0.0, posinf=np.inf)) > _LARGEST
+    if huge.any():
+        row, at = (int(i) for i in np.argwhere(huge)[0])
+        raise InputError(f"column {names[at]!r}, row {row + 2}: a number beyond {_LARGEST:g} is none: correct it")
     return tuple(names), matrix, left
 
 
@@ -248,9 +262,12 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _numbers(texts: Sequence[str], where: str, name: str) -> Array:
     for row, text in enumerate(texts):
-        if text and not _is_number(text):
+        if text.strip().lower() not in _MISSING and not _is_number(text):
             raise InputError(f"{where}: column {name!r}, row {row + 2}: {text[:40]!r} is no number")
-    return np.asarray([float(text) if text else np.nan for text in texts])
+    found = np.asarray([float(text) if _is_number(text) else np.nan for text in texts])
+    if np.any(np.abs(np.nan_to_num(found, nan=0.0, posinf=np.inf)) > _LARGEST):
+        raise InputError(f"{where}: column {name!r} holds a number beyond {_LARGEST:g}: correct it")
+    return found
 
 
 def _is_number(text: str) -> bool:
