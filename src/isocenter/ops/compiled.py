@@ -15,4 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def compiled(function: F) -> F:
     """`function` as machine code that other threads may run beside; the code is cached for the next process."""
-    return cast("F", njit(cache=True, nogil=True)(inspect.unwrap(function)))
+    plain = inspect.unwrap(function)
+    try:
+        return cast("F", njit(cache=True, nogil=True)(plain))
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written: compile in every process
+        return cast("F", njit(nogil=True)(plain))
