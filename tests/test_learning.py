@@ -256,6 +256,29 @@ class TestModels:
         assert "no prognosis" in page
         assert "Kaplan-Meier" in page
 
+    def test_boosted_hazards_come_back(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(150, 2))
+        time, end = rng.exponential(np.exp(-np.abs(x[:, 0]) * 2)), rng.exponential(2, 150)
+        rows = [[f"P{i}", *x[i], min(time[i], end[i]), int(time[i] <= end[i])] for i in range(150)]
+        table = write(tmp_path / "t.csv", ["patient", "a", "b", "months", "died"], rows)
+        plan = Plan(model="boosting", folds=3, inner=2, select=0)
+        found = isocenter.train(table, tmp_path / "m", columns=Columns(time="months", event="died"), plan=plan)
+        assert found.card.metrics["c_index"]["value"] > 0.65  # the effect has no direction: a line could not see it
+        isocenter.predict(tmp_path / "m", table, tmp_path / "p.csv")
+        rows = list(csv.DictReader((tmp_path / "p.csv").read_text("utf-8").splitlines()))
+        shares = [float(v) for k, v in rows[0].items() if k.startswith("without_event")]
+        assert shares == sorted(shares, reverse=True)
+
+    @pytest.mark.parametrize("selector", ["lasso", "rfe"])
+    @pytest.mark.parametrize("task", ["classify", "regress"])
+    def test_selectors_find_what_matters(self, selector: str, task: str) -> None:
+        rng = np.random.default_rng(0)
+        matrix = rng.normal(size=(200, 12))
+        value = 2 * matrix[:, 3] - 2 * matrix[:, 8] + rng.normal(0, 0.5, 200)
+        target = (value > 0).astype(int) if task == "classify" else value
+        assert RelevantFeatures(2, task, selector).fit(matrix, target).kept_.tolist() == [3, 8]
+
     def test_a_changed_model_is_refused(self, trained: Path, tmp_path: Path) -> None:
         shutil.copytree(trained / "m", tmp_path / "m")
         weights = tmp_path / "m" / "model.skops"

@@ -49,6 +49,7 @@ def train(
     subgroup: Subgroups = None,
     folds: Annotated[int, Option(min=2, max=50, help="Outer folds, by patient.")] = 5,
     select: Annotated[int | None, Option(min=0, help="Features kept; 0: all; chosen in inner folds without.")] = None,
+    selector: Annotated[str, Option(help="How features are chosen: mrmr, lasso or rfe.")] = "mrmr",
     calibrate: Annotated[str, Option(help="auto, platt, temperature, isotonic or none.")] = "auto",
     coverage: Annotated[float, Option(min=0.5, max=0.999, help="Of prediction sets and intervals.")] = 0.9,
     at: Annotated[
@@ -80,7 +81,8 @@ def train(
             features=features, drop=drop, subgroups=subgroup, positive=positive,
         )  # fmt: skip
         plan = Plan(
-            model=model, folds=folds, select=select, harmonise=harmonise, covariates=tuple(covariate or ()),
+            model=model, folds=folds, select=select, selector=selector, harmonise=harmonise,
+            covariates=tuple(covariate or ()),
             unseen_site=unseen_site, seed=seed,
         )  # fmt: skip
         with show.progress() as tell:

@@ -16,6 +16,7 @@ CARD, WEIGHTS = "card.json", "model.skops"
 _MOST_BYTES = 2 * 2**30
 
 TRUSTED = (
+    "isocenter.training.boosted_hazards.BoostedHazards",
     "isocenter.training.cox.CoxElasticNet",
     "isocenter.training.steps.ComBat",
     "isocenter.training.steps.CorrelationFilter",
@@ -83,6 +84,8 @@ def _require_sound_trees(model: Any) -> None:
     Raises: ValueError.
     """
     last = model.named_steps["model"]
+    if hasattr(last, "require_sound"):
+        last.require_sound()
     found: list[tuple[Any, Any, Any]] = []
     members = [last, *(list(np.ravel(last.estimators_)) if hasattr(last, "estimators_") else ())]
     trees = [one.tree_ for one in members if hasattr(one, "tree_")]

@@ -26,6 +26,7 @@ class Plan:
         model: its kind, or `auto`.
         folds: outer folds, by patient.
         inner: folds in which settings are chosen.
+        selector: `mrmr`, `lasso` or `rfe`.
         select: how many features are kept; `None`: chosen in the inner folds; 0: all.
         correlation: above which two features are one.
         harmonise: ComBat over the table's sites.
@@ -38,6 +39,7 @@ class Plan:
     folds: int = 5
     inner: int = 4
     select: int | None = None
+    selector: str = "mrmr"
     correlation: float = 0.95
     harmonise: bool = False
     covariates: tuple[str, ...] = ()
@@ -73,6 +75,8 @@ def fit(design: Design, plan: Plan, *, on_progress: Progress | None = None) -> F
     Source: nested cross-validation: S. Varma and R. Simon, BMC Bioinformatics 7:91, 2006.
     """
     kinds = kinds_for(plan.model, design.task)
+    if plan.selector not in {"mrmr", "lasso", "rfe"}:
+        raise InputError(f"--selector {plan.selector}: there are mrmr, lasso and rfe")
     matrix = _with_site(design, plan)
     fold = folds_of(design, plan.folds, seed=plan.seed)
     shape = (len(design), len(design.classes)) if design.task == "classify" else (len(design),)
@@ -241,7 +245,7 @@ def _fitted(design: Design, kind: Kind, settings: Mapping[str, Any], plan: Plan,
         steps.append(("harmonise", ComBat(at, plan.unseen_site)))
     steps += [("scale", StandardScaler()), ("thin", CorrelationFilter(plan.correlation))]
     if settings["select"] < design.matrix.shape[1]:
-        steps.append(("select", RelevantFeatures(settings["select"], design.task)))
+        steps.append(("select", RelevantFeatures(settings["select"], design.task, plan.selector)))
     pipeline = Pipeline([*steps, ("model", estimator)])
     with _quiet():
         return pipeline.fit(matrix, target)

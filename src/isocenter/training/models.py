@@ -61,6 +61,10 @@ def _forest(task: Task, seed: int) -> Any:
 
 
 def _boosting(task: Task, seed: int) -> Any:
+    if task == "survive":
+        from isocenter.training.boosted_hazards import BoostedHazards
+
+        return BoostedHazards(seed=seed)
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     cls = HistGradientBoostingRegressor if task == "regress" else HistGradientBoostingClassifier
@@ -89,7 +93,7 @@ MODELS: dict[str, Kind] = {
     "svm-rbf": Kind(_BOTH, _svm("rbf"), {"C": (0.1, 1.0, 10.0, 100.0)}, "support vectors, radial basis"),
     "tree": Kind(_BOTH, _tree, {"max_depth": (2, 3, 4), "min_samples_leaf": (5, 10)}, "one decision tree, drawn"),
     "forest": Kind(_BOTH, _forest, {"min_samples_leaf": (1, 3, 8)}, "random forest"),
-    "boosting": Kind(_BOTH, _boosting, {"learning_rate": (0.03, 0.1), "max_leaf_nodes": (7, 15)}, "gradient boosting"),
+    "boosting": Kind((*_BOTH, "survive"), _boosting, {"learning_rate": (0.03, 0.1)}, "gradient boosting"),
     "knn": Kind(_BOTH, _neighbours, {"n_neighbors": (3, 7, 15)}, "nearest neighbours"),
     "cox": Kind(("survive",), _cox, {"alpha": (0.0, 0.01, 0.05, 0.2), "mixing": (0.5,)}, "Cox, elastic net"),
 }
