@@ -401,6 +401,35 @@ class TestEvaluation:
             with pytest.raises(InputError, match="of the training"):
                 isocenter.evaluate(trained / "m", write(tmp_path / f"{name}.csv", head, body), None)
 
+    def test_folders_of_masks(self, tmp_path: Path) -> None:
+        from isocenter.data.geometry import Geometry
+        from isocenter.data.labels import Label, LabelMap
+        from isocenter.formats import nifti
+
+        rng = np.random.default_rng(0)
+        geometry = Geometry.regular((6, 20, 20))
+        for case in range(22):
+            truth = np.zeros((6, 20, 20), np.uint8)
+            truth[1:5, 4:14, 4:14] = 1
+            truth[2:4, 15:18, 15:18] = 2
+            for name, moved in (("reference", 0), ("one", 1), ("two", 1 + int(rng.integers(0, 4)))):
+                grid = np.roll(truth, moved, axis=2)
+                (tmp_path / name).mkdir(exist_ok=True)
+                labels = LabelMap(grid, geometry, (Label(1, "a"), Label(2, "b")))
+                nifti.write(labels, tmp_path / name / f"case{case:02d}.nii.gz")
+        judged = isocenter.evaluate(
+            predictions=[tmp_path / "one", tmp_path / "two"], reference=tmp_path / "reference", out=tmp_path / "e"
+        )
+        metrics = judged.data["metrics"]
+        assert metrics["dice_1"]["value"] == pytest.approx(0.9)
+        assert metrics["dice_2"]["value"] == pytest.approx(2 / 3)
+        assert metrics["dice_1"]["low"] is not None
+        assert judged.data["comparison"]["comparisons"][0]["verdict"] == "distinguishable"
+        assert "dice" in (tmp_path / "e" / "evaluation.html").read_text("utf-8")
+        (tmp_path / "one" / "case07.nii.gz").unlink()
+        with pytest.raises(InputError, match="'case07'"):
+            isocenter.evaluate(predictions=[tmp_path / "one"], reference=tmp_path / "reference")
+
     def test_a_perfect_area_has_no_interval_of_nothing(self, tmp_path: Path) -> None:
         write(tmp_path / "r.csv", ["case", "label"], [[i, i % 2] for i in range(60)])
         write(tmp_path / "p.csv", ["case", "probability"], [[i, 0.9 if i % 2 else 0.1] for i in range(60)])

@@ -19,6 +19,7 @@ from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.learn import evaluate_model, known_again
+from isocenter.pipeline.masks import judge_masks
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
@@ -75,6 +76,8 @@ def evaluate(
     Raises: InputError for inputs that do not fit together; DegenerateImage for a truth of one class.
     """
     wanted = asked or Asked()
+    if predictions and reference is not None and Path(reference).is_dir():
+        return _of_folders([Path(p) for p in predictions], Path(reference), out, wanted)
     notes: list[str] = []
     if model is not None and table is not None and not predictions:
         found, more, point = _of_model(Path(model), Path(table), wanted)
@@ -103,6 +106,19 @@ def evaluate(
         notes.append("Risk and association: without validation at another institution this is no prognosis.")
     data["notes"] = notes
     done = replace(evaluation, data=data)
+    if out is not None:
+        _write(done, Path(out), wanted.language)
+    return done
+
+
+def _of_folders(predictions: list[Path], reference: Path, out: str | Path | None, wanted: Asked) -> Evaluation:
+    """Folders of masks beside a folder of masks."""
+    if len(predictions) > 2 or not all(p.is_dir() for p in predictions):
+        raise InputError("beside a folder of reference masks, one or two folders of predicted masks are wanted")
+    found = judge_masks(predictions, reference, seed=wanted.seed)
+    notes = ["No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."]
+    data = {**found.data, "cases": CASES, "isocenter": __version__, "notes": notes}
+    done = replace(found, data=data)
     if out is not None:
         _write(done, Path(out), wanted.language)
     return done
