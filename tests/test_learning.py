@@ -542,6 +542,14 @@ class TestLeaks:
         repeats = [leak.left.split("/")[0] for leak in found.repeats if leak.kind == "image"]
         assert (repeats.count("train"), repeats.count("test")) == (18, 3)
 
+    def test_one_image_in_three_splits_is_three_leaks(self) -> None:
+        grid = np.arange(16.0).reshape(4, 4)
+        items = [Item("0", split, "", content_of(grid)) for split in ("train", "val", "test")]
+        found = check(items, kind="image", near=False)
+        assert [(leak.left, leak.right) for leak in found.leaks] == [
+            ("train/0", "val/0"), ("train/0", "test/0"), ("val/0", "test/0")
+        ]  # fmt: skip
+
     def test_near_images(self) -> None:
         from scipy import ndimage
 

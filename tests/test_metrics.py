@@ -171,6 +171,19 @@ class TestLaws:
         assert right > 0.9 * 295
         assert naive < 0.75 * 295
 
+    def test_patients_with_both_classes(self) -> None:
+        """Lesions of one patient share what is his: the mean variance is that of the areas themselves."""
+        rng = np.random.default_rng(2)
+        patients = np.repeat(np.arange(80), 4)
+        truth = np.tile([0, 0, 1, 1], 80)
+        areas, variances = [], []
+        for _ in range(300):
+            scores = truth + np.repeat(rng.normal(0, 2, 80), 4) + rng.normal(0, 0.7, 320)
+            area, variance = decision.auc_covariance(truth, [scores], patients)
+            areas.append(area[0])
+            variances.append(variance[0, 0])
+        assert np.sqrt(np.mean(variances)) == pytest.approx(np.std(areas), rel=0.15)
+
     def test_conformal_sets_cover_exchangeable_data_in_every_class(self) -> None:
         rng = np.random.default_rng(0)
         covered = {0: [], 1: []}
