@@ -18,11 +18,12 @@ from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.learn import evaluate_model, known_again
+from isocenter.pipeline.learn import evaluate_model
 from isocenter.pipeline.masks import judge_masks
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
+from isocenter.pipeline.training_rows import known_again
 from isocenter.report.document import Language
 from isocenter.training.fit import goodness, score
 from isocenter.training.table import Columns, case_names, features_of
