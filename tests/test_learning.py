@@ -430,6 +430,21 @@ class TestEvaluation:
         with pytest.raises(InputError, match="'case07'"):
             isocenter.evaluate(predictions=[tmp_path / "one"], reference=tmp_path / "reference")
 
+    def test_a_few_test_rows_are_judged_all_the_same(self, trained: Path, tmp_path: Path) -> None:
+        judged = isocenter.evaluate(trained / "m", patients(tmp_path / "few.csv", n=6, seed=9, name="Q"), None)
+        assert judged.data["n_patients"] == 6
+        assert judged.data["exchangeable"] is None
+
+    def test_coarse_rows_of_strangers_are_no_old_acquaintances(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        for name in ("A", "B"):
+            rows = [
+                [f"{name}{i}", int(rng.integers(0, 3)) + i % 2, int(rng.integers(0, 3)), "xy"[i % 2]] for i in range(60)
+            ]
+            write(tmp_path / f"{name}.csv", ["patient", "stage", "grade", "y"], rows)
+        isocenter.train(tmp_path / "A.csv", tmp_path / "m", columns=Columns(target="y"), plan=QUICK)
+        assert isocenter.evaluate(tmp_path / "m", tmp_path / "B.csv", None).data["n_cases"] == 60
+
     def test_a_perfect_area_has_no_interval_of_nothing(self, tmp_path: Path) -> None:
         write(tmp_path / "r.csv", ["case", "label"], [[i, i % 2] for i in range(60)])
         write(tmp_path / "p.csv", ["case", "probability"], [[i, 0.9 if i % 2 else 0.1] for i in range(60)])

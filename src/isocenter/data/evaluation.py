@@ -1,10 +1,13 @@
 """What an evaluation finds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Json
+from isocenter.types import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,21 @@ class Predictions:
     images: tuple[str, ...] = ()
     sets: object = None
     name: str = "model"
+
+    def rows(self, index: Array) -> "Predictions":
+        """Some of the cases."""
+
+        def some(values: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(values[i] for i in index) if values else ()
+
+        def part(values: object) -> object:
+            return None if values is None else np.asarray(values)[index]
+
+        return replace(
+            self, cases=some(self.cases), patients=some(self.patients), truth=part(self.truth),
+            scores=part(self.scores), survival=part(self.survival), sets=part(self.sets), images=some(self.images),
+            groups={name: some(values) for name, values in self.groups.items()},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

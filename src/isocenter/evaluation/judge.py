@@ -1,5 +1,6 @@
 """Numbers of predictions: with intervals by patient, at a stated operating point, in subgroups."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,10 @@ def judge(
 def _subgroups(found: Predictions, point: OperatingPoint | None, seed: int) -> list[Json]:
     """The main metric in each level of each column, with its size."""
     out: list[Json] = []
-    truth, scores = np.asarray(found.truth), np.asarray(found.scores)
     for name, values in found.groups.items():
         for level in sorted(set(values)):
             index = np.flatnonzero(np.asarray(values) == level)
-            part = Predictions(
-                found.task, tuple(found.cases[i] for i in index), tuple(found.patients[i] for i in index),
-                found.known_patients, truth[index], scores[index], found.classes,
-            )  # fmt: skip
+            part = replace(found.rows(index), groups={}, sets=None)
             row: dict[str, Any] = {
                 "column": name, "level": level, "n_cases": len(index), "n_patients": len(set(part.patients))
             }  # fmt: skip

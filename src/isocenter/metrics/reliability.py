@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isocenter.errors import DegenerateImage, InputError
+from isocenter.errors import InputError
 from isocenter.metrics.decision import logit, require_both
 from isocenter.types import Array, Float64
 
@@ -127,9 +127,16 @@ def prediction_sets(probability: Float64[Array, "n k"], quantiles: list[float]) 
     return np.asarray(1 - probability <= np.asarray(quantiles) + 1e-12)
 
 
+def log_odds(probability: Float64[Array, "n k"]) -> Array:
+    """Log odds of each class against the first, and their squares: a shift and a spread can both be told by them."""
+    inside = np.clip(probability, 1e-6, 1)
+    logs = np.log(inside[:, 1:] / inside[:, :1])
+    return np.column_stack((logs, logs**2))
+
+
 def looks_exchangeable(
     one: Float64[Array, "n k"], other: Float64[Array, "m k"], labels: tuple[Array, Array] | None, *, seed: int = 0
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Whether two sets of cases could come from one population: class shares, and a classifier that tells them apart.
 
     Args:
@@ -137,7 +144,8 @@ def looks_exchangeable(
         other: of test cases.
         labels: class of each, where known.
         seed: of folds and exchanges.
-    Returns: `exchangeable`, the classifier's AUC and p-value, and the p-value of the class shares.
+    Returns: `exchangeable`, the classifier's AUC and p-value, and the p-value of the class shares; None for fewer than
+        ten cases on a side, which cannot tell.
     Source: two-sample classifier: D. Lopez-Paz and M. Oquab, Proc. ICLR, 2017; its null by exchange of the labels.
     """
     from scipy.stats import chi2_contingency, norm
@@ -149,7 +157,7 @@ def looks_exchangeable(
     from isocenter.metrics.decision import placements
 
     if min(len(one), len(other)) < 10:
-        raise DegenerateImage(f"{len(one)} and {len(other)} cases are too few to compare")
+        return None
     matrix = np.nan_to_num(np.concatenate((one, other)))
     which = np.r_[np.zeros(len(one), np.int64), np.ones(len(other), np.int64)]
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from isocenter.acquire.columns import read_columns
-from isocenter.data.card import ModelCard
 from isocenter.data.evaluation import Evaluation, Predictions
 from isocenter.data.provenance import Json
 from isocenter.errors import DegenerateImage, InputError
@@ -18,7 +17,7 @@ from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.learn import evaluate_model
+from isocenter.pipeline.learn import Judged, evaluate_model
 from isocenter.pipeline.masks import judge_masks
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
@@ -26,7 +25,7 @@ from isocenter.pipeline.predictions import read_predictions
 from isocenter.pipeline.training_rows import known_again
 from isocenter.report.document import Language
 from isocenter.training.fit import goodness, score
-from isocenter.training.table import Columns, case_names, features_of
+from isocenter.training.table import Columns
 from isocenter.types import Array
 from isocenter.version import __version__
 
@@ -146,8 +145,9 @@ def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dic
             f"{table.name}: the model was trained on these rows, so they cannot judge it. What cross-validation says "
             f"of them lies in {model / PAGE}; give other patients, or a table with the split `test`"
         )
-    found, matrix, shift = evaluate_model(model, table, split=wanted.split, columns=wanted.columns)
-    again = known_again(card, found, matrix)
+    judged = evaluate_model(model, table, split=wanted.split, columns=wanted.columns)
+    found = judged.found
+    again = known_again(card, found, judged.matrix)
     if again:
         raise InputError(
             f"{table.name}: {len(again)} of its {len(found.cases)} rows are of patients, or are rows, of the training "
@@ -162,11 +162,11 @@ def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dic
                          "the data that judge it")  # fmt: skip
     more: dict[str, Json] = {
         "split": wanted.split or ("test" if "test" in {text.strip().lower() for text in splits} else None),
-        "exchangeable": shift,
+        "exchangeable": judged.shift,
         "calibrated": card.calibration.get("method") not in (None, "none"),
         "promised_coverage": card.conformal.get("coverage"),
         "model_sha256": card.weights_sha256,
-        "importance": importance(model, table, found, card, seed=wanted.seed),
+        "importance": importance(judged, seed=wanted.seed),
     }
     return found, more, point
 
@@ -186,8 +186,8 @@ def _of_files(
         if split is not None and split not in names:
             raise InputError(f"no row is of the split {split!r}; there are {', '.join(sorted(names)) or 'none'}")
         more["split"] = split
-        own = found if split is None else _part(found, np.flatnonzero(np.asarray(splits) == split))
-        held = _part(found, np.flatnonzero(np.asarray(splits) == "val")) if "val" in names and split != "val" else None
+        own = found if split is None else found.rows(np.flatnonzero(np.asarray(splits) == split))
+        held = found.rows(np.flatnonzero(np.asarray(splits) == "val")) if "val" in names and split != "val" else None
         if held is not None and found.task == "classify":
             own, shift = _promised(own, held, wanted)
             more |= {"exchangeable": shift, "promised_coverage": wanted.coverage}
@@ -214,51 +214,31 @@ def _promised(own: Predictions, held: Predictions, wanted: Asked) -> tuple[Predi
     quantiles = rel.class_quantiles(truth, scores, wanted.coverage)
     sets = rel.prediction_sets(np.asarray(own.scores, np.float64), quantiles)
     other = rel.one_per_patient(np.asarray(own.patients), seed=wanted.seed)
-    try:
-        shift = rel.looks_exchangeable(
-            _logs(scores), _logs(np.asarray(own.scores, np.float64)[other]),
-            (truth, np.asarray(own.truth, np.int64)[other]), seed=wanted.seed,
-        )  # fmt: skip
-    except DegenerateImage:
-        shift = None
+    shift = rel.looks_exchangeable(
+        rel.log_odds(scores),
+        rel.log_odds(np.asarray(own.scores, np.float64)[other]),
+        (truth, np.asarray(own.truth, np.int64)[other]),
+        seed=wanted.seed,
+    )
     return replace(own, sets=sets), shift
 
 
-def _logs(probability: Array) -> Array:
-    logs = np.log(np.clip(probability[:, 1:], 1e-6, 1) / np.clip(probability[:, :1], 1e-6, 1))
-    return np.column_stack((logs, logs**2))
-
-
-def _part(found: Predictions, index: Array) -> Predictions:
-    def some(values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(values[i] for i in index) if values else ()
-
-    return replace(
-        found, cases=some(found.cases), patients=some(found.patients), truth=np.asarray(found.truth)[index],
-        scores=np.asarray(found.scores)[index], images=some(found.images),
-        groups={name: some(values) for name, values in found.groups.items()},
-    )  # fmt: skip
-
-
-def importance(
-    model: Path, table: Path, found: Predictions, card: ModelCard, *, seed: int, repeats: int = 10
-) -> list[dict[str, Json]]:
+def importance(judged: Judged, *, seed: int, repeats: int = 10) -> list[dict[str, Json]]:
     """Permutation importance on the judged rows: the main metric's loss when one feature is shuffled.
 
     Source: L. Breiman, Mach. Learn. 45:5-32, 2001; A. Fisher et al., JMLR 20(177), 2019.
     """
+    card, matrix = judged.card, judged.matrix
     if card.preparation.get("harmonised"):
         return []
-    estimator, _ = model_folder.read(model)
-    cells = read_columns(table).cells
-    names = {name: i for i, name in enumerate(case_names(cells))}
-    if not all(case in names for case in found.cases):
-        return []
-    matrix = features_of(cells, table.name, card)[[names[case] for case in found.cases]]
     rng = np.random.default_rng(seed)
-    truth = np.asarray(found.truth)
+    truth = np.asarray(judged.found.truth)
+
+    def good(values: Array) -> float:
+        return goodness(card.task, card.classes, truth, score(judged.estimator, values, card.task))
+
     try:
-        base = goodness(card.task, card.classes, truth, score(estimator, matrix, _shell(card)))
+        base = good(matrix)
     except DegenerateImage:
         return []
     rows: list[dict[str, Json]] = []
@@ -267,16 +247,10 @@ def importance(
         for _ in range(repeats):
             other = matrix.copy()
             other[:, column] = rng.permutation(other[:, column])
-            losses.append(base - goodness(card.task, card.classes, truth, score(estimator, other, _shell(card))))
+            losses.append(base - good(other))
         rows.append({"feature": name, "mean": float(np.mean(losses)), "deviation": float(np.std(losses))})
     rows.sort(key=lambda row: -float(row["mean"]))
     return [row for row in rows[:20] if row["mean"] > 0]
-
-
-def _shell(card: ModelCard) -> Any:
-    from isocenter.data.design import Design
-
-    return Design(card.task, (), (), card.features, np.zeros((0, len(card.features))), np.zeros(0), card.classes)
 
 
 def _write(evaluation: Evaluation, folder: Path, language: Language) -> None:

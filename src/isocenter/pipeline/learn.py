@@ -22,7 +22,7 @@ from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.training_rows import told_of_training, without_leaks
 from isocenter.training.assemble import Promises, Trained, assemble
-from isocenter.training.fit import Plan, Progress, score
+from isocenter.training.fit import Plan, Progress, score, with_sites
 from isocenter.training.leaks import KINDS
 from isocenter.training.table import Columns, case_names, features_of, read_design
 from isocenter.types import Array
@@ -169,14 +169,33 @@ def predict(
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A model on rows whose truth is known.
+
+    Args:
+        estimator: the fitted pipeline.
+        card: what the model states.
+        found: predictions and truth.
+        matrix: features of the rows.
+        shift: whether they look like the calibration data; None where nothing is promised, or too few can tell.
+    """
+
+    estimator: Any
+    card: ModelCard
+    found: Predictions
+    matrix: Array
+    shift: Mapping[str, Json] | None
+
+
 def evaluate_model(
     model: str | Path,
     table: str | Path,
     *,
     split: str | None = None,
     columns: Columns | None = None,
-) -> tuple[Predictions, Array, Mapping[str, Json] | None]:
-    """Predictions of a model on a table with the truth, its features, and whether it looks like the calibration data.
+) -> Judged:
+    """Predictions of a model on a table with the truth, and whether it looks like the calibration data.
 
     Args:
         model: the model's folder.
@@ -216,7 +235,7 @@ def evaluate_model(
         found, cases=own.cases, patients=own.patients, known_patients=own.known_patients, truth=truth,
         groups=own.groups, images=own.image,
     )  # fmt: skip
-    return result, features_of(part, where, card), exchangeable(card, result)
+    return Judged(estimator, card, result, features_of(part, where, card), exchangeable(card, result))
 
 
 def exchangeable(card: ModelCard, found: Predictions) -> Mapping[str, Json] | None:
@@ -230,14 +249,8 @@ def exchangeable(card: ModelCard, found: Predictions) -> Mapping[str, Json] | No
     if card.task == "classify":
         one = rel.calibrated(one, card.calibration)
         labels = (np.asarray(sample["classes"]), np.asarray(found.truth, np.int64)[once])
-        return rel.looks_exchangeable(_odds(one), _odds(raw), labels)
+        return rel.looks_exchangeable(rel.log_odds(one), rel.log_odds(raw), labels)
     return rel.looks_exchangeable(one, np.atleast_2d(raw).T, None)
-
-
-def _odds(probability: Array) -> Array:
-    """Log probabilities with their squares: a shift and a spread can both be told."""
-    logs = np.log(np.clip(probability[:, 1:], 1e-6, 1 - 1e-6) / np.clip(probability[:, :1], 1e-6, 1))
-    return np.column_stack((logs, logs**2))
 
 
 def _predicted(
@@ -262,12 +275,8 @@ def _scored(
             raise InputError(
                 f"this model harmonises institutions, and there is no column {site!r}: name it with --site"
             )
-        number = {name: i for i, name in enumerate(sites)}
-        matrix = np.column_stack((matrix, [number.get(text, len(sites)) for text in cells[site]]))
-    design = Design(
-        card.task, tuple(str(i) for i in range(len(matrix))), (), card.features, matrix, np.zeros(0), card.classes
-    )  # fmt: skip
-    scores = score(estimator, matrix, design)
+        matrix = with_sites(matrix, cells[site], sites)
+    scores = score(estimator, matrix, card.task)
     cases = case_names(cells)
     sets: object = None
     survival = times = None

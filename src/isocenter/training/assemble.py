@@ -14,7 +14,7 @@ from isocenter.metrics import reliability as rel
 from isocenter.metrics.decision import auc
 from isocenter.metrics.intervals import LEAST_PATIENTS
 from isocenter.metrics.survival import harrell_c
-from isocenter.training.fit import Fitted, Plan, Progress, doubtful_hazards, fit, score
+from isocenter.training.fit import Fitted, Plan, Progress, doubtful_hazards, fit, score, site_matrix
 from isocenter.types import Array
 
 
@@ -70,10 +70,11 @@ def assemble(
                 f"{len(shared)} patients stand in both train and val ({shared[0]}): calibration needs others; "
                 "see `isocenter data check`"
             )
-        fitted = fit(train, plan, on_progress=on_progress)
-        other, scores, source = held, score(fitted.model, site_matrix(held, plan, train), held), "validation"
+    fitted = fit(train, plan, on_progress=on_progress)
+    if held is not None:
+        other, scores = held, score(fitted.model, site_matrix(held, plan, train), held.task)
+        source = "validation"
     else:
-        fitted = fit(train, plan, on_progress=on_progress)
         other, scores, source = train, fitted.out_of_fold, "out-of-fold"
     how: dict[str, Any] = {}
     conformal: dict[str, Any] = {}
@@ -107,15 +108,6 @@ def assemble(
         train.classes, groups=train.groups, images=train.image, name=fitted.kind,
     )  # fmt: skip
     return Trained(fitted, card, internal)
-
-
-def site_matrix(design: Design, plan: Plan, trained_on: Design) -> Array:
-    """The matrix that the model takes: with the site's number, where it is harmonised."""
-    if not plan.harmonise:
-        return design.matrix
-    names = sorted(set(trained_on.site))
-    number = {name: i for i, name in enumerate(names)}
-    return np.column_stack((design.matrix, [number.get(site, len(names)) for site in design.site]))
 
 
 def _classified(

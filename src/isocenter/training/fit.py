@@ -1,7 +1,7 @@
 """Fitting: nested cross-validation by patient, then the model that ships."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -77,7 +77,7 @@ def fit(design: Design, plan: Plan, *, on_progress: Progress | None = None) -> F
     kinds = kinds_for(plan.model, design.task)
     if plan.selector not in {"mrmr", "lasso", "rfe"}:
         raise InputError(f"--selector {plan.selector}: there are mrmr, lasso and rfe")
-    matrix = _with_site(design, plan)
+    matrix = site_matrix(design, plan, design)
     fold = folds_of(design, plan.folds, seed=plan.seed)
     shape = (len(design), len(design.classes)) if design.task == "classify" else (len(design),)
     scores = np.full(shape, np.nan)
@@ -89,7 +89,7 @@ def fit(design: Design, plan: Plan, *, on_progress: Progress | None = None) -> F
         name, settings = _chosen(design.rows(train), matrix[train], kinds, plan)
         chosen.append(f"{name} {_words(settings)}".strip())
         model = _fitted(design, kinds[name], settings, plan, matrix[train], design.target[train])
-        scores[test] = score(model, matrix[test], design)
+        scores[test] = score(model, matrix[test], design.task)
     if on_progress:
         on_progress("the model on all training data", plan.folds, plan.folds + 1)
     name, settings = _chosen(design, matrix, kinds, plan)
@@ -144,13 +144,13 @@ def _strata(design: Design) -> Array:
     return np.searchsorted(np.quantile(design.target, (0.25, 0.5, 0.75)), design.target)
 
 
-def score(model: Any, matrix: Array, design: Design) -> Array:
+def score(model: Any, matrix: Array, task: Task) -> Array:
     """What a model says: a score for each class, a value, or a log relative hazard.
 
     Scores of a classifier without probabilities are squeezed decision values; calibration makes them probabilities.
     """
     with _quiet():
-        if design.task != "classify":
+        if task != "classify":
             return np.asarray(model.predict(matrix), np.float64)
         if hasattr(model, "predict_proba"):
             return np.asarray(model.predict_proba(matrix), np.float64)
@@ -179,7 +179,7 @@ def _chosen(design: Design, matrix: Array, kinds: Mapping[str, Kind], plan: Plan
             train, test = fold != number, fold == number
             try:
                 model = _fitted(design, kinds[name], settings, plan, matrix[train], design.target[train])
-                said = score(model, matrix[test], design)
+                said = score(model, matrix[test], design.task)
                 found.append(goodness(design.task, design.classes, design.target[test], said))
             except (DegenerateImage, InputError) as error:
                 why = f" ({error})"
@@ -251,14 +251,22 @@ def _fitted(design: Design, kind: Kind, settings: Mapping[str, Any], plan: Plan,
         return pipeline.fit(matrix, target)
 
 
-def _with_site(design: Design, plan: Plan) -> Array:
-    """The matrix, with the site's number as its last column where it is harmonised."""
+def site_matrix(design: Design, plan: Plan, trained_on: Design) -> Array:
+    """The matrix that the model takes: where it is harmonised, with the number of the site among those of training.
+
+    Raises: InputError for a table without sites.
+    """
     if not plan.harmonise:
         return design.matrix
     if not design.site:
         raise InputError("harmonisation needs to know the institution of each case: name its column with --site")
-    names = sorted(set(design.site))
-    return np.column_stack((design.matrix, [names.index(site) for site in design.site]))
+    return with_sites(design.matrix, design.site, sorted(set(trained_on.site)))
+
+
+def with_sites(matrix: Array, sites: Sequence[str], known: Sequence[str]) -> Array:
+    """A matrix with the number of each row's site as its last column; a site that is not known is one more."""
+    number = {name: i for i, name in enumerate(known)}
+    return np.column_stack((matrix, [number.get(site, len(known)) for site in sites]))
 
 
 def _words(settings: Mapping[str, Any]) -> str:
