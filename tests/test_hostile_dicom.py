@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +35,9 @@ def bounded(path: Path, *, megabytes: int = 900) -> tuple[int, str]:
         f"sys.argv = ['isocenter', 'inspect', {str(path)!r}]; from isocenter.cli.main import main; main()"
     )
     env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
-    assert time.perf_counter() - start < 20
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False, timeout=120
+    )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr
 
