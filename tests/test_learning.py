@@ -421,9 +421,9 @@ class TestEvaluation:
             predictions=[tmp_path / "one", tmp_path / "two"], reference=tmp_path / "reference", out=tmp_path / "e"
         )
         metrics = judged.data["metrics"]
-        assert metrics["dice_1"]["value"] == pytest.approx(0.9)
-        assert metrics["dice_2"]["value"] == pytest.approx(2 / 3)
-        assert metrics["dice_1"]["low"] is not None
+        assert metrics["dice/1"]["value"] == pytest.approx(0.9)
+        assert metrics["dice/2"]["value"] == pytest.approx(2 / 3)
+        assert metrics["dice/1"]["low"] is not None
         assert judged.data["comparison"]["comparisons"][0]["verdict"] == "distinguishable"
         assert "dice" in (tmp_path / "e" / "evaluation.html").read_text("utf-8")
         (tmp_path / "one" / "case07.nii.gz").unlink()
@@ -640,7 +640,7 @@ class TestCommands:
         assert "auc" in done.stdout
         done = cli("predict", tmp_path / "m", table, "-o", tmp_path / "p.csv")
         assert done.returncode == 0, done.stderr
-        assert {"case", "p_ill", "p_well", "decided", "set"} == set(
+        assert {"case", "p_ill", "p_well", "predicted", "set"} == set(
             (tmp_path / "p.csv").read_text("utf-8").splitlines()[0].split(",")
         )
         for lang, word in (("en", "inner folds"), ("zh", "同一患者")):

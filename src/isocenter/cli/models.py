@@ -1,7 +1,8 @@
 """Commands of learning: train, predict, evaluate, data check, methods."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer import Argument, Option
@@ -10,6 +11,8 @@ from isocenter.cli import show
 
 if TYPE_CHECKING:
     from isocenter.data.card import Task
+    from isocenter.data.dataset import Answers
+    from isocenter.training.assemble import Promises
     from isocenter.training.table import Columns
 
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets before anything is learnt from them.")
@@ -24,7 +27,15 @@ Seed = Annotated[int, Option(help="Of folds, models and resampling.")]
 
 
 def train(
-    table: Annotated[Path, Argument(help="One row a patient or lesion: CSV, TSV, xlsx, Parquet.")],
+    data: Annotated[
+        Path,
+        Argument(
+            metavar="DATASET",
+            help="Images: a folder of a class each, a MedMNIST .npz, imagesTr and labelsTr, images and labels, HDF5 "
+            "files, a table with the columns image and label or mask, DICOM with SEG or RTSTRUCT. Or a table of "
+            "numbers, one row a patient or lesion: CSV, TSV, xlsx, Parquet.",
+        ),
+    ],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the model.")],
     target: Annotated[str | None, Option(help="Column of the class or value to predict.")] = None,
     time: Annotated[str | None, Option(help="Survival: column of the time to event or end of follow-up.")] = None,
@@ -32,9 +43,31 @@ def train(
         str | None, Option(help="Survival: column that is 1 where the event was observed, else 0.")
     ] = None,
     group: Group = None,
-    task: Annotated[str | None, Option(help="classify, regress or survive; from the target without it.")] = None,
+    task: Annotated[
+        str | None, Option(help="classify, regress, segment (images) or survive (tables); from the labels without it.")
+    ] = None,
+    budget: Annotated[
+        str | None, Option(help="Images: how long it may take in all, as 90s, 20m, 2h. It ends on time.")
+    ] = None,
+    network: Annotated[str | None, Option(help="Images: a network of `isocenter networks`; chosen without.")] = None,
+    plan: Annotated[
+        Path | None, Option(exists=True, dir_okay=False, help="Images: a plan (JSON) instead of the one that is made.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Images: a field of the plan, as schedule.learning_rate=1e-3; repeatable.",
+        ),
+    ] = None,
+    hold_out: Annotated[
+        int | None,
+        Option(min=2, help="Images without splits: every so-many-th patient is a test case, never looked at."),
+    ] = None,
+    device: Annotated[str, Option(help="Images: auto, cpu, cuda or mps.")] = "auto",
     model: Annotated[
-        str, Option(help="auto, logistic, linear, svm, svm-rbf, tree, forest, boosting, knn, cox.")
+        str, Option(help="Tables: auto, logistic, linear, svm, svm-rbf, tree, forest, boosting, knn, cox.")
     ] = "auto",
     features: Annotated[
         list[str] | None, Option(help="Pattern of feature columns (* ?); all of numbers without.")
@@ -65,52 +98,201 @@ def train(
     seed: Seed = 0,
     force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,
 ) -> None:
-    """Learn to predict a column of TABLE, by nested cross-validation with whole patients in a fold.
+    """Learn from labelled images, or to predict a column of a table.
 
-    For example: isocenter train patients.csv --target diagnosis --group patient -o model/
+    Images: isocenter train images/ --budget 30m -o model/
 
-    Rows of the split `test` are never looked at. What is printed was measured on patients that the model had not seen.
+    Tables: isocenter train patients.csv --target diagnosis --group patient -o model/
+
+    Cases of the split `test` are never looked at. What is printed was measured on patients that the model had not seen.
     """
+    begun = monotonic()
     with show.failing_cleanly():
-        from isocenter.pipeline.learn import train as run
         from isocenter.training.assemble import Promises
+
+        promises = Promises(calibrate, coverage, at)
+        leaks = tuple(allow_leak or ())
+        if _is_images(data, wished=bool(budget or network or plan or change or hold_out or task == "segment")):
+            _train_images(
+                data,
+                out,
+                task=task,
+                budget=budget,
+                network=network,
+                plan=plan,
+                change=change,
+                seed=seed,
+                promises=promises,
+                effort={
+                    "device": device,
+                    "hold_out": hold_out,
+                    "group": group,
+                    "target": target,
+                    "split": split_column,
+                    "drop_leaks": drop_leaks,
+                    "allow_leaks": leaks,
+                    "force": force,
+                    "begun": begun,
+                },
+            )
+            return
+        from isocenter.pipeline.learn import train as run
         from isocenter.training.fit import Plan
 
         columns = columns_of(
             target=target, time=time, event=event, group=group, site=site, split=split_column,
             features=features, drop=drop, subgroups=subgroup, positive=positive,
         )  # fmt: skip
-        plan = Plan(
+        made = Plan(
             model=model, folds=folds, select=select, selector=selector, harmonise=harmonise,
             covariates=tuple(covariate or ()),
             unseen_site=unseen_site, seed=seed,
         )  # fmt: skip
         with show.progress() as tell:
             found = run(
-                table, out, columns=columns, task=task_of(task), plan=plan,
-                promises=Promises(calibrate, coverage, at), drop_leaks=drop_leaks, allow_leaks=tuple(allow_leak or ()),
-                force=force, on_progress=tell,
+                data, out, columns=columns, task=task_of(task), plan=made, promises=promises, drop_leaks=drop_leaks,
+                allow_leaks=leaks, force=force, on_progress=tell,
             )  # fmt: skip
         show.trained(found)
 
 
+def _is_images(data: Path, *, wished: bool) -> bool:
+    """Whether a data set holds images: what is no table does; a table does if it names images and no features."""
+    from isocenter.acquire.table import is_table
+
+    if not is_table(data) and data.suffix.lower() not in (".parquet", ".pq"):
+        return True
+    from isocenter.acquire.columns import read_columns
+    from isocenter.acquire.datasets import names_only_images
+
+    return wished or names_only_images(read_columns(data).cells)
+
+
+def _train_images(
+    data: Path, out: Path, *, task: str | None, budget: str | None, network: str | None, plan: Path | None,
+    change: list[str] | None, seed: int, promises: "Promises", effort: dict[str, Any],
+) -> None:  # fmt: skip
+    from isocenter.errors import InputError
+    from isocenter.pipeline.image_training import Effort, train_images
+    from isocenter.training.images.choose import Wish
+
+    if task == "survive":
+        raise InputError("--task survive: images are classified, regressed or segmented")
+    wish = Wish(network=network, seed=seed, plan=changes_of(change or []))
+    with show.progress() as tell:
+        found = train_images(
+            data, out, task=cast("Answers | None", task_of(task)), wish=wish, promises=promises,
+            effort=Effort(budget_s=seconds_of(budget) if budget else None, plan=plan, **effort), on_progress=tell,
+            tell=lambda text: show.say(f"  {text}"),
+        )  # fmt: skip
+    show.trained_images(found)
+
+
+def seconds_of(text: str) -> float:
+    """A duration such as 90s, 20m, 1.5h.
+
+    Raises: InputError.
+    """
+    from isocenter.errors import InputError
+
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    try:
+        seconds = float(text[:-1]) * units[text[-1]]
+    except (ValueError, KeyError, IndexError):
+        seconds = 0.0
+    if not 1 <= seconds <= 1e7:
+        raise InputError(f"--budget {text}: write a time such as 90s, 20m or 2h")
+    return seconds
+
+
+def bytes_of(text: str) -> int:
+    """An amount of memory such as 4G or 800M.
+
+    Raises: InputError.
+    """
+    from isocenter.errors import InputError
+
+    units = {"M": 2**20, "G": 2**30}
+    try:
+        found = float(text[:-1]) * units[text[-1].upper()]
+    except (ValueError, KeyError, IndexError):
+        found = 0.0
+    if not 2**26 <= found <= 2**46:
+        raise InputError(f"--memory {text}: write an amount such as 4G or 800M")
+    return int(found)
+
+
+def changes_of(texts: list[str]) -> dict[str, Any]:
+    """Fields of a plan from `field=value`; a value is JSON, or a text.
+
+    Raises: InputError.
+    """
+    import json
+
+    from isocenter.errors import InputError
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise InputError(f"--set {text}: write FIELD=VALUE, as schedule.learning_rate=1e-3")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def predict(
     model: Annotated[Path, Argument(help="The model's folder.")],
-    table: Annotated[Path, Argument(metavar="INPUT", help="A table with the columns that the model needs.")],
-    out: Annotated[Path, Option("--out", "-o", help="The CSV.")] = Path("predictions.csv"),
+    data: Annotated[
+        Path,
+        Argument(
+            metavar="INPUT", help="An image, a study, a folder or data set of images; or a table, as the model needs."
+        ),
+    ],
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Folder for label maps and predictions.csv; of a table, the CSV.")
+    ] = None,
     site: Site = None,
+    device: Annotated[str, Option(help="Images: auto, cpu, cuda or mps.")] = "auto",
+    runtime: Annotated[
+        str, Option(help="Images: auto (the fastest that agrees with float32), torch-float32, openvino-bfloat16 ...")
+    ] = "auto",
+    memory: Annotated[str | None, Option(help="Images: memory that it may take in all, as 4G.")] = None,
+    overlap: Annotated[float, Option(min=0, max=0.9, help="Images: of the windows.")] = 0.5,
+    flips: Annotated[bool, Option("--flips/--no-flips", help="Images: average over the model's flips.")] = True,
+    strict: Annotated[bool, Option("--strict", help="Images unlike the training are refused, not marked.")] = False,
 ) -> None:
-    """Predict each row of INPUT with a trained model."""
+    """Predict every image or row of INPUT with a trained model.
+
+    Label maps lie on each input's own grid (OUT/<case>.nii.gz); classes stand in OUT/predictions.csv. An image that is
+    not like those of the training is marked `review`, or refused.
+    """
     with show.failing_cleanly():
+        from isocenter.formats.model_folder import read_card
+
+        if read_card(model).network:
+            from isocenter.pipeline.image_prediction import Running, predict_images
+
+            folder = out or Path("predictions")
+            running = Running(device, runtime, overlap, flips, strict, bytes_of(memory) if memory else None)
+            with show.progress() as tell:
+                answers = predict_images(model, data, folder, running=running, on_progress=tell)
+            show.predicted_images(answers, folder)
+            return
         from isocenter.pipeline.learn import predict as run
 
+        out, table = out or Path("predictions.csv"), data
         found = run(model, table, out, site=site)
         typer.echo(f"{out}: {len(found.cases)} predictions. Not for clinical use.")
 
 
 def evaluate(
     model: Annotated[Path | None, Argument(help="The model's folder.")] = None,
-    table: Annotated[Path | None, Argument(help="Rows with the truth.")] = None,
+    table: Annotated[
+        Path | None, Argument(metavar="[DATASET]", help="A table or data set of images with the truth.")
+    ] = None,
     out: Annotated[Path, Option("--out", "-o", help="Folder for evaluation.json and evaluation.html.")] = Path(
         "evaluation"
     ),
@@ -137,15 +319,17 @@ def evaluate(
         float, Option(min=0.5, max=0.999, help="With --predictions: of prediction sets made on val.")
     ] = 0.9,
     seed: Seed = 0,
+    device: Annotated[str, Option(help="Images: auto, cpu, cuda or mps.")] = "auto",
     lang: Annotated[str, Option(help="Language of the page: en or zh.")] = "en",
 ) -> None:
-    """Judge a model on TABLE, or anybody's predictions beside a reference: numbers with intervals, and a page.
+    """Judge a model on DATASET, or anybody's predictions beside a reference: numbers with intervals, and a page.
 
     For example: isocenter evaluate model/ patients.csv -o evaluation/
     or: isocenter evaluate --predictions theirs.csv --reference truth.csv --group patient -o evaluation/
     """
     with show.failing_cleanly():
         from isocenter.errors import InputError
+        from isocenter.pipeline.image_prediction import Running
         from isocenter.pipeline.judgement import Asked
         from isocenter.pipeline.judgement import evaluate as run
 
@@ -161,9 +345,12 @@ def evaluate(
         )  # fmt: skip
         asked = Asked(
             split=split, at=at, prevalence=prevalence, thresholds=(low, high), columns=columns, coverage=coverage,
-            seed=seed, language="zh" if lang == "zh" else "en",
+            seed=seed, language="zh" if lang == "zh" else "en", running=Running(device=device),
         )  # fmt: skip
-        found = run(model, table, out, predictions=predictions or (), reference=reference, asked=asked)
+        with show.progress() as tell:
+            found = run(
+                model, table, out, predictions=predictions or (), reference=reference, asked=asked, on_progress=tell
+            )
         show.evaluated(found, out)
 
 
@@ -203,6 +390,23 @@ def data_sequences(
             typer.echo(show.printable(f"{name:20} {text}"))
         for text in unmatched:
             show.say(f"  unmatched: {text or '(no description)'}", colour="yellow")
+
+
+def networks() -> None:
+    """Every network by name: what it answers, its weights with one channel and two outputs, and where it comes from."""
+    with show.failing_cleanly():
+        from isocenter.optional import require
+
+        require("torch", extra="learn")
+        from isocenter.networks.catalogue import NETWORKS, build_bare
+        from isocenter.networks.layers import count_parameters
+
+        for name, row in NETWORKS.items():
+            built = [build_bare(name, {}, channels=1, outputs=2, dims=dims) for dims in row.dims]
+            sizes = [count_parameters(one) / 1e6 for one in built]
+            words = " / ".join(f"{size:.2f}" for size in sizes)
+            dims = " and ".join(f"{d}-D" for d in row.dims)
+            typer.echo(f"{name:16} {row.answers:6} {dims:12} {words:>15} million  {row.source}")
 
 
 def methods(
@@ -246,8 +450,8 @@ def task_of(text: str | None) -> "Task | None":
     """
     from isocenter.errors import InputError
 
-    if text is not None and text not in ("classify", "regress", "survive"):
-        raise InputError(f"--task {text}: there are classify, regress and survive")
+    if text is not None and text not in ("classify", "regress", "segment", "survive"):
+        raise InputError(f"--task {text}: there are classify, regress, segment and survive")
     return cast("Task | None", text)
 
 
@@ -257,4 +461,5 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
     app.command()(evaluate)
     app.add_typer(data_app, name="data")
+    app.command()(networks)
     app.command()(methods)

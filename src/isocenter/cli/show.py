@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isocenter.pipeline.cohort import Cohort
     from isocenter.pipeline.conformance import Compared
     from isocenter.pipeline.extract import Extracted
+    from isocenter.pipeline.image_prediction import CaseAnswer
     from isocenter.pipeline.learn import Model
     from isocenter.pipeline.run import StudyResult
     from isocenter.training.leaks import Checked
@@ -268,6 +269,35 @@ def trained(found: "Model") -> None:
     typer.echo(
         printable(f"{found.folder / 'evaluation.html'}  (cross-validation; research only, not for clinical use)")
     )
+
+
+def trained_images(found: "Model") -> None:
+    """Warnings, the metrics of the validation cases on one line, and where the model is."""
+    for text in found.warnings:
+        say(f"  {text}", colour="yellow")
+    card = found.card
+    metrics = card.metrics.get("validation")
+    line = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()) if isinstance(metrics, dict) else ""
+    point = card.operating_point
+    if point:
+        typer.echo(f"operating point: {point['threshold']:.3g} ({point['criterion']}, chosen on: {point['chosen_on']})")
+    typer.echo(printable(f"{found.folder}: {card.model}, research only, not for clinical use"))
+    typer.echo(printable(f"validation: {line}"))
+
+
+def predicted_images(found: "Sequence[CaseAnswer]", out: "Path") -> None:
+    """How many cases have an answer, which are marked, which failed; exit code 1 if any failed."""
+    for answer in [a for a in found if a.failed][:20]:
+        say(f"  {answer.case}: {answer.failed}", colour="red")
+    marked = [a for a in found if a.concerns and not a.failed]
+    for answer in marked[:10]:
+        say(f"  {answer.case}: review: {answer.concerns[0].text}", colour="yellow")
+    failed = sum(bool(a.failed) for a in found)
+    words = f", {len(marked)} to review" if marked else ""
+    words += f", {failed} failed" if failed else ""
+    typer.echo(printable(f"{out}: {len(found) - failed} predictions{words}. Not for clinical use."))
+    if failed:
+        raise typer.Exit(SOME_FAILED)
 
 
 def evaluated(found: "Evaluation", out: "Path") -> None:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 
-Task = Literal["classify", "regress", "survive"]
+Task = Literal["classify", "regress", "survive", "segment"]
 SCHEMA = 1
 
 
@@ -27,7 +27,9 @@ class ModelCard:
         model: its kind, as `forest`.
         target: the column that it predicts; of survival, the time's and the event's.
         classes: of a classifier, in the order of its probabilities.
-        features: columns that it needs, in order.
+        features: columns that it needs, in order; of a model of images, none.
+        network: of a model of images: what it eats and gives; see `inference.model.Spec`.
+        gate: of a model of images: what its training images were like; others are marked or refused.
         preparation: what is done to them, and their units where they are known.
         operating_point: threshold of the positive class, and the criterion by which it was chosen.
         calibration: how scores become probabilities.
@@ -44,6 +46,8 @@ class ModelCard:
     target: tuple[str, ...]
     classes: tuple[str, ...]
     features: tuple[str, ...]
+    network: Mapping[str, Json] = field(default_factory=dict)
+    gate: Mapping[str, Json] = field(default_factory=dict)
     preparation: Mapping[str, Json] = field(default_factory=dict)
     operating_point: Mapping[str, Json] = field(default_factory=dict)
     calibration: Mapping[str, Json] = field(default_factory=dict)
@@ -79,6 +83,6 @@ class ModelCard:
             if not isinstance(known[key], list) or not all(isinstance(item, str) for item in known[key]):
                 raise InputError(f"the model card's {key} is no list of texts")
             known[key] = tuple(known[key])
-        if known["task"] not in ("classify", "regress", "survive"):
+        if known["task"] not in get_args(Task):
             raise InputError("the model card's task is none that is known")
         return cls(**known)

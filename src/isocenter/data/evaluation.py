@@ -69,11 +69,13 @@ class Evaluation:
         data: what `evaluation.json` says.
         curves: points of the page's figures by name.
         rows: per-case table: header and rows.
+        pictures: title and PNG of cases that the page shows.
     """
 
     data: Mapping[str, Json]
     curves: Mapping[str, Json] = field(default_factory=dict)
     rows: tuple[tuple[object, ...], ...] = ()
+    pictures: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
 
     def _repr_html_(self) -> str:
         metrics = self.data["metrics"]

@@ -41,6 +41,23 @@ def read_labels(path: Path) -> Volume:
     return _volume(path, LABEL)
 
 
+def read_dataset(path: Path, name: str) -> Volume:
+    """Voxels of the dataset called `name`."""
+    return _volume(path, (name,))
+
+
+def pair_names(path: Path) -> tuple[str, str]:
+    """Names of the image and of the label map in a file.
+
+    Raises: UnsupportedFormat for a file without both.
+    """
+    found = []
+    for names in (IMAGE, LABEL):
+        with _dataset(path, names) as dataset:
+            found.append(str(dataset.name).removeprefix("/"))
+    return found[0], found[1]
+
+
 def _volume(path: Path, names: tuple[str, ...]) -> Volume:
     with _dataset(path, names) as found:
         voxels = np.asarray(found[()])

@@ -1,6 +1,7 @@
 """A model as a folder: `card.json`, and the fitted model in a format that runs no code when it is read."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 
 from isocenter.data.card import ModelCard
 from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.optional import require
 
 _LEAF = -1
-CARD, WEIGHTS = "card.json", "model.skops"
+CARD, WEIGHTS, TENSORS = "card.json", "model.skops", "model.safetensors"
 _MOST_BYTES = 2 * 2**30
 
 TRUSTED = (
@@ -76,6 +78,39 @@ def read(folder: Path) -> tuple[Any, ModelCard]:
             f"{path}: is no model that isocenter wrote, and is not loaded ({cause_of(error)})"
         ) from error
     return model, card
+
+
+def write_tensors(tensors: Mapping[str, Any], card: ModelCard, folder: Path) -> ModelCard:
+    """Write a network's weights (torch tensors) and its card into an empty folder, and read them back."""
+    from safetensors.torch import save
+
+    data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TENSORS).write_bytes(data)
+    done = replace(card, weights_sha256=sha256(data).hexdigest())
+    (folder / CARD).write_text(json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False), "utf-8")
+    read_tensors(folder, read_card(folder))
+    return done
+
+
+def read_tensors(folder: Path, card: ModelCard) -> dict[str, Any]:
+    """A network's weights.
+
+    Raises: InputError for a folder without them; UnreadableFile for a file that was changed.
+    """
+    path = folder / TENSORS
+    if not path.is_file():
+        raise InputError(f"{folder}: has a card and no {TENSORS}: the model is not whole")
+    if path.stat().st_size > _MOST_BYTES:
+        raise UnreadableFile(f"{path}: a model of this kind is at most {_MOST_BYTES >> 30} GiB")
+    data = path.read_bytes()
+    if sha256(data).hexdigest() != card.weights_sha256:
+        raise UnreadableFile(f"{path}: does not match the hash in its card: it was changed; take the original")
+    safetensors = require("safetensors.torch", extra="learn")
+    try:
+        return dict(safetensors.load(data))
+    except Exception as error:  # whatever the reader says, the file is not ours
+        raise UnreadableFile(f"{path}: holds no weights that can be read ({cause_of(error)})") from error
 
 
 def _require_sound_trees(model: Any) -> None:

@@ -21,6 +21,16 @@ def available_gib() -> float | None:
     return min(found)
 
 
+def free_bytes() -> int:
+    """Memory that may be used now: what the system calls available, within the container's limit."""
+    total = available_gib()
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
+        return min(free, int((total or free / _GIB) * _GIB))
+    return int((total or 8.0) / 2 * _GIB)
+
+
 def require(volumes: float, *, voxels: int, limit_gib: float | None, what: str) -> None:
     """Refuse what would take more memory than may be used.
 

@@ -32,6 +32,20 @@ def mesh_volume_and_area(mask: Array, spacing_mm: Triple) -> tuple[float, float]
     return abs(volume), area
 
 
+def shape_areas(spacing_mm: Triple) -> Array:
+    """Area in mm2 of the surface in a cell, for each of its 256 shapes."""
+    return _shape_measures(spacing_mm)[0]
+
+
+def shape_codes(mask: Array) -> Array:
+    """The shape of every cell of eight voxels: bit `4 d + 2 h + w` is set where that corner is inside."""
+    codes = np.zeros(tuple(n - 1 for n in mask.shape), np.uint8)
+    for number, (d, h, w) in enumerate(_CORNERS):
+        corner = mask[d : mask.shape[0] - 1 + d, h : mask.shape[1] - 1 + h, w : mask.shape[2] - 1 + w]
+        codes |= corner.astype(np.uint8) << np.uint8(number)
+    return codes
+
+
 @compiled
 def _shapes(mask: Array) -> Array:
     """How often each of the 256 shapes occurs in each plane of cells."""

@@ -17,14 +17,15 @@ from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.learn import Judged, evaluate_model
+from isocenter.pipeline.image_prediction import Running
+from isocenter.pipeline.learn import Judged, evaluate_model, exchangeable
 from isocenter.pipeline.masks import judge_masks
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
 from isocenter.pipeline.training_rows import known_again
 from isocenter.report.document import Language
-from isocenter.training.fit import goodness, score
+from isocenter.training.fit import Progress, goodness, score
 from isocenter.training.table import Columns
 from isocenter.types import Array
 from isocenter.version import __version__
@@ -43,6 +44,7 @@ class Asked:
         coverage: of prediction sets that are made from the rows of `val`.
         seed: of resampling.
         language: of the page.
+        running: how a model of images is run.
     """
 
     split: str | None = None
@@ -53,6 +55,7 @@ class Asked:
     coverage: float = 0.9
     seed: int = 0
     language: Language = "en"
+    running: Running | None = None
 
 
 def evaluate(
@@ -63,16 +66,18 @@ def evaluate(
     predictions: Sequence[str | Path] = (),
     reference: str | Path | None = None,
     asked: Asked | None = None,
+    on_progress: Progress | None = None,
 ) -> Evaluation:
-    """Judge a model on a table, or one or two files of predictions beside a reference, and write the page.
+    """Judge a model on a table or data set of images, or predictions beside a reference, and write the page.
 
     Args:
         model: the model's folder; with `table`.
-        table: rows with the truth.
+        table: rows, or a data set of images, with the truth.
         out: folder for `evaluation.json`, `evaluation.html` and the cases; None: nothing is written.
         predictions: CSV files of anybody's output: `case` and `p_CLASS` columns, `probability`, `predicted` or `risk`.
         reference: CSV with `case` and the truth.
         asked: what is wanted.
+        on_progress: told each case.
     Raises: InputError for inputs that do not fit together; DegenerateImage for a truth of one class.
     """
     wanted = asked or Asked()
@@ -80,12 +85,33 @@ def evaluate(
         return _of_folders([Path(p) for p in predictions], Path(reference), out, wanted)
     notes: list[str] = []
     if model is not None and table is not None and not predictions:
-        found, more, point = _of_model(Path(model), Path(table), wanted)
-        others: list[Predictions] = []
-    elif predictions and reference is not None and model is None:
-        found, others, more, point = _of_files(predictions, reference, wanted, notes)
-    else:
-        raise InputError("evaluate MODEL TABLE, or evaluate --predictions FILE --reference FILE")
+        return _with_model(Path(model), Path(table), out, wanted, notes, on_progress=on_progress)
+    if not predictions or reference is None or model is not None:
+        raise InputError("evaluate MODEL DATASET, or evaluate --predictions FILE --reference FILE")
+    found, others, more, point = _of_files(predictions, reference, wanted, notes)
+    return _judged(found, others, more, point, out, wanted=wanted, notes=notes)
+
+
+def _with_model(
+    model: Path, data: Path, out: str | Path | None, wanted: Asked, notes: list[str], *, on_progress: Progress | None
+) -> Evaluation:
+    """A model of tables, or of images, on cases with the truth."""
+    if not model_folder.read_card(model).network:
+        found, more, point = _of_model(model, data, wanted)
+        return _judged(found, [], more, point, out, wanted=wanted, notes=notes)
+    seen = _of_images(model, data, wanted, notes, on_progress)
+    if isinstance(seen, Evaluation):
+        told = {**seen.data, "cases": CASES, "isocenter": __version__, "notes": notes}
+        return _kept(replace(seen, data=told), out, wanted)
+    found, more, point = seen
+    return _judged(found, [], more, point, out, wanted=wanted, notes=notes)
+
+
+def _judged(
+    found: Predictions, others: list[Predictions], more: Mapping[str, Json], point: OperatingPoint | None,
+    out: str | Path | None, *, wanted: Asked, notes: list[str],
+) -> Evaluation:  # fmt: skip
+    """Numbers of these predictions, what must be known before they are believed, and the page."""
     evaluation = judge(found, point=point, prevalence=wanted.prevalence, seed=wanted.seed)
     data: dict[str, Any] = {**evaluation.data, **more, "cases": CASES, "isocenter": __version__}
     data["decision_range"] = list(wanted.thresholds)
@@ -105,10 +131,33 @@ def evaluate(
     if found.task == "survive":
         notes.append("Risk and association: without validation at another institution this is no prognosis.")
     data["notes"] = notes
-    done = replace(evaluation, data=data)
+    return _kept(replace(evaluation, data=data), out, wanted)
+
+
+def _kept(done: Evaluation, out: str | Path | None, wanted: Asked) -> Evaluation:
+    """The evaluation, written where it shall be."""
     if out is not None:
         _write(done, Path(out), wanted.language)
     return done
+
+
+def _of_images(
+    model: Path, data: Path, wanted: Asked, notes: list[str], on_progress: Progress | None
+) -> Evaluation | tuple[Predictions, dict[str, Json], OperatingPoint | None]:
+    from isocenter.pipeline.image_judgement import judged_by_image
+
+    if wanted.at is not None:
+        raise InputError("the operating point of a model is chosen when it is trained (`isocenter train --at`), not on "
+                         "the data that judge it")  # fmt: skip
+    columns = wanted.columns
+    found, point, more = judged_by_image(
+        model, data, split=wanted.split, running=wanted.running, group=columns.group, target=columns.target or None,
+        split_column=columns.split, subgroups=columns.subgroups, seed=wanted.seed, notes=notes, on_progress=on_progress,
+    )  # fmt: skip
+    if isinstance(found, Evaluation):
+        return found
+    shift = exchangeable(model_folder.read_card(model), found)
+    return found, {**more, "exchangeable": shift}, point
 
 
 def _of_folders(predictions: list[Path], reference: Path, out: str | Path | None, wanted: Asked) -> Evaluation:
@@ -118,10 +167,7 @@ def _of_folders(predictions: list[Path], reference: Path, out: str | Path | None
     found = judge_masks(predictions, reference, seed=wanted.seed)
     notes = ["No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."]
     data = {**found.data, "cases": CASES, "isocenter": __version__, "notes": notes}
-    done = replace(found, data=data)
-    if out is not None:
-        _write(done, Path(out), wanted.language)
-    return done
+    return _kept(replace(found, data=data), out, wanted)
 
 
 def _say_shift(shift: object, notes: list[str]) -> None:

@@ -28,7 +28,11 @@ from isocenter.training.table import Columns, case_names, features_of, read_desi
 from isocenter.types import Array
 from isocenter.version import __version__
 
-_OURS = {model_folder.CARD, model_folder.WEIGHTS, "tree.svg", JSON, PAGE, CASES}
+PLAN, LOG, TRAINING_PAGE = "plan.json", "training.csv", "training.html"
+_OURS = {
+    model_folder.CARD, model_folder.WEIGHTS, model_folder.TENSORS, "tree.svg", JSON, PAGE, CASES, PLAN, LOG,
+    TRAINING_PAGE, "splits.csv",
+}  # fmt: skip
 """Files of a model's folder."""
 
 
@@ -79,17 +83,8 @@ def train(
     """
     path, folder = Path(table), Path(out)
     chosen, promised = plan or Plan(), promises or Promises()
-    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if there and not (force and there <= _OURS):
-        odd = sorted(there - _OURS)
-        raise InputError(
-            f"{folder}: holds {odd[0]}, which is none of a model's files; name another folder"
-            if odd
-            else f"{folder}: is not empty; name another folder, or --force"
-        )
-    odd = sorted(set(allow_leaks) - set(KINDS))
-    if odd:
-        raise InputError(f"--allow-leak {odd[0]}: there are {', '.join(KINDS)}")
+    require_free(folder, force=force)
+    require_kinds(allow_leaks)
     cells = read_columns(path).cells
     found = read_design(cells, path.name, columns, task=task)
     absent = [name for name in chosen.covariates if name not in found.design.features]
@@ -113,6 +108,31 @@ def train(
         write_evaluation(evaluation, empty, language="en")
         _draw_tree(trained, empty)
     return Model(folder, model_folder.read_card(folder), evaluation, warnings)
+
+
+def require_free(folder: Path, *, force: bool) -> None:
+    """Refuse a folder in which other things lie than a model that may be replaced.
+
+    Raises: InputError.
+    """
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if there and not (force and there <= _OURS):
+        odd = sorted(there - _OURS)
+        raise InputError(
+            f"{folder}: holds {odd[0]}, which is none of a model's files; name another folder"
+            if odd
+            else f"{folder}: is not empty; name another folder, or --force"
+        )
+
+
+def require_kinds(allow_leaks: Sequence[str]) -> None:
+    """Refuse kinds of leaks that are none.
+
+    Raises: InputError.
+    """
+    odd = sorted(set(allow_leaks) - set(KINDS))
+    if odd:
+        raise InputError(f"--allow-leak {odd[0]}: there are {', '.join(KINDS)}")
 
 
 def _internal(trained: Trained, *, seed: int) -> Evaluation:
@@ -306,7 +326,7 @@ def _predictions_csv(found: Predictions, card: ModelCard) -> str:
     rows: list[tuple[object, ...]] = []
     if card.task == "classify":
         threshold = float(card.operating_point.get("threshold", 0.5))
-        head = ("case", *(f"p_{name}" for name in card.classes), "decided", "set")
+        head = ("case", *(f"p_{name}" for name in card.classes), "predicted", "set")
         for i, case in enumerate(found.cases):
             best = int(scores[i, 1] >= threshold) if len(card.classes) == 2 else int(scores[i].argmax())
             inside = (
@@ -314,7 +334,7 @@ def _predictions_csv(found: Predictions, card: ModelCard) -> str:
                 if found.sets is None
                 else [n for n, s in zip(card.classes, np.asarray(found.sets)[i], strict=True) if s]
             )
-            rows.append((case, *(f"{s:.6f}" for s in scores[i]), card.classes[best], " | ".join(inside)))
+            rows.append((case, *(f"{s:.6f}" for s in scores[i]), card.classes[best], "|".join(inside)))
     elif card.task == "regress":
         head = ("case", "predicted", "low", "high")
         for i, case in enumerate(found.cases):

@@ -1,25 +1,27 @@
 """Folders of label maps beside folders of reference label maps."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from isocenter.acquire.given import raw_labels, require_on
+from isocenter.data.dataset import natural
 from isocenter.data.evaluation import Evaluation
-from isocenter.data.geometry import Geometry
+from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError
-from isocenter.evaluation.shared import plain
+from isocenter.evaluation.segmented import Compared, compare_labels, judge_segmentations
 from isocenter.metrics import intervals as iv
-from isocenter.metrics.overlap import dice
 
+TOLERANCE_MM, MISSING_MM = 1.0, 100.0
+"""Of the surface Dice; and what a structure counts that one side lacks, in `hd95_penalised`."""
 _ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".h5")
 
 
 def judge_masks(predictions: list[Path], reference: Path, *, seed: int) -> Evaluation:
-    """Dice of every label of every case, its mean with an interval by case, and two predictions compared.
+    """Overlap and surfaces of every label of every case, with intervals by case, and two predictions compared.
 
     Files of both folders are matched by name. Where both masks lack a label, the case does not count for it; where one
     does, Dice is 0.
@@ -27,37 +29,22 @@ def judge_masks(predictions: list[Path], reference: Path, *, seed: int) -> Evalu
     Raises: InputError for a case without its counterpart, or masks on different grids.
     """
     truth = _files(reference)
-    tables = [_dices(folder, truth) for folder in predictions]
-    labels = sorted({label for table in tables for row in table.values() for label in row})
+    tables = [_compare(folder, truth) for folder in predictions]
+    labels = sorted({label for table in tables for case in table for label in case.rows}, key=natural)
     if not labels:
         raise InputError(f"{reference}: no mask holds a voxel of any label")
-    cases = list(truth)
-    first = tables[0]
-    metrics: dict[str, Json] = {}
-    rows: list[tuple[object, ...]] = [("case", *(f"dice {label}" for label in labels))]
-    for label in labels:
-        there = np.asarray([first[c][label] for c in cases if label in first[c]])
-        metrics[f"dice_{label}"] = plain(_mean(there, seed))
-    means = np.asarray([np.mean(list(first[c].values())) if first[c] else np.nan for c in cases])
-    metrics["dice"] = plain(_mean(means[np.isfinite(means)], seed))
-    rows += [(c, *(round(first[c][label], 5) if label in first[c] else "" for label in labels)) for c in cases]
-    data: dict[str, Any] = {
-        "schema_version": 1, "task": "segment", "model": predictions[0].name, "n_cases": len(cases), "n_patients": None,
-        "unit_of_interval": "case (no patient is known)", "classes": [], "metrics": metrics, "operating_point": None,
-        "subgroups": [], "exchangeable": None, "not_for_clinical_use": True,
-    }  # fmt: skip
-    if len(tables) == 2:
-        data["comparison"] = _compared(tables, cases, [p.name for p in predictions], seed)
-    return Evaluation(data, {}, tuple(rows))
+    found = judge_segmentations(
+        tables[0], labels, model=predictions[0].name, missing_mm=MISSING_MM, tolerance_mm=TOLERANCE_MM, seed=seed
+    )
+    if len(tables) == 1:
+        return found
+    return replace(found, data={**found.data, "comparison": _compared(tables, [p.name for p in predictions], seed)})
 
 
-def _mean(values: np.ndarray, seed: int) -> iv.Estimate:
-    return iv.bootstrap(lambda i: float(values[i].mean()), np.arange(len(values)), None, seed=seed, draws=2000)[0]
-
-
-def _compared(tables: list[dict[str, dict[str, float]]], cases: list[str], names: list[str], seed: int) -> Json:
-    both = [c for c in cases if tables[0][c] and tables[1][c]]
-    one, other = (np.asarray([np.mean(list(table[c].values())) for c in both]) for table in tables)
+def _compared(tables: list[list[Compared]], names: list[str], seed: int) -> Json:
+    means = np.asarray([[case.dice for case in table] for table in tables])
+    one, other = means[:, np.isfinite(means).all(axis=0)]
+    both = range(len(one))
     difference, p = iv.paired_permutation(
         lambda a, b: float(a.mean() - b.mean()), one, other, np.arange(len(both)), seed=seed
     )
@@ -88,12 +75,12 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _dices(folder: Path, truth: dict[str, Path]) -> dict[str, dict[str, float]]:
+def _compare(folder: Path, truth: dict[str, Path]) -> list[Compared]:
     own = _files(folder)
     lost = [name for name in truth if name not in own]
     if lost:
         raise InputError(f"{folder}: {len(lost)} cases of the reference have no prediction, such as {lost[0]!r}")
-    found = {}
+    found = []
     for name, path in truth.items():
         try:
             wanted = _one(path, None)
@@ -101,12 +88,13 @@ def _dices(folder: Path, truth: dict[str, Path]) -> dict[str, dict[str, float]]:
         except IsocenterError as error:
             raise InputError(f"case {name!r}: {error}") from error
         names = {label.value: label.name for label in (*said.labels, *wanted.labels)}
-        row = {}
-        for value, label in names.items():
-            a, b = wanted.voxels == value, said.voxels == value
-            if a.any() or b.any():
-                row[label.removeprefix("label ") if label != "label" else str(value)] = dice(a, b)
-        found[name] = row
+        there = {v: n for v, n in names.items() if (said.voxels == v).any() or (wanted.voxels == v).any()}
+        called = {v: str(v) if n == "label" else n.removeprefix("label ") for v, n in sorted(there.items())}
+        space = wanted.geometry
+        found.append(compare_labels(
+            said.voxels, wanted.voxels, called, spacing_mm=None if space.space is Space.PIXELS else space.spacing_mm,
+            tolerance_mm=TOLERANCE_MM, case=name,
+        ))  # fmt: skip
     return found
 
 

@@ -1,5 +1,6 @@
 """The page of an evaluation: one HTML file that needs nothing else."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
@@ -44,6 +45,7 @@ def render(evaluation: Evaluation, *, notes: Sequence[str], language: Language) 
         confusion=_confusion(data),
         importance=Markup(bars(rows, x=say("loss of the main metric"))) if rows else None,  # noqa: S704 - our own SVG
         cases=evaluation.rows[: _MOST_ROWS + 1],
+        pictures=[(say(title), b64encode(png).decode()) for title, png in evaluation.pictures],
     )
 
 

@@ -76,19 +76,7 @@ def assemble(
         source = "validation"
     else:
         other, scores, source = train, fitted.out_of_fold, "out-of-fold"
-    how: dict[str, Any] = {}
-    conformal: dict[str, Any] = {}
-    point: dict[str, Any] = {}
-    if design.task == "classify":
-        how, conformal, point = _classified(other, scores, promises, seed=plan.seed)
-        if point:
-            point["chosen_on"] = "stated" if promises.criterion is None else source
-    elif design.task == "regress":
-        once = rel.one_per_patient(np.asarray(other.patients), seed=plan.seed)
-        reach = rel.conformal_quantile(np.abs(scores - other.target)[once], promises.coverage)
-        conformal = {"coverage": promises.coverage, "reach": reach if isfinite(reach) else None, "n": len(once)}
-    if conformal:
-        conformal = {**conformal, "calibrated_on": source, "sample": _sample(other, scores, seed=plan.seed)}
+    how, conformal, point = promise(other, scores, promises, seed=plan.seed, source=source)
     card = ModelCard(
         design.task,
         fitted.kind,
@@ -108,6 +96,35 @@ def assemble(
         train.classes, groups=train.groups, images=train.image, name=fitted.kind,
     )  # fmt: skip
     return Trained(fitted, card, internal)
+
+
+def promise(
+    other: Design, scores: Array, promises: Promises, *, seed: int, source: str
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Calibration, conformal quantiles and operating point, from cases that the model had not seen.
+
+    Args:
+        other: those cases; their matrix is not looked at.
+        scores: of each, `n k` or `n`.
+        promises: what is wanted.
+        seed: of the choice of one case a patient.
+        source: what those cases are called: `validation` or `out-of-fold`.
+    Raises: InputError for a calibration that does not fit.
+    """
+    how: dict[str, Any] = {}
+    conformal: dict[str, Any] = {}
+    point: dict[str, Any] = {}
+    if other.task == "classify":
+        how, conformal, point = _classified(other, scores, promises, seed=seed)
+        if point:
+            point["chosen_on"] = "stated" if promises.criterion is None else source
+    elif other.task == "regress":
+        once = rel.one_per_patient(np.asarray(other.patients), seed=seed)
+        reach = rel.conformal_quantile(np.abs(scores - other.target)[once], promises.coverage)
+        conformal = {"coverage": promises.coverage, "reach": reach if isfinite(reach) else None, "n": len(once)}
+    if conformal:
+        conformal = {**conformal, "calibrated_on": source, "sample": _sample(other, scores, seed=seed)}
+    return how, conformal, point
 
 
 def _classified(

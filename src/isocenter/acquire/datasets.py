@@ -1,0 +1,430 @@
+"""Data sets in the field's own shapes: which cases a folder, archive or table holds."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from isocenter.acquire.columns import read_columns
+from isocenter.acquire.table import is_table
+from isocenter.data.dataset import Dataset, Sample, Source, natural
+from isocenter.errors import InputError, IsocenterError, UnreadableFile, cause_of
+
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+IMAGE_ENDINGS = (
+    ".nii.gz",
+    ".nii",
+    ".seg.nrrd",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dcm",
+    ".h5",
+    ".hdf5",
+)
+_IMAGES = ("images", "image", "imagestr", "img", "imgs")
+_LABELS = ("labels", "label", "labelstr", "masks", "mask", "gt", "annotations")
+_PATIENT_IN_NAME = re.compile(r"^((?:patient|pat|sub|subject|subj|case|pt)[-_]?[A-Za-z]*\d+)[-_.](.+)$", re.IGNORECASE)
+_TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别", "诊断")
+_MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
+_SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
+_PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
+_MOST_JSON = 64 * 2**20
+
+
+def open_dataset(
+    path: str | Path,
+    *,
+    group: str | None = None,
+    target: str | None = None,
+    split: str | None = None,
+    labelled: bool = True,
+) -> Dataset:
+    """Say which cases a data set holds, by its shape.
+
+    Args:
+        path: a folder of a class each (perhaps inside `train`, `val`, `test`), a MedMNIST `.npz`, the layout of the
+            Medical Segmentation Decathlon or nnU-Net, paired `images` and `labels`, HDF5 files that hold both, a
+            table (patient, image, label or mask, split, site), or DICOM studies with SEG or RTSTRUCT.
+        group: a table's column of patients.
+        target: a table's column of the class or value.
+        split: a table's column of splits.
+        labelled: rows of a table without a label are problems, not cases.
+    Raises: InputError for what is no data set, with the shapes that are known.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise InputError(f"{given}: is not there")
+    found = None
+    if given.is_dir():
+        for reader in _FOLDERS:
+            found = reader(given)
+            if found is not None:
+                break
+    elif given.suffix.lower() == ".npz":
+        found = _medmnist(given)
+    elif is_table(given) or given.suffix.lower() in (".parquet", ".pq"):
+        found = _manifest(given, group=group, target=target, split=split, labelled=labelled)
+    if found is None:
+        raise InputError(
+            f"{given}: is no data set of a known shape: a folder of a class each, a MedMNIST .npz, imagesTr and "
+            "labelsTr with dataset.json, images and labels, HDF5 files with both, a table with the columns image and "
+            "label or mask, or DICOM studies with SEG or RTSTRUCT"
+        )
+    if not found.samples:
+        raise InputError(f"{given}: looks like {found.kind}, and holds no labelled case" + _first(found.problems))
+    ordered = sorted(found.samples, key=lambda s: (natural(s.split), natural(s.case)))
+    twice = [name for name, count in Counter(s.case for s in ordered).items() if count > 1]
+    if twice:
+        raise InputError(f"{given}: the case {twice[0]!r} stands twice")
+    return _with_patients(replace(found, samples=tuple(ordered)))
+
+
+def _first(problems: Sequence[str]) -> str:
+    return f": {problems[0]}" if problems else ""
+
+
+def _with_patients(found: Dataset) -> Dataset:
+    """Patients from file names such as `patient004_frame01` or `sub-03_T1w`, where several cases share one."""
+    if any(sample.patient for sample in found.samples):
+        return found
+    named = [_PATIENT_IN_NAME.match(sample.case.rpartition("/")[2]) for sample in found.samples]
+    if not all(named):
+        return found
+    people = [match[1] for match in named if match]
+    if len(set(people)) == len(people):
+        return found
+    count = len(set(people))
+    note = f"patients are read from the file names: {found.samples[0].case} is of {people[0]} ({count} patients)"
+    samples = tuple(replace(s, patient=p) for s, p in zip(found.samples, people, strict=True))
+    return replace(found, samples=samples, notes=(*found.notes, note))
+
+
+def stem_of(path: Path) -> str | None:
+    """The name without the ending of an image; None for what is none."""
+    name = path.name
+    ending = next((e for e in IMAGE_ENDINGS if name.lower().endswith(e)), None)
+    return None if ending is None or name.startswith(".") else name[: -len(ending)]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Images of a folder by their stem.
+
+    Raises: InputError where one stem stands in two files.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        stem = stem_of(path) if path.is_file() else None
+        if stem is None:
+            continue
+        if stem in found:
+            raise InputError(f"{folder}: {found[stem].name} and {path.name} are one case in two files")
+        found[stem] = path
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_JSON:
+            raise UnreadableFile(f"{path}: is larger than {_MOST_JSON >> 20} MiB")
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: is no JSON that can be read ({cause_of(error)})") from error
+    if not isinstance(data, dict):
+        raise UnreadableFile(f"{path}: holds no mapping")
+    return data
+
+
+def _decathlon(folder: Path) -> Dataset | None:
+    """`dataset.json` beside `imagesTr` and `labelsTr`: the Decathlon's layout, or nnU-Net's."""
+    images, labels = folder / "imagesTr", folder / "labelsTr"
+    if not (images.is_dir() and labels.is_dir()):
+        return None
+    data = _json(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
+    names = data.get("labels", {})
+    if not isinstance(names, dict):
+        raise UnreadableFile(f"{folder / 'dataset.json'}: its labels are no mapping")
+    table: dict[int, str] = {}
+    for key, value in names.items():  # the Decathlon writes "1": "liver", nnU-Net "liver": 1
+        if isinstance(value, list):
+            raise InputError(f"{folder}: the label {key!r} is a region of several values, which is not trained yet")
+        number, name = (value, key) if isinstance(value, int) else (key, value)
+        if not str(number).lstrip("-").isdigit():
+            raise UnreadableFile(f"{folder / 'dataset.json'}: the label {key!r}: {value!r} has no number")
+        if int(number):
+            table[int(number)] = str(name)
+    channels = data.get("channel_names", data.get("modality", {"0": "image"}))
+    channels = {str(k): str(v) for k, v in channels.items()} if isinstance(channels, dict) else {"0": "image"}
+    truth = _files(labels)
+    pictures = _files(images)
+    numbered = not set(truth) & set(pictures)  # nnU-Net: case_0000, case_0001
+    samples, problems = [], []
+    for case in truth:
+        own = [pictures.get(f"{case}_{i:04d}") for i in range(len(channels))] if numbered else [pictures.get(case)]
+        if any(one is None for one in own):
+            problems.append(f"{case}: has a label map and not all of its images")
+            continue
+        samples.append(Sample(case, tuple(Source(p) for p in own if p is not None), mask=Source(truth[case])))
+    known = set(truth) if not numbered else {f"{c}_{i:04d}" for c in truth for i in range(len(channels))}
+    problems += [f"{stem}: has an image and no label map" for stem in pictures if stem not in known]
+    kind = "nnU-Net's layout" if numbered else "the Medical Segmentation Decathlon's layout"
+    many = tuple(channels.values()) if numbered else (next(iter(channels.values())),)
+    return Dataset(folder, kind, tuple(samples), table, many, tuple(problems))
+
+
+def _paired(folder: Path) -> Dataset | None:
+    """Folders `images` and `labels`, matched by name; perhaps inside `train`, `val`, `test`."""
+    parts = {SPLITS[p.name.lower()]: p for p in _folders(folder) if p.name.lower() in SPLITS}
+    inner = {split: pair for split, part in parts.items() if (pair := _pair_of(part)) is not None}
+    own = _pair_of(folder)
+    if own is None and not inner:
+        return None
+    samples: list[Sample] = []
+    problems: list[str] = []
+    for split, (images, labels) in (inner or {"": own or (folder, folder)}).items():
+        pictures, truth = _files(images), _files(labels)
+        before = f"{split}/" if len(inner) > 1 else ""
+        for stem, path in pictures.items():
+            mask = truth.get(stem) or next(
+                (truth[f"{stem}{e}"] for e in ("_mask", "-mask", "_label", "_seg") if f"{stem}{e}" in truth), None
+            )
+            if mask is None:
+                problems.append(f"{before}{stem}: has an image and no label map")
+                continue
+            samples.append(Sample(f"{before}{stem}", (Source(path),), mask=Source(mask), split=split))
+        used = {sample.mask.path for sample in samples if sample.mask}
+        problems += [f"{before}{stem}: has a label map and no image" for stem, p in truth.items() if p not in used]
+    return Dataset(folder, "paired images and labels", tuple(samples), problems=tuple(problems))
+
+
+def _pair_of(folder: Path) -> tuple[Path, Path] | None:
+    below = {p.name.lower(): p for p in _folders(folder)}
+    images = next((below[name] for name in _IMAGES if name in below), None)
+    labels = next((below[name] for name in _LABELS if name in below), None)
+    return (images, labels) if images and labels else None
+
+
+def _beside(folder: Path) -> Dataset | None:
+    """Images with `name-mask.png` or `name_seg.nii.gz` in the same folder."""
+    files = _files(folder)
+    samples = []
+    for stem, path in files.items():
+        mask = next((files[f"{stem}{e}"] for e in ("-mask", "_mask", "_seg", "_label") if f"{stem}{e}" in files), None)
+        if mask is not None:
+            samples.append(Sample(stem, (Source(path),), mask=Source(mask)))
+    return Dataset(folder, "images with their label maps beside them", tuple(samples)) if samples else None
+
+
+def _hdf5_pairs(folder: Path) -> Dataset | None:
+    """HDF5 files that each hold an image and a label map."""
+    files = {stem: p for stem, p in _files(folder).items() if p.suffix.lower() in (".h5", ".hdf5")}
+    if not files:
+        return None
+    from isocenter.formats import hdf5
+
+    samples, problems = [], []
+    for stem, path in files.items():
+        try:
+            image, label = hdf5.pair_names(path)
+        except IsocenterError as error:
+            problems.append(f"{stem}: {error}")
+            continue
+        samples.append(Sample(stem, (Source(path, image),), mask=Source(path, label)))
+    return Dataset(folder, "HDF5 files of image and label map", tuple(samples), problems=tuple(problems))
+
+
+def _class_folders(folder: Path) -> Dataset | None:
+    """A folder for each class; perhaps inside `train`, `val`, `test`."""
+    parts = [p for p in _folders(folder) if p.name.lower() in SPLITS]
+    samples: list[Sample] = []
+    problems: list[str] = []
+    for part in parts or [folder]:
+        split = SPLITS[part.name.lower()] if parts else ""
+        for group in _folders(part):
+            if group.name.lower() in (*_IMAGES, *_LABELS):
+                return None
+            for path in sorted(group.rglob("*")):
+                stem = stem_of(path) if path.is_file() else None
+                if stem is None:
+                    if path.is_file() and not path.name.startswith("."):
+                        problems.append(f"{path.relative_to(folder)}: is no image")
+                    continue
+                name = path.relative_to(folder).with_name(stem).as_posix()
+                samples.append(Sample(name, (Source(path),), target=group.name, split=split))
+    if len({sample.target for sample in samples}) < 2:
+        return None
+    if Counter(s.case for s in samples).most_common(1)[0][1] > 1:  # a.png beside a.jpg
+        samples = [replace(s, case=s.images[0].path.relative_to(folder).as_posix()) for s in samples]
+    return Dataset(folder, "a folder of images for each class", tuple(samples), problems=tuple(problems))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _archive_inside(folder: Path) -> Dataset | None:
+    archives = [p for p in folder.glob("*.npz") if p.is_file()]
+    return _medmnist(archives[0]) if len(archives) == 1 and not _folders(folder) else None
+
+
+def _medmnist(path: Path) -> Dataset:
+    """`train_images`, `train_labels` and the like."""
+    from isocenter.formats import arrays
+
+    samples: list[Sample] = []
+    heads = arrays.heads(path)
+    if not any(name.endswith("_images") for name in heads):
+        raise InputError(f"{path.name}: holds no train_images; it has {', '.join(heads)[:200]}")
+    for name in heads:
+        split = SPLITS.get(name.removesuffix("_images")) if name.endswith("_images") else None
+        if split is None:
+            continue
+        truth = f"{name.removesuffix('_images')}_labels"
+        if truth not in heads:
+            raise InputError(f"{path.name}: has {name} and no {truth}")
+        shape = heads[name].shape
+        labels = arrays.read(path, truth)
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            raise InputError(
+                f"{path.name}: each image has {labels.shape[1]} labels at once; one class an image is trained"
+            )
+        labels = labels.reshape(-1)
+        if len(labels) != shape[0] or labels.dtype.kind not in "iuf" or len(shape) not in (3, 4, 5):
+            raise UnreadableFile(f"{path.name}: {name} is {shape}, {truth} {labels.shape} of {labels.dtype}")
+        samples += [
+            Sample(f"{split}/{i}", (Source(path, name, i),), target=f"{value:g}", split=split)
+            for i, value in enumerate(labels.tolist())
+        ]
+    return Dataset(path, "MedMNIST's archive", tuple(samples))
+
+
+def _column(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    return next((own for own in cells if own.strip().lower() in names), None)
+
+
+def image_columns(cells: Mapping[str, Any]) -> list[str]:
+    """Columns of images: `image`, `image2`, `image_T1`, `image:T1`; and those called 图像."""
+    return [name for name in cells if re.fullmatch(r"(?:images?|影像|图像)(?:[ _:-]?\w+)?", name.strip().lower())]
+
+
+def names_only_images(cells: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a table names images and holds no other column of numbers that could be a feature."""
+    images = image_columns(cells)
+    if not images or _column(cells, _MASK):
+        return bool(images)
+    known = {*images, *(_column(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, _PATIENT))}
+    return not any(_numeric(values) for name, values in cells.items() if name not in known)
+
+
+def _numeric(values: Sequence[str]) -> bool:
+    try:
+        return bool([float(v) for v in values if v.strip()])
+    except ValueError:
+        return False
+
+
+def _manifest(
+    path: Path, *, group: str | None, target: str | None, split: str | None, labelled: bool
+) -> Dataset | None:
+    """A table of one row a case."""
+    cells = read_columns(path).cells
+    images = image_columns(cells)
+    if not images:
+        return None
+    for name in (group, target, split):
+        if name is not None and name not in cells:
+            raise InputError(f"{path.name}: has no column {name!r}; it has {', '.join(list(cells)[:12])}")
+    mask = _column(cells, _MASK)
+    goal = target or _column(cells, _TARGET)
+    columns = {
+        "patient": group or _column(cells, _PATIENT),
+        "split": split or _column(cells, _SPLIT),
+        "site": _column(cells, _SITE),
+    }
+    case = _column(cells, _CASE)
+    samples, problems = [], []
+    rest = [name for name in cells if name not in {*images, mask, goal, case, *columns.values()}]
+    for row in range(len(cells[images[0]])):
+
+        def text(name: str | None, row: int = row) -> str:
+            return cells[name][row].strip() if name else ""
+
+        own = [text(name) for name in images]
+        name = text(case) or (stem_of(Path(own[0].split(":")[0])) or own[0] if own[0] else f"row-{row + 2}")
+        if not all(own):
+            problems.append(f"row {row + 2} ({name}): states no {images[own.index('')]}")
+            continue
+        if labelled and not (text(goal) or text(mask)):
+            problems.append(f"row {row + 2} ({name}): has an image and no label")
+            continue
+        part = text(columns["split"]).lower()
+        if part and part not in SPLITS:
+            raise InputError(f"{path.name}: row {row + 2}: the split {part!r} is none of train, val, test")
+        samples.append(
+            Sample(
+                name,
+                tuple(_cell(path, one) for one in own),
+                patient=text(columns["patient"]),
+                target=text(goal),
+                mask=_cell(path, text(mask)) if text(mask) else None,
+                split=SPLITS.get(part, ""),
+                site=text(columns["site"]),
+                groups={name: text(name) for name in rest},
+            )
+        )
+    names = Counter(sample.case for sample in samples)
+    samples = [replace(s, case=f"{s.case} ({i + 2})") if names[s.case] > 1 else s for i, s in enumerate(samples)]
+    return Dataset(path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems))
+
+
+def _cell(table: Path, text: str) -> Source:
+    """`scan.nii.gz`, or `file.h5:dataset`; relative to the table."""
+    name, _, inside = text.rpartition(":") if re.search(r"\.(h5|hdf5|npz):[^\\/]", text) else (text, "", "")
+    inside, _, index = inside.partition("[")
+    return Source(
+        table.parent / (name or text), inside, int(index.rstrip("]")) if index.rstrip("]").isdigit() else None
+    )
+
+
+def _dicom_studies(folder: Path) -> Dataset | None:
+    """Studies that hold a SEG or RTSTRUCT of one of their series."""
+    from isocenter.acquire.case import open_cases
+
+    try:
+        cases = open_cases(folder)
+    except IsocenterError:
+        return None
+    samples, problems = [], []
+    for case in cases:
+        drawn = [r for r in case.results if any(s.uid == r.series_uid for s in case.series)]
+        if not drawn:
+            if case.series and case.series[0].format == "dicom":
+                problems.append(f"{case.name}: has no SEG or RTSTRUCT of its series")
+            continue
+        for result in drawn:
+            name = case.name if len(drawn) == 1 else f"{case.name}-{result.file.stem}"
+            samples.append(Sample(
+                name, (Source(case.path, f"series {result.series_uid}"),), patient=case.identity.patient_id,
+                mask=Source(result.file, f"series {result.series_uid}"),
+            ))  # fmt: skip
+    return (
+        Dataset(folder, "DICOM studies with their segmentations", tuple(samples), problems=tuple(problems))
+        if samples
+        else None
+    )
+
+
+_FOLDERS: tuple[Callable[[Path], Dataset | None], ...] = (
+    _decathlon, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
+)  # fmt: skip
+"""Shapes of folders, in the order in which they are tried."""

@@ -1,0 +1,93 @@
+"""Reading one case of a data set: its images on one grid, and its label map on theirs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.acquire.case import open_case
+from isocenter.acquire.given import raw_labels, require_on
+from isocenter.data.dataset import Sample, Source
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.provenance import Step
+from isocenter.data.volume import Volume
+from isocenter.errors import GeometryError, InputError, UnreadableFile
+
+
+def read_image(source: Source) -> Volume:
+    """One image, however it is stored.
+
+    Raises: InputError, UnreadableFile, with what is wrong.
+    """
+    if source.inside.startswith("series "):
+        return open_case(source.path).volume(source.inside.removeprefix("series "))
+    if source.path.suffix.lower() == ".npz":
+        return _of_array(source)
+    if source.inside:
+        from isocenter.formats import hdf5
+
+        return hdf5.read_dataset(source.path, source.inside)
+    return open_case(source.path).volume()
+
+
+def read_images(sample: Sample) -> Volume:
+    """All images of a case as the channels of one volume.
+
+    Raises: GeometryError where they lie on different grids.
+    """
+    volumes = [read_image(source) for source in sample.images]
+    first = volumes[0]
+    for source, other in zip(sample.images[1:], volumes[1:], strict=True):
+        first.geometry.require_same(other.geometry, what=f"{source.path.name} and the case's first image")
+    if len(volumes) == 1:
+        return first
+    voxels = np.concatenate([np.asarray(v.voxels, np.float32) for v in volumes])
+    masks = [v.not_measured for v in volumes if v.not_measured is not None]
+    lost = np.logical_or.reduce(masks) if masks else None
+    return Volume(voxels, first.geometry, history=first.history, not_measured=lost)
+
+
+def read_mask(source: Source, image: Geometry) -> LabelMap:
+    """The label map of a case, on its image's grid.
+
+    Raises: GeometryError where it lies on another grid; InputError where it is none.
+    """
+    if source.inside and not source.inside.startswith("series "):
+        volume = read_image(source)
+        voxels = volume.voxels[0]
+        if np.any(voxels != np.rint(voxels)):
+            raise InputError(f"{source}: labels are whole numbers, and this holds others")
+        values = sorted({int(v) for v in np.unique(voxels) if v})
+        if volume.geometry.shape != image.shape:
+            raise GeometryError(f"{source}: the mask has {volume.geometry.shape} voxels, its image {image.shape}")
+        from isocenter.data.labels import Label
+
+        return LabelMap(voxels.astype(np.int32), image, tuple(Label(v, str(v)) for v in values) or (Label(1, "1"),))
+    path = Path(source.path)
+    maps = raw_labels(path, "label", image)
+    if len(maps) != 1:
+        raise InputError(f"{path.name}: its {len(maps)} label maps overlap; one value a voxel is trained")
+    return require_on(maps[0], image, path, resample=False)
+
+
+def _of_array(source: Source) -> Volume:
+    """An image of a stack: `n h w`, `n h w 3`, `n d h w` or `n d h w 3`."""
+    from isocenter.formats import arrays
+
+    stack = arrays.read(source.path, source.inside)
+    if source.index is None or not 0 <= source.index < len(stack):
+        raise InputError(f"{source}: the array holds {len(stack)} images; name one as file.npz:array[0]")
+    image = stack[source.index]
+    if image.dtype.kind not in "iufb":
+        raise UnreadableFile(f"{source}: holds {image.dtype}; images are numbers")
+    if image.dtype.kind == "b":
+        image = image.astype(np.uint8)
+    colour = image.ndim > 2 and image.shape[-1] == 3
+    planes = np.moveaxis(image, -1, 0) if colour else image[None]
+    voxels = planes[:, None] if planes.ndim == 3 else planes
+    if voxels.ndim != 4:
+        raise UnreadableFile(f"{source}: an image of shape {image.shape} is neither 2-D nor 3-D")
+    d, h, w = (int(n) for n in voxels.shape[1:])
+    return Volume(
+        voxels, Geometry.regular((d, h, w), space=Space.PIXELS), history=(Step("acquire.read", {"format": "npz"}),)
+    )

@@ -1,0 +1,119 @@
+"""Labelled images: what belongs to each case, and where it lies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from isocenter.errors import InputError
+
+Answers = Literal["classify", "regress", "segment"]
+"""What images can be labelled with: a class, a value, a label map."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one image or label map lies.
+
+    Args:
+        path: the file or folder.
+        inside: array of an archive, or dataset of an HDF5 file; empty: the file itself.
+        index: image within that array; None: all of it.
+    """
+
+    path: Path
+    inside: str = ""
+    index: int | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.path}:{self.inside}" if self.inside else str(self.path)
+        return text if self.index is None else f"{text}[{self.index}]"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case.
+
+    Args:
+        case: its name, unlike all others.
+        images: one, or several modalities in a fixed order.
+        patient: empty where unknown.
+        target: class name, or value as text; empty where none is stated.
+        mask: its label map.
+        split: `train`, `val`, `test`, or empty.
+        site: institution.
+        groups: columns for subgroups.
+    """
+
+    case: str
+    images: tuple[Source, ...]
+    patient: str = ""
+    target: str = ""
+    mask: Source | None = None
+    split: str = ""
+    site: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases of one kind.
+
+    Args:
+        path: where it lies.
+        kind: in words, as `folder of a class each`.
+        samples: in natural order of their names.
+        labels: value -> name of label maps, where the data set states names.
+        channels: name of each image of a case.
+        problems: what is wrong, each with its case: images without labels, labels without images.
+        notes: what was taken for granted, as patients from file names.
+    """
+
+    path: Path
+    kind: str
+    samples: tuple[Sample, ...]
+    labels: Mapping[int, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ("image",)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Cases of each split; empty where none is stated."""
+        counts: dict[str, int] = {}
+        for sample in self.samples:
+            if sample.split:
+                counts[sample.split] = counts.get(sample.split, 0) + 1
+        return counts
+
+    @property
+    def known_patients(self) -> bool:
+        """Every case states its patient."""
+        return all(sample.patient for sample in self.samples)
+
+    def of(self, split: str) -> "Dataset":
+        """The cases of a split.
+
+        Raises: InputError where there is none.
+        """
+        some = tuple(sample for sample in self.samples if sample.split == split)
+        if not some:
+            there = ", ".join(self.splits) or "none is stated"
+            raise InputError(f"{self.path}: no case is of the split {split!r}; there are: {there}")
+        return replace(self, samples=some)
+
+    def only(self, cases: Sequence[str]) -> "Dataset":
+        """The cases of these names, in the data set's own order."""
+        wanted = set(cases)
+        return replace(self, samples=tuple(sample for sample in self.samples if sample.case in wanted))
+
+    def classes(self) -> tuple[str, ...]:
+        """Every class in its natural order."""
+        return tuple(sorted({s.target for s in self.samples if s.target}, key=natural))
+
+
+def natural(text: str) -> tuple[tuple[int, object], ...]:
+    """A key by which `2` stands before `10`."""
+    import re
+
+    return tuple((0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", text) if part)

@@ -1,0 +1,1 @@
+"""Running networks: preparation, memory, windows, runtimes."""

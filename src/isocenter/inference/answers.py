@@ -1,0 +1,78 @@
+"""From prepared images to answers: label maps, probabilities of classes, values."""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+
+from isocenter.inference.model import Spec
+from isocenter.inference.sliding import Forward, Slab, Told, Windows, slabs, softmax, tiles
+from isocenter.types import Array
+
+
+def windows_of(spec: Spec, *, overlap: float = 0.5, flips: bool = True, half: bool = False) -> Windows:
+    """The windows in which a network was trained."""
+    size = (1, *spec.patch) if spec.flat else spec.patch
+    return Windows((size[0], size[1], size[2]), overlap, spec.flips if flips else (), 4 if spec.flat else 1, half=half)
+
+
+def segmented(
+    forward: Forward,
+    image: Array,
+    spec: Spec,
+    windows: Windows,
+    *,
+    on_slab: Callable[[Slab], None] | None = None,
+    on_progress: Told | None = None,
+) -> Array:
+    """Most probable output of each voxel (`d h w`), decided slab by slab.
+
+    Args:
+        forward: the network.
+        image: prepared, `c d h w`.
+        spec: of the network.
+        windows: how it is walked over.
+        on_slab: given the probabilities of each finished slab; windows without halo.
+        on_progress: told how many windows are done.
+    """
+    out = np.zeros(image.shape[1:], np.uint8)
+    if windows.halo is not None:
+        for core, probability in tiles(forward, image, windows, flat=spec.flat, on_progress=on_progress):
+            out[core] = probability.argmax(axis=0)
+        return out
+    for slab in slabs(forward, image, windows, outputs=spec.outputs, flat=spec.flat, on_progress=on_progress):
+        _, depth, height, _ = slab.probability.shape
+        out[slab.first : slab.first + depth, slab.top : slab.top + height] = slab.probability.argmax(axis=0)
+        if on_slab is not None:
+            on_slab(slab)
+    return out
+
+
+def scored(forward: Forward, images: Sequence[Array], spec: Spec, *, flips: bool = True, batch: int = 64) -> Array:
+    """Probabilities (`n k`) or values (`n`) of whole images (each `c d h w`), mean over flips."""
+    axes = [axis - (3 - spec.preparation.dims) for axis in spec.flips] if flips else []
+    ways = [
+        tuple(2 + a for a, on in zip(axes, bits, strict=True) if on)
+        for bits in product((False, True), repeat=len(axes))
+    ]
+    found = []
+    for begin in range(0, len(images), batch):
+        some = np.stack(
+            [np.asarray(image[:, 0] if spec.flat else image, np.float32) for image in images[begin : begin + batch]]
+        )
+        answers = [
+            probabilities(forward(np.ascontiguousarray(np.flip(some, way)) if way else some), spec) for way in ways
+        ]
+        found.append(np.mean(answers, axis=0))
+    joined = np.concatenate(found).astype(np.float64)
+    return np.asarray(joined[:, 0] if spec.task == "regress" else joined)
+
+
+def probabilities(logits: Array, spec: Spec) -> Array:
+    """What the network's numbers mean."""
+    if spec.answer == "value":
+        return logits
+    if spec.answer == "sigmoid":
+        each = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
+        return np.asarray(each / each.sum(axis=1, keepdims=True))
+    return softmax(logits)

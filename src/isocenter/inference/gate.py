@@ -1,0 +1,121 @@
+"""What a model was trained on, as ranges; what lies outside is marked for review, or refused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from isocenter.data.geometry import Space
+from isocenter.data.provenance import Json
+from isocenter.data.volume import Quantity, Volume
+from isocenter.types import Array
+
+_QUANTILES = (0.05, 0.5, 0.95)
+_MOST_VALUES = 50_000
+
+
+@dataclass(frozen=True)
+class Concern:
+    """One thing about an image that the model was not trained for.
+
+    Args:
+        level: `review`: the answer needs a look; `refuse`: there is none.
+        text: what came, and what the model knows.
+    """
+
+    level: Literal["review", "refuse"]
+    text: str
+
+
+def gate_of(
+    shapes: Sequence[tuple[int, int, int]],
+    spacings: Sequence[tuple[float, float, float]],
+    quantity: str,
+    prepared: Sequence[Array],
+) -> dict[str, Json]:
+    """Ranges of the training images.
+
+    Args:
+        shapes: of each image (d, h, w).
+        spacings: of each image, in mm; empty where there is none.
+        quantity: what intensities measure.
+        prepared: some of the images as the network saw them (`c d h w`).
+    """
+    found: dict[str, Any] = {"quantity": quantity, "shape": _range(np.asarray(shapes, np.float64))}
+    if spacings:
+        found["spacing_mm"] = _range(np.asarray(spacings))
+        if len(spacings) == len(shapes):
+            found["extent_mm"] = _range(np.asarray(spacings) * np.asarray(shapes))
+    rows = np.asarray([_quantiles(array) for array in prepared])
+    found["prepared"] = {
+        "quantiles": list(_QUANTILES),
+        "low": rows.min(axis=0).tolist(),
+        "high": rows.max(axis=0).tolist(),
+    }
+    return found
+
+
+def _range(rows: Array) -> list[list[float]]:
+    return [np.round(rows.min(axis=0), 4).tolist(), np.round(rows.max(axis=0), 4).tolist()]
+
+
+def _quantiles(array: Array) -> Array:
+    flat = np.asarray(array, np.float32).reshape(array.shape[0], -1)
+    step = max(1, flat.shape[1] // _MOST_VALUES)
+    return np.quantile(flat[:, ::step], _QUANTILES, axis=1).T  # c q
+
+
+def concerns(volume: Volume, gate: Mapping[str, Any], prepared: Array | None = None) -> list[Concern]:
+    """What of an image lies outside the training range.
+
+    Args:
+        volume: as it came.
+        gate: of the model's card.
+        prepared: the image as the network sees it, where intensities are to be judged.
+    """
+    found: list[Concern] = []
+    wanted = str(gate.get("quantity", ""))
+    if wanted in (str(Quantity.HU), str(Quantity.SUV)) and str(volume.quantity) != wanted:
+        found.append(Concern("refuse", f"the model was trained on {wanted}, the image is in {volume.quantity} units"))
+    spacing = None if volume.geometry.space is Space.PIXELS else volume.geometry.spacing_mm
+    known = gate.get("spacing_mm")
+    if known and spacing is None:
+        found.append(Concern("review", "the model was trained on images with millimetres, and this one states none"))
+    if known and spacing is not None:
+        found += _outside("voxels", spacing, known, unit="mm", soft=1.5, hard=4.0)
+    extent = gate.get("extent_mm")
+    if extent and spacing is not None:
+        own = tuple(n * s for n, s in zip(volume.geometry.shape, spacing, strict=True))
+        found += _outside("a field of view", own, extent, unit="mm", soft=1.5, hard=float("inf"))
+    if prepared is not None and "prepared" in gate:
+        found += _intensities(prepared, gate["prepared"])
+    return found
+
+
+def _outside(what: str, own: Sequence[float], known: Any, *, unit: str, soft: float, hard: float) -> list[Concern]:
+    """How far sizes, sorted so that the axes' order does not count, lie beyond what was seen."""
+    low, high = sorted(known[0]), sorted(known[1])
+    factor = max(max(lo / v, v / hi) for v, lo, hi in zip(sorted(own), low, high, strict=True))
+    if factor <= soft:
+        return []
+    words = [" x ".join(f"{v:.3g}" for v in values) for values in (own, low, high)]
+    text = f"the image has {what} of {words[0]} {unit}; the model was trained on {words[1]} to {words[2]} (sorted)"
+    return [Concern("refuse" if factor > hard else "review", text)]
+
+
+def _intensities(prepared: Array, known: Mapping[str, Any]) -> list[Concern]:
+    own, low, high = _quantiles(prepared), np.asarray(known["low"]), np.asarray(known["high"])
+    if own.shape != low.shape:
+        return []
+    reach = np.maximum(high[:, -1:] - low[:, :1], 1e-6)
+    beyond = np.maximum(low - own, own - high) / reach
+    if float(beyond.max()) <= 0.25:
+        return []
+    c, q = np.unravel_index(int(beyond.argmax()), beyond.shape)
+    share = known["quantiles"][int(q)]
+    text = (
+        f"the image is brighter or darker than those of the training: its {share:.0%} quantile, scaled, is "
+        f"{own[c, q]:.2f}, theirs {low[c, q]:.2f} to {high[c, q]:.2f}"
+    )
+    return [Concern("review", text)]

@@ -1,0 +1,140 @@
+"""A trained network as it is run: what it eats and gives, and its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from isocenter.data.card import ModelCard
+from isocenter.data.dataset import Answers
+from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.formats import model_folder
+from isocenter.inference.prepare import Preparation
+from isocenter.optional import require
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+class NetworkSpec(BaseModel):
+    """Which network."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="In the catalogue; see `isocenter networks`.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="What differs from the catalogue's row.")
+
+    @field_validator("settings", mode="before")
+    @classmethod
+    def _fixed(cls, value: Any) -> Any:
+        """Lists as tuples: a plan read from its file is the plan that was written."""
+        return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+class Spec(BaseModel):
+    """What a network eats and gives.
+
+    A model's card holds it; with the weights it is all that a prediction needs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Answers
+    classes: tuple[str, ...] = ()
+    labels: dict[int, str] = Field(default_factory=dict)
+    channels: tuple[str, ...] = ("image",)
+    preparation: Preparation
+    patch: tuple[int, ...]
+    network: NetworkSpec
+    answer: Literal["softmax", "sigmoid", "value"] = "softmax"
+    flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
+    members: int = Field(default=1, ge=1, le=64, description="Networks whose answers are averaged.")
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for each image or voxel."""
+        return {"classify": len(self.classes), "regress": 1, "segment": len(self.labels) + 1}[self.task]
+
+    @property
+    def flat(self) -> bool:
+        """The network takes slices."""
+        return self.preparation.dims == 2
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkModel:
+    """A model that was trained on images.
+
+    Args:
+        card: what it states.
+        spec: what it eats and gives.
+        modules: its networks, in evaluation; more than one are averaged.
+        folder: where it lies.
+    """
+
+    card: ModelCard
+    spec: Spec
+    modules: tuple["nn.Module", ...] = field(repr=False)
+    folder: Path
+
+
+def spec_of(card: ModelCard) -> Spec:
+    """What the card says of the network.
+
+    Raises: UnreadableFile for what no network of ours is.
+    """
+    try:
+        return Spec.model_validate(card.network)
+    except ValidationError as error:
+        raise UnreadableFile(f"the model card describes no network that is known here ({cause_of(error)})") from error
+
+
+def build_of(spec: Spec, *, bare: bool = False) -> "nn.Module":
+    """The network with fresh weights; or bare, for weights that are about to be put in."""
+    from isocenter.networks.catalogue import build, build_bare
+
+    return (build_bare if bare else build)(
+        spec.network.name, spec.network.settings, channels=spec.preparation.channels, outputs=spec.outputs,
+        dims=spec.preparation.dims,
+    )  # fmt: skip
+
+
+def load(folder: Path) -> NetworkModel:
+    """A model of images from its folder.
+
+    Raises: InputError for a folder without one; UnreadableFile for one that was tampered with.
+    """
+    card = model_folder.read_card(folder)
+    if not card.network:
+        raise InputError(f"{folder}: is a model of tables; it predicts rows, not images")
+    spec = spec_of(card)
+    tensors = model_folder.read_tensors(folder, card)
+    require("torch", extra="learn")
+    modules = []
+    for number in range(spec.members):
+        module = build_of(spec, bare=True)
+        modules.append(with_weights(module, tensors if spec.members == 1 else _under(tensors, f"{number}."), folder))
+    return NetworkModel(card, spec, tuple(modules), folder)
+
+
+def with_weights(module: "nn.Module", tensors: Mapping[str, "Tensor"], where: Path) -> "nn.Module":
+    """The network with these weights, every one of which must fit.
+
+    Raises: UnreadableFile.
+    """
+    own = module.state_dict()
+    odd = sorted(set(own) ^ set(tensors)) or sorted(n for n, t in own.items() if t.shape != tensors[n].shape)
+    if odd:
+        raise UnreadableFile(f"{where}: the weights do not fit the network that the card describes ({odd[0]})")
+    module.load_state_dict(dict(tensors), assign=True)
+    return module.eval()
+
+
+def _under(tensors: Mapping[str, "Tensor"], prefix: str) -> dict[str, "Tensor"]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

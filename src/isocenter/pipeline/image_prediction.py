@@ -1,0 +1,340 @@
+"""`predict` on images: a file, a study, a folder or a data set -> label maps on the inputs' own grids, or classes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isocenter.acquire.datasets import open_dataset, stem_of
+from isocenter.acquire.labelled import read_images
+from isocenter.data.dataset import Dataset, Sample, Source, natural
+from isocenter.data.evaluation import Predictions
+from isocenter.data.geometry import Geometry
+from isocenter.data.labels import Label, LabelMap
+from isocenter.data.provenance import Step
+from isocenter.data.volume import Volume
+from isocenter.errors import InputError, IsocenterError
+from isocenter.formats.delimited import csv_text
+from isocenter.inference.answers import scored, segmented
+from isocenter.inference.gate import Concern, concerns
+from isocenter.inference.model import NetworkModel, load
+from isocenter.inference.planner import Fit, fit
+from isocenter.inference.prepare import Prepared, prepare
+from isocenter.inference.runner import Runner, device_of
+from isocenter.metrics import reliability as rel
+from isocenter.pipeline.output import whole_folder
+from isocenter.types import Array
+
+if TYPE_CHECKING:
+    from isocenter.training.images.store import Progress
+
+PREDICTIONS = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a model is run.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        runtime: a name of `inference.runtime.RUNTIMES`, or `auto`: the fastest that agrees with float32, measured once.
+        overlap: of windows.
+        flips: answers are averaged over the model's flips.
+        strict: an image outside the training range is refused, not only marked.
+        memory: bytes that the process may take in all; None: four fifths of what is free.
+    """
+
+    device: str = "auto"
+    runtime: str = "auto"
+    overlap: float = 0.5
+    flips: bool = True
+    strict: bool = False
+    memory: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CaseAnswer:
+    """What a model says of one case.
+
+    Args:
+        case: its name.
+        labels: of a segmentation, on the input's own grid.
+        scores: probabilities of the classes (calibrated), or one value.
+        concerns: what of the image the model was not trained for.
+        failed: why there is no answer.
+        geometry: of the input.
+    """
+
+    case: str
+    labels: LabelMap | None = None
+    scores: Array | None = field(default=None, repr=False)
+    concerns: Sequence[Concern] = ()
+    failed: str = ""
+    geometry: Geometry | None = None
+
+
+class Predictor:
+    """A model, ready to answer.
+
+    Args:
+        model: the model's folder, or the loaded model.
+        running: how it is run.
+    """
+
+    def __init__(self, model: str | Path | NetworkModel, running: Running | None = None) -> None:
+        self.model = model if isinstance(model, NetworkModel) else load(Path(model))
+        self.running = running or Running()
+        self.runner = Runner(self.model, device=device_of(self.running.device), runtime=self.running.runtime)
+        self.told: str = ""
+
+    def __call__(self, volume: Volume, case: str = "image") -> CaseAnswer:
+        """The answer for one volume.
+
+        Raises: InputError where the gate refuses; see `inference.prepare.prepare`.
+        """
+        spec, card = self.model.spec, self.model.card
+        ready = prepare(volume, spec.preparation)
+        found = concerns(volume, card.gate, ready.array)
+        refusals = [c for c in found if c.level == "refuse" or self.running.strict]
+        if refusals:
+            raise InputError(f"{case}: {refusals[0].text}")
+        if spec.task == "segment":
+            way = self._fitted(volume, ready)
+            forward = self.runner.forward(ready.array, way.windows)
+            numbers = segmented(forward, ready.array, spec, way.windows)
+            labels = named(ready.back(numbers), volume, self.model)
+            return CaseAnswer(case, labels, concerns=found, geometry=volume.geometry)
+        if spec.flat and ready.array.shape[1] != 1:
+            raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
+        scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
+        if spec.task == "classify":
+            scores = rel.calibrated(scores, card.calibration)
+        return CaseAnswer(case, scores=np.atleast_1d(scores[0]), concerns=found, geometry=volume.geometry)
+
+    def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
+        """Windows that stay within the memory."""
+        from isocenter.ops.memory import free_bytes
+
+        limit = self.running.memory or int(0.8 * free_bytes())
+        shape = tuple(int(n) for n in ready.array.shape[1:])
+        way = fit(
+            self.model.spec, self.model.modules[0], (shape[0], shape[1], shape[2]), limit=limit,
+            held=volume.voxels.nbytes + ready.array.nbytes, flips=self.running.flips, overlap=self.running.overlap,
+            half=self.runner.half,
+        )  # fmt: skip
+        self.told = way.words
+        return way
+
+
+def named(numbers: Array, volume: Volume, model: NetworkModel) -> LabelMap:
+    """Outputs of a network (0, 1, 2 ...) as the label values that it was trained on."""
+    labels = model.spec.labels
+    table = np.zeros(len(labels) + 1, np.int32)
+    table[1:] = list(labels)
+    step = Step("inference.segment", {"model": model.card.model, "weights_sha256": model.card.weights_sha256})
+    return LabelMap(
+        table[numbers], volume.geometry, tuple(Label(v, n) for v, n in labels.items()), (*volume.history, step)
+    )
+
+
+def predict_images(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    running: Running | None = None,
+    on_progress: "Progress | None" = None,
+) -> list[CaseAnswer]:
+    """Predict every image of an input, and write what is found.
+
+    Args:
+        model: the model's folder.
+        data: an image, a DICOM study, a folder of images, or a data set in any known shape.
+        out: folder: `<case>.nii.gz` on the input's own grid, or `predictions.csv`; None: nothing is written.
+        running: how.
+        on_progress: told each case.
+    Raises: InputError for an input without images, or where every case fails.
+    """
+    predictor = Predictor(model, running)
+    cases = cases_of(Path(data))
+    require_channels(cases, predictor.model)
+    if out is None:
+        return list(answers(predictor, cases, on_progress=on_progress))
+    folder = Path(out)
+    _require_own(folder, cases)
+    from isocenter.formats import nifti
+
+    found: list[CaseAnswer] = []
+    with whole_folder(folder) as empty:
+        for answer in answers(predictor, cases, on_progress=on_progress):
+            if answer.labels is not None:
+                target = empty / f"{answer.case}.nii.gz"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                nifti.write(answer.labels, target)
+                answer = replace(answer, labels=None)  # written: not kept in memory  # noqa: PLW2901
+            found.append(answer)
+        if all(a.failed for a in found):
+            raise InputError(f"no case could be predicted; the first: {found[0].failed}")
+        (empty / PREDICTIONS).write_text(predictions_text(found, predictor.model), "utf-8")
+    return found
+
+
+def answers(
+    predictor: Predictor,
+    cases: Dataset,
+    *,
+    on_progress: "Progress | None" = None,
+    read: Callable[[Sample], Volume] = read_images,
+) -> Iterator[CaseAnswer]:
+    """The answer for each case; a case that fails says why, and the others go on."""
+    for number, sample in enumerate(cases.samples):
+        if on_progress:
+            on_progress(
+                f"predicting {sample.case}" if len(cases.samples) < 50 else "predicting", number, len(cases.samples)
+            )
+        try:
+            yield predictor(read(sample), sample.case)
+        except (IsocenterError, OSError) as error:
+            yield CaseAnswer(sample.case, failed=str(error))
+
+
+def cases_of(path: Path) -> Dataset:
+    """Images of an input, whether they are labelled or not.
+
+    Raises: InputError for an input without images.
+    """
+    if path.is_file() and stem_of(path) is not None and path.suffix.lower() != ".npz":
+        return Dataset(path, "one image", (Sample(stem_of(path) or path.stem, (Source(path),)),))
+    try:
+        return open_dataset(path, labelled=False)
+    except InputError:
+        if not path.is_dir():
+            raise
+    return loose_images(path)
+
+
+def loose_images(folder: Path) -> Dataset:
+    """Every study and image below a folder, each a case of its own.
+
+    Raises: InputError where there is none.
+    """
+    from isocenter.acquire.case import open_cases
+
+    samples = []
+    for case in open_cases(folder):
+        for series in case.series:
+            if series.format != "dicom":
+                file = series.files[0]
+                name = file.relative_to(folder).with_name(stem_of(file) or file.stem).as_posix()
+                samples.append(Sample(name, (Source(file),)))
+            elif series.usable:
+                several = sum(s.usable for s in case.series) > 1
+                name = f"{case.name}-{series.key}" if several else case.name
+                samples.append(
+                    Sample(name, (Source(case.path, f"series {series.uid}"),), patient=case.identity.patient_id)
+                )
+    if not samples:
+        raise InputError(f"{folder}: holds no image that can be read")
+    return Dataset(folder, "images", tuple(sorted(samples, key=lambda s: natural(s.case))))
+
+
+def require_channels(cases: Dataset, model: NetworkModel) -> None:
+    """Refuse cases of fewer or more images than the model takes.
+
+    Raises: InputError.
+    """
+    wanted = model.spec.channels
+    own = {len(s.images) for s in cases.samples}
+    if len(wanted) > 1 and own != {len(wanted)}:
+        raise InputError(
+            f"the model takes {len(wanted)} images a case ({', '.join(wanted)}): give a table with these columns, or "
+            "nnU-Net's layout"
+        )
+
+
+def _require_own(folder: Path, cases: Dataset) -> None:
+    """Refuse a folder that holds anything but predictions of before, or the input.
+
+    Raises: InputError.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is a file; predictions of images need a folder")
+    inside = [source.path for s in cases.samples for source in s.images]
+    if any(folder.resolve() in (p.resolve(), *p.resolve().parents) for p in inside):
+        raise InputError(f"{folder}: holds the input itself; name another folder")
+    odd = [p for p in folder.rglob("*") if p.is_file() and p.name != PREDICTIONS and not p.name.endswith(".nii.gz")]
+    if odd or (any(folder.iterdir()) and not (folder / PREDICTIONS).is_file()):
+        raise InputError(f"{folder}: holds other things than predictions; name another folder")
+
+
+def predictions_text(found: Sequence[CaseAnswer], model: NetworkModel) -> str:
+    """A row a case: classes with their probabilities and sets, values with intervals, or what was segmented."""
+    card, spec = model.card, model.spec
+    rows: list[tuple[object, ...]] = []
+    if spec.task == "classify":
+        head = ("case", *(f"p_{name}" for name in spec.classes), "predicted", "set", "note")
+    elif spec.task == "regress":
+        head = ("case", "predicted", "low", "high", "note")
+    else:
+        head = ("case", "note")
+    blank = ("",) * (len(head) - 2)
+    for answer in found:
+        note = answer.failed or "; ".join(f"{c.level}: {c.text}" for c in answer.concerns)
+        if answer.failed or answer.scores is None:
+            rows.append((answer.case, *blank, note))
+        elif spec.task == "classify":
+            best, inside = decided(answer.scores, model)
+            rows.append((answer.case, *(f"{p:.6f}" for p in answer.scores), spec.classes[best], "|".join(inside), note))
+        else:
+            value, reach = float(answer.scores[0]), card.conformal.get("reach")
+            ends = ("", "") if reach is None else (f"{value - float(reach):.6g}", f"{value + float(reach):.6g}")
+            rows.append((answer.case, f"{value:.6g}", *ends, note))
+    return csv_text([head, *rows])
+
+
+def decided(scores: Array, model: NetworkModel) -> tuple[int, tuple[str, ...]]:
+    """The class that is decided for, and the prediction set."""
+    card, classes = model.card, model.spec.classes
+    threshold = float(card.operating_point.get("threshold", 0.5))
+    best = int(scores[1] >= threshold) if len(classes) == 2 else int(np.argmax(scores))
+    quantiles = card.conformal.get("quantiles")
+    if not quantiles:
+        return best, ()
+    sets = rel.prediction_sets(scores[None], [float("inf") if q is None else float(q) for q in quantiles])[0]
+    return best, tuple(name for name, inside in zip(classes, sets, strict=True) if inside)
+
+
+def as_predictions(found: Sequence[CaseAnswer], samples: Sequence[Sample], model: NetworkModel) -> Predictions:
+    """Answers of classes or values as the judges take them; every one must have been given."""
+    card, spec = model.card, model.spec
+    scores = np.stack([np.asarray(a.scores) for a in found])
+    sets: object = None
+    if spec.task == "classify":
+        quantiles = card.conformal.get("quantiles")
+        if quantiles:
+            sets = rel.prediction_sets(scores, [float("inf") if q is None else float(q) for q in quantiles])
+        truth: Array = np.asarray([spec.classes.index(s.target) for s in samples])
+    else:
+        scores = scores[:, 0]
+        reach = card.conformal.get("reach")
+        if reach is not None:
+            sets = np.column_stack((scores - float(reach), scores + float(reach)))
+        truth = np.asarray([float(s.target) for s in samples])
+    known = all(s.patient for s in samples)
+    groups = {name: tuple(s.groups.get(name, "") for s in samples) for name in samples[0].groups}
+    return Predictions(
+        spec.task,
+        tuple(s.case for s in samples),
+        tuple(s.patient or f"case {s.case}" for s in samples),
+        known,
+        truth,
+        scores,
+        spec.classes,
+        sets=sets,
+        groups=groups,
+        name=card.model,
+    )

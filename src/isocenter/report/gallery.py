@@ -1,0 +1,78 @@
+"""Pictures of cases: prediction and reference as contours on the slice where they differ most."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+
+from isocenter.data.volume import Volume
+from isocenter.types import Array, LabelGrid
+
+_COLOURS = ("#e4572e", "#2e86ab", "#f3a712", "#6bbf59", "#a23b72", "#17bebb")
+
+
+class Worst:
+    """The cases with the least Dice, with the pictures of those that may still be among them.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.kept: list[tuple[float, str, bytes]] = []
+
+    def offer(self, case: str, value: float, draw: Callable[[], bytes]) -> None:
+        """Keep a case with this Dice if it is among the worst so far; only then it is drawn."""
+        if not np.isfinite(value) or (len(self.kept) >= self.most and value >= self.kept[-1][0]):
+            return
+        self.kept.append((value, case, draw()))
+        self.kept.sort(key=lambda row: row[0])
+        del self.kept[self.most :]
+
+
+def worst_pictures(worst: Worst) -> tuple[tuple[str, bytes], ...]:
+    """Title and picture of each, worst first."""
+    return tuple((f"{case}: Dice {value:.3f}", png) for value, case, png in worst.kept)
+
+
+def contours(volume: Volume, predicted: LabelGrid, reference: LabelGrid) -> bytes:
+    """PNG of the slice on which both differ most."""
+    wrong = (predicted != reference).sum(axis=(1, 2))
+    index = int(wrong.argmax())
+    grey = np.asarray(volume.voxels[:, index], np.float32)
+    low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
+    shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
+    picture = np.moveaxis(shown, 0, -1) if shown.shape[0] == 3 else shown[0]
+    steps = volume.geometry.steps
+    return drawn(picture, reference[index], predicted[index], aspect=float(steps[1] / steps[2]))
+
+
+def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, aspect: float = 1.0) -> bytes:
+    """A picture (`h w`, or `h w 3`, 0 to 1) with contours of label maps.
+
+    Args:
+        picture: to draw on.
+        reference: label numbers, dashed and white.
+        predicted: label numbers, solid and coloured by label.
+        aspect: height of a pixel over its width.
+    """
+    from matplotlib.figure import Figure
+
+    height, width = picture.shape[0] * aspect, picture.shape[1]
+    scale = 3.2 / max(height, width)
+    figure = Figure(figsize=(max(0.8, width * scale), max(0.8, height * scale)), dpi=110)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.axis("off")
+    axes.imshow(
+        picture, cmap=None if picture.ndim == 3 else "gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest"
+    )
+    values = sorted({int(v) for labels in (reference, predicted) if labels is not None for v in np.unique(labels) if v})
+    for number, value in enumerate(values):
+        colour = _COLOURS[number % len(_COLOURS)]
+        for labels, style, ink in ((predicted, "solid", colour), (reference, "dashed", "white")):
+            if labels is not None and (labels == value).any() and not (labels == value).all():
+                axes.contour(labels == value, levels=[0.5], colors=[ink], linewidths=1.0, linestyles=style)
+    out = BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()

@@ -1,0 +1,1 @@
+"""Learning from images: fingerprint -> plan -> run."""

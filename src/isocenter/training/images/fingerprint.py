@@ -1,0 +1,221 @@
+"""What a data set is like: sizes, spacings, intensities, classes. The plan follows from it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from isocenter.data.dataset import Answers, Dataset
+from isocenter.data.geometry import Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.provenance import Json
+from isocenter.data.volume import Quantity, Volume
+from isocenter.errors import InputError, IsocenterError
+from isocenter.training.images.store import Progress, Read
+from isocenter.types import Array
+
+_MOST_CASES = 400
+_MOST_VALUES = 20_000
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A data set, described.
+
+    Args:
+        cases: how many.
+        patients: how many, or None where unknown.
+        shapes: of the cases that were looked at, as (d, h, w).
+        spacings: in mm; empty where there is none.
+        channels: of an image.
+        quantity: what intensities measure.
+        whole_numbers: images are 8-bit pictures.
+        intensity: per channel: minimum, 0.5 %, mean, deviation, 99.5 %, maximum of the foreground (of the image,
+            where no label is).
+        classes: class -> cases.
+        labels: value -> name.
+        label_share: value -> mean share of the image's voxels.
+        box: median extent of the foreground, as (d, h, w).
+        failed: cases that could not be read.
+    """
+
+    cases: int
+    patients: int | None
+    shapes: tuple[tuple[int, int, int], ...] = field(repr=False)
+    spacings: tuple[tuple[float, float, float], ...] = field(repr=False)
+    channels: int
+    quantity: str
+    whole_numbers: bool
+    intensity: tuple[Mapping[str, float], ...]
+    classes: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[int, str] = field(default_factory=dict)
+    label_share: Mapping[int, float] = field(default_factory=dict)
+    box: tuple[int, int, int] | None = None
+    failed: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Median shape."""
+        found = np.median(np.asarray(self.shapes), axis=0)
+        return int(found[0]), int(found[1]), int(found[2])
+
+    @property
+    def spacing(self) -> tuple[float, float, float] | None:
+        """Median spacing in mm; None where some image has none."""
+        if len(self.spacings) < len(self.shapes):
+            return None
+        found = np.median(np.asarray(self.spacings), axis=0)
+        return float(found[0]), float(found[1]), float(found[2])
+
+    def as_json(self) -> dict[str, Json]:
+        """Plain data."""
+        sizes = np.asarray(self.shapes)
+        return {
+            "cases": self.cases,
+            "patients": self.patients,
+            "channels": self.channels,
+            "quantity": self.quantity,
+            "whole_numbers": self.whole_numbers,
+            "shape": {
+                "least": sizes.min(axis=0).tolist(),
+                "median": list(self.shape),
+                "most": sizes.max(axis=0).tolist(),
+            },
+            "spacing_mm": None if self.spacing is None else list(self.spacing),
+            "intensity": [dict(one) for one in self.intensity],
+            "classes": dict(self.classes),
+            "labels": {str(k): v for k, v in self.labels.items()},
+            "label_share": {str(k): v for k, v in self.label_share.items()},
+            "failed": list(self.failed),
+        }
+
+
+def answers_of(data: Dataset) -> Answers:
+    """What a data set is labelled with, where nobody says.
+
+    Raises: InputError where it could be either.
+    """
+    masks = sum(sample.mask is not None for sample in data.samples)
+    targets = [sample.target for sample in data.samples if sample.target]
+    if masks and targets:
+        raise InputError(f"{data.path}: has label maps and targets: say which with --task")
+    if masks:
+        return "segment"
+    numbers = sum(_is_number(t) for t in targets)
+    several = len(set(targets))
+    return "regress" if numbers == len(targets) and several > max(20, len(targets) // 4) else "classify"
+
+
+def fingerprint(data: Dataset, task: Answers, read: Read, *, on_progress: Progress | None = None) -> Fingerprint:
+    """Look at the cases, or at 400 of them.
+
+    Raises: InputError where none can be read, or their channels differ.
+    """
+    step = max(1, len(data.samples) // _MOST_CASES)
+    seen = _Seen(task)
+    for number, sample in enumerate(data.samples[::step]):
+        if on_progress and number % 16 == 0:
+            on_progress("looking at cases", number, len(data.samples) // step)
+        try:
+            volume, labels = read(sample)
+            volume.require_finite()
+            seen.add(volume, labels)
+        except IsocenterError as error:
+            seen.failed.append(f"{sample.case}: {error}")
+    if not seen.shapes:
+        raise InputError(f"{data.path}: no case can be read: {seen.failed[0] if seen.failed else 'there is none'}")
+    channels = Counter(seen.channels).most_common()
+    if len(channels) > 1:
+        raise InputError(
+            f"{data.path}: some images have {channels[0][0]} channels and some {channels[1][0]}: bring one kind"
+        )
+    names = dict(data.labels) or dict(sorted(seen.names.items()))
+    counts = Counter(s.target for s in data.samples) if task == "classify" else Counter()
+    return Fingerprint(
+        len(data.samples), len({s.patient for s in data.samples}) if data.known_patients else None, tuple(seen.shapes),
+        tuple(seen.spacings), channels[0][0], seen.quantity, seen.whole, seen.intensities(),
+        {name: counts[name] for name in data.classes()} if task == "classify" else {},
+        names if task == "segment" else {}, {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())},
+        seen.box(), tuple(seen.failed),
+    )  # fmt: skip
+
+
+class _Seen:
+    """What has been seen so far."""
+
+    def __init__(self, task: Answers) -> None:
+        self.task = task
+        self.shapes: list[tuple[int, int, int]] = []
+        self.spacings: list[tuple[float, float, float]] = []
+        self.channels: list[int] = []
+        self.quantities: set[Quantity] = set()
+        self.whole = True
+        self.values: list[list[Array]] = []
+        self.names: dict[int, str] = {}
+        self.shares: dict[int, list[float]] = {}
+        self.boxes: list[Any] = []
+        self.failed: list[str] = []
+        self.rng = np.random.default_rng(0)
+
+    def add(self, volume: Volume, labels: LabelMap | None) -> None:
+        if self.task == "segment" and labels is None:
+            raise InputError("has no label map")
+        self.shapes.append(volume.geometry.shape)
+        if volume.geometry.space is not Space.PIXELS:
+            self.spacings.append(volume.geometry.spacing_mm)
+        self.channels.append(volume.channels)
+        self.quantities.add(volume.quantity)
+        self.whole &= volume.voxels.dtype == np.uint8
+        inside = None
+        if labels is not None and self.task == "segment":
+            inside = labels.foreground
+            for label in labels.labels:
+                share = float(np.mean(labels.voxels == label.value))
+                if share:
+                    self.names.setdefault(label.value, _name(label.name, label.value))
+                    self.shares.setdefault(label.value, []).append(share)
+            at = np.argwhere(inside)
+            if len(at):
+                self.boxes.append(at.max(axis=0) - at.min(axis=0) + 1)
+        for i, channel in enumerate(volume.voxels):
+            own = channel[inside] if inside is not None and inside.any() else channel.ravel()
+            some = own if len(own) <= _MOST_VALUES else own[self.rng.integers(0, len(own), _MOST_VALUES)]
+            if len(self.values) <= i:
+                self.values.append([])
+            self.values[i].append(np.asarray(some, np.float32))
+
+    @property
+    def quantity(self) -> str:
+        return str(next(iter(self.quantities))) if len(self.quantities) == 1 else str(Quantity.ARBITRARY)
+
+    def intensities(self) -> tuple[dict[str, float], ...]:
+        found = []
+        for values in self.values:
+            joined = np.concatenate(values).astype(np.float64)
+            low, high = np.percentile(joined, (0.5, 99.5))
+            found.append({
+                "least": float(joined.min()), "low": float(low), "mean": float(joined.mean()),
+                "deviation": float(joined.std()), "high": float(high), "most": float(joined.max()),
+            })  # fmt: skip
+        return tuple(found)
+
+    def box(self) -> tuple[int, int, int] | None:
+        if not self.boxes:
+            return None
+        found = np.median(np.asarray(self.boxes), axis=0)
+        return int(found[0]), int(found[1]), int(found[2])
+
+
+def _name(name: str, value: int) -> str:
+    """A label's name; its number where the file has none."""
+    return str(value) if name in ("label", f"label {value}") else name
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

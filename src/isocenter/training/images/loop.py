@@ -1,0 +1,380 @@
+"""The loop: batches, steps, an average of the weights, validation, checkpoints.
+
+A killed run goes on where it was, to the same weights.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isocenter.errors import DegenerateImage, InputError, UnreadableFile
+from isocenter.inference.model import build_of
+from isocenter.inference.torch_runtime import TorchRuntime, laid_out, memory_format
+from isocenter.optional import require
+from isocenter.training.images.batches import Batch, Sampler
+from isocenter.training.images.losses import PlannedLoss, loss_of
+from isocenter.training.images.plan import Plan
+from isocenter.training.images.store import Progress, Store
+from isocenter.training.images.validation import Validated, validate
+
+_SAVE_EVERY_S = 60.0
+_LOOKS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the log: losses since the last look, and what validation says."""
+
+    step: int
+    seconds: float
+    rate: float
+    loss: float
+    validation: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What a training leaves.
+
+    Args:
+        network: with the averaged weights, in evaluation.
+        plan: with the steps that were really made.
+        log: its course.
+        final: the last, thorough look at the validation cases.
+        train_goodness: the same look at as many training cases.
+        seconds: it took.
+    """
+
+    network: nn.Module
+    plan: Plan
+    log: tuple[Row, ...]
+    final: Validated
+    train_goodness: Validated
+    seconds: float
+
+
+@dataclass
+class _State:
+    """Everything that a resumed run needs."""
+
+    network: nn.Module
+    average: dict[str, Tensor]
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+    total: int = 0
+    turns: list[tuple[int, int]] = field(default_factory=list)
+    log: list[Row] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    best: float = float("-inf")
+    waited: int = 0
+
+
+def fresh_network(plan: Plan) -> nn.Module:
+    """The plan's network with the weights that its seed gives."""
+    torch.manual_seed(plan.seed)
+    return build_of(plan.spec)
+
+
+def learn(
+    plan: Plan,
+    train: Store,
+    val: Store,
+    *,
+    network: nn.Module | None = None,
+    checkpoint: Path | None = None,
+    deadline_s: float | None = None,
+    device: str = "cpu",
+    loggers: tuple[Any, ...] = (),
+    on_progress: Progress | None = None,
+) -> Learnt:
+    """Train a network by its plan.
+
+    Args:
+        plan: with `schedule.steps` set.
+        train: cases to learn from.
+        val: cases that it is judged by, and never learns from.
+        network: weights to start from; None: fresh ones.
+        checkpoint: folder of the unfinished run; what lies there is gone on with.
+        deadline_s: seconds after which it must have ended; the schedule is stretched or shortened to fit. None: the
+            steps of the plan, exactly.
+        device: `cpu`, `cuda` or `mps`.
+        loggers: of Lightning (TensorBoard, CSV).
+        on_progress: told each step.
+    Raises: InputError for a plan without steps; DegenerateImage where the loss is no number any more.
+    """
+    if plan.schedule.steps < 1:
+        raise InputError("the plan says no steps: give a budget, or schedule.steps")
+    fabric = _fabric(plan, device, loggers)
+    fabric.launch()
+    state = _start(plan, network)
+    if checkpoint is not None:
+        _resume(checkpoint, state, plan)
+    module, optimiser = fabric.setup(state.network, state.optimiser)
+    sampler = Sampler(train, plan, rank=fabric.global_rank, ranks=fabric.world_size)
+    every = plan.schedule.validate_every or max(1, plan.schedule.steps // _LOOKS)
+    clock, saved = time.monotonic() - state.seconds, time.monotonic()
+    step = _Step(plan, module, optimiser, loss_of(plan), fabric)
+    module.train()
+    fitted = state.seconds
+    while state.step < state.total:
+        step.make(sampler.batch(state.step), state)
+        state.seconds = time.monotonic() - clock
+        if on_progress and (state.step % 10 == 0 or state.step == state.total):
+            on_progress("training", state.step, state.total)
+        if state.step % every == 0 and state.step < state.total:
+            found = _look(state, plan, val, device)
+            _write_down(state, step.rate, found, fabric)
+            if _is_enough(state, plan, found):
+                break
+            state.seconds = time.monotonic() - clock
+            fitted = 0.0
+        if deadline_s is not None and state.seconds - fitted > deadline_s / _LOOKS and state.step < state.total:
+            _fit_to(deadline_s, state)
+            fitted = state.seconds
+        if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S and fabric.is_global_zero:
+            _save(checkpoint, state, plan)
+            saved = time.monotonic()
+    final, own = _last_look(state, plan, (train, val), device)
+    state.seconds = time.monotonic() - clock
+    _write_down(state, 0.0, final, fabric)
+    done = plan.changed(schedule={"turns": tuple(state.turns)})
+    return Learnt(averaged(state.average, plan), done, tuple(state.log), final, own, state.seconds)
+
+
+class _Step:
+    """One batch forward and back."""
+
+    def __init__(self, plan: Plan, module: Any, optimiser: Any, loss: PlannedLoss, fabric: Any) -> None:
+        self.plan, self.module, self.optimiser, self.loss, self.fabric = plan, module, optimiser, loss, fabric
+        self.rate = 0.0
+
+    def make(self, batch: Batch, state: "_State") -> None:
+        """Change the weights, and their average.
+
+        Raises: DegenerateImage where the loss is no number any more.
+        """
+        plan = self.plan
+        torch.manual_seed(hash((plan.seed, state.step)) % 2**31)  # dropout, the same in a resumed run
+        self.rate = plan.schedule.learning_rate * _rate(_progress(state, plan), plan)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        loss = self._loss(batch)
+        if not torch.isfinite(loss):
+            raise DegenerateImage(
+                f"the loss is no number any more at step {state.step + 1}: lower schedule.learning_rate "
+                f"({self.rate:.2g}), or train in float32"
+            )
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(self.module, self.optimiser, max_norm=plan.schedule.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        state.step += 1
+        state.losses.append(float(loss.detach()))
+        _average(state, plan)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Loss of a batch, with mixed targets where images were mixed."""
+        layout = memory_format(self.plan.preparation.dims)
+        images = batch.images.to(memory_format=layout).to(self.fabric.device)
+        target = batch.target.to(self.fabric.device)
+        answer = self.module(images)
+        share = float(batch.drawn.mix[0])
+        if share == 1:
+            return self.loss(answer, target)
+        other = target[torch.from_numpy(batch.drawn.partner).to(target.device)]
+        return share * self.loss(answer, target) + (1 - share) * self.loss(answer, other)
+
+
+def _fabric(plan: Plan, device: str, loggers: tuple[Any, ...]) -> Any:
+    lightning = require("lightning_fabric", extra="learn")
+    processes = int(plan_processes())
+    precision = "bf16-mixed" if plan.precision == "bfloat16" else "32-true"
+    kind = {"cpu": "cpu", "cuda": "cuda", "mps": "mps"}.get(device.partition(":")[0], "cpu")
+    strategy = "ddp" if processes > 1 else "auto"
+    return lightning.Fabric(
+        accelerator=kind, devices=processes, precision=precision, strategy=strategy, loggers=list(loggers)
+    )
+
+
+def plan_processes() -> int:
+    """Processes that learn together; set by whoever launches them."""
+    import os
+
+    return max(1, int(os.environ.get("ISOCENTER_PROCESSES", "1")))
+
+
+def _start(plan: Plan, network: nn.Module | None) -> _State:
+    module = network if network is not None else fresh_network(plan)
+    module = laid_out(module, plan.preparation.dims)
+    how = plan.schedule
+    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    plain = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimiser: torch.optim.Optimizer
+    if how.optimiser == "sgd":
+        optimiser = torch.optim.SGD(groups, lr=how.learning_rate, momentum=how.momentum, nesterov=how.momentum > 0)
+    else:
+        kind = torch.optim.AdamW if how.optimiser == "adamw" else torch.optim.Adam
+        optimiser = kind(groups, lr=how.learning_rate)
+    average = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    return _State(module, average, optimiser, total=how.turns[-1][1] if how.turns else how.steps, turns=list(how.turns))
+
+
+def _progress(state: _State, plan: Plan) -> float:
+    """Share of the schedule that is done, over every turn that it took."""
+    done, at, total = 0.0, 0, plan.schedule.steps
+    for step, new in state.turns:
+        if step >= state.step:
+            break
+        done += (1 - done) * (step - at) / max(1, total - at)
+        at, total = step, new
+    return done + (1 - done) * (state.step - at) / max(1, total - at)
+
+
+def _rate(progress: float, plan: Plan) -> float:
+    """Share of the learning rate: a linear warm-up, then half a cosine."""
+    warm = plan.schedule.warm_up
+    if progress < warm:
+        return max(progress / warm, 0.01)
+    return 0.5 * (1 + cos(pi * (progress - warm) / (1 - warm)))
+
+
+def _average(state: _State, plan: Plan) -> None:
+    """Exponential moving average, shorter at the start. Statistics of normalisation are averaged alike."""
+    decay = min(plan.schedule.ema, (1 + state.step) / (10 + state.step))
+    with torch.no_grad():
+        for name, value in state.network.state_dict().items():
+            kept = state.average[name]
+            if kept.dtype.is_floating_point:
+                kept.lerp_(value.to(kept.device), 1 - decay)
+            else:
+                kept.copy_(value)
+
+
+def averaged(average: dict[str, Tensor], plan: Plan) -> nn.Module:
+    """A second network with the averaged weights."""
+    twin = build_of(plan.spec)
+    twin.load_state_dict({name: value.detach().cpu() for name, value in average.items()})
+    return laid_out(twin, plan.preparation.dims).eval()
+
+
+def _look(state: _State, plan: Plan, val: Store, device: str) -> Validated:
+    with torch.random.fork_rng(devices=[]):
+        twin = averaged(state.average, plan)
+    return validate(TorchRuntime(twin, precision=plan.precision, device=device), val, plan)
+
+
+def _write_down(state: _State, rate: float, found: Validated, fabric: Any) -> None:
+    loss = sum(state.losses) / max(1, len(state.losses))
+    row = Row(state.step, round(state.seconds, 2), rate, loss, found.metrics)
+    state.log.append(row)
+    state.losses.clear()
+    if fabric.loggers:
+        fabric.log_dict(
+            {"loss": row.loss, "rate": rate, **{f"val/{k}": v for k, v in found.metrics.items()}}, step=state.step
+        )
+
+
+def _is_enough(state: _State, plan: Plan, found: Validated) -> bool:
+    if found.goodness > state.best:
+        state.best, state.waited = found.goodness, 0
+        return False
+    state.waited += 1
+    return bool(plan.schedule.patience) and state.waited >= plan.schedule.patience
+
+
+def _fit_to(deadline_s: float, state: _State) -> None:
+    """Change how many steps there will be, where the machine is slower or faster than it was when measured."""
+    left = deadline_s - state.seconds
+    possible = state.step + max(1, int(left / (state.seconds / state.step)))
+    if possible < state.total or possible > 1.05 * state.total:
+        state.total = possible
+        state.turns.append((state.step, possible))
+
+
+def _last_look(state: _State, plan: Plan, stores: tuple[Store, Store], device: str) -> tuple[Validated, Validated]:
+    """A thorough look at the validation cases, and at as many training cases."""
+    train, val = stores
+    runtime = TorchRuntime(averaged(state.average, plan), precision=plan.precision, device=device)
+    few = train.only(range(min(len(train), len(val))))
+    return validate(runtime, val, plan, thorough=True), validate(runtime, few, plan, thorough=True)
+
+
+_WEIGHTS, _COURSE = "unfinished.safetensors", "unfinished.json"
+
+
+def _save(folder: Path, state: _State, plan: Plan) -> None:
+    """Weights, averages and the optimiser's own numbers, written beside and moved into place."""
+    from safetensors.torch import save_file
+
+    tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in state.network.state_dict().items()}
+    tensors |= {f"average.{k}": v.detach().cpu().contiguous() for k, v in state.average.items()}
+    plain: dict[str, dict[str, float]] = {}
+    for number, values in state.optimiser.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{number}.{key}"] = value.detach().cpu().contiguous()
+            elif value is not None:
+                plain.setdefault(str(number), {})[key] = value
+    course = {
+        "step": state.step, "seconds": state.seconds, "total": state.total, "turns": state.turns, "optimiser": plain,
+        "losses": state.losses,
+        "log": [row.__dict__ for row in state.log], "best": state.best if state.log else None, "waited": state.waited,
+        "plan": plan.model_dump(mode="json"),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    token = f"{state.step}"
+    save_file({k: v.clone() for k, v in tensors.items()}, folder / f"{token}.{_WEIGHTS}")
+    partial = folder / f"{_COURSE}.partial"
+    partial.write_text(json.dumps(course), "utf-8")
+    partial.replace(folder / _COURSE)  # the course names the step, and so the weights that belong to it
+    for old in folder.glob(f"*.{_WEIGHTS}"):
+        if old.name != f"{token}.{_WEIGHTS}":
+            old.unlink()
+
+
+def _resume(folder: Path, state: _State, plan: Plan) -> None:
+    """Go on with what an unfinished run left, if it was of the same plan.
+
+    Raises: UnreadableFile for one that was of another plan, or is damaged.
+    """
+    path = folder / _COURSE
+    if not path.is_file():
+        return
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        course = json.loads(path.read_text("utf-8"))
+        if course["plan"] != plan.model_dump(mode="json"):
+            raise UnreadableFile(
+                f"{folder}: holds an unfinished training by another plan: remove it, or go on with its own"
+            )
+        tensors = load_file(folder / f"{course['step']}.{_WEIGHTS}")
+        state.network.load_state_dict(_under(tensors, "network."))
+        state.average = _under(tensors, "average.")
+        own = state.optimiser.state_dict()
+        numbers: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in course["optimiser"].items()}
+        for name, value in _under(tensors, "optimiser.").items():
+            number, _, key = name.partition(".")
+            numbers.setdefault(int(number), {})[key] = value
+        state.optimiser.load_state_dict({"state": numbers, "param_groups": own["param_groups"]})
+        state.step, state.seconds, state.total = int(course["step"]), float(course["seconds"]), int(course["total"])
+        state.turns = [(int(a), int(b)) for a, b in course["turns"]]
+        state.losses = [float(value) for value in course["losses"]]
+        state.log = [Row(**row) for row in course["log"]]
+        state.best = float("-inf") if course["best"] is None else float(course["best"])
+        state.waited = int(course["waited"])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UnreadableFile(f"{folder}: the unfinished training there cannot be gone on with ({error})") from error
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,207 @@
+"""The plan of a training: everything that decides what comes out, as JSON that a person can read and edit."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.inference.model import NetworkSpec, Spec
+from isocenter.inference.prepare import Preparation
+
+_MOST_BYTES = 4 * 2**20
+
+
+_LOSSES = {
+    "segment": ("dice_ce", "dice", "tversky", "dice_boundary", "cross_entropy", "focal"),
+    "classify": ("cross_entropy", "focal", "bce", "ordinal"),
+    "regress": ("mse", "huber"),
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LossPlan(_Part):
+    """What is made small."""
+
+    name: str = Field(
+        default="cross_entropy",
+        description="classify: cross_entropy, focal, bce, ordinal; regress: mse, huber; segment: dice_ce, dice, "
+        "tversky, dice_boundary, cross_entropy, focal; or another package's.",
+    )
+    class_weights: tuple[float, ...] = Field(default=(), description="Of each class; empty: all alike.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="Share of each label that goes to the others."
+    )
+    gamma: float = Field(default=2.0, ge=0, description="focal: how much easy cases are played down.")
+    alpha: float = Field(
+        default=0.3, ge=0, le=1, description="tversky: weight of false positives; misses have the rest."
+    )
+
+
+class AugmentationPlan(_Part):
+    """Chances and ranges; 0 leaves one out."""
+
+    flip: tuple[bool, ...] = Field(default=(False, False, False), description="By axis d, h, w; see `laterality`.")
+    rotate: float = Field(default=0.5, ge=0, le=1, description="Chance.")
+    rotate_degrees: float = Field(default=15.0, ge=0, le=180, description="Largest angle.")
+    scale: float = Field(default=0.4, ge=0, le=1, description="Chance.")
+    scale_range: tuple[float, float] = Field(default=(0.8, 1.25), description="Smallest and largest factor.")
+    shift: float = Field(default=0.0, ge=0, le=0.5, description="Largest shift as a share of the edge; always done.")
+    elastic: float = Field(default=0.2, ge=0, le=1, description="Chance.")
+    elastic_voxels: float = Field(default=3.0, ge=0, description="Deviation of the displacements.")
+    noise: float = Field(default=0.15, ge=0, le=1, description="Chance of Gaussian noise.")
+    noise_deviation: float = Field(
+        default=0.1, ge=0, description="Largest, in units of the prepared image's deviation."
+    )
+    blur: float = Field(default=0.15, ge=0, le=1, description="Chance.")
+    gamma: float = Field(default=0.3, ge=0, le=1, description="Chance.")
+    gamma_range: tuple[float, float] = Field(default=(0.7, 1.5), description="Smallest and largest exponent.")
+    contrast: float = Field(default=0.15, ge=0, le=1, description="Chance of a factor and an offset.")
+    bias_field: float = Field(default=0.0, ge=0, le=1, description="Chance of a smooth factor over the image (MR).")
+    low_resolution: float = Field(default=0.15, ge=0, le=1, description="Chance.")
+    erase: float = Field(default=0.0, ge=0, le=1, description="Chance of a box of noise (classifiers).")
+    mixup: float = Field(default=0.0, ge=0, le=1, description="Chance that a batch is mixed pairwise (classifiers).")
+    cutmix: float = Field(
+        default=0.0, ge=0, le=1, description="Chance that boxes are exchanged within a batch (classifiers)."
+    )
+
+
+class SchedulePlan(_Part):
+    """How long, and how fast."""
+
+    optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: float = Field(default=1e-3, gt=0, lt=10)
+    weight_decay: float = Field(default=1e-2, ge=0, lt=1)
+    momentum: float = Field(default=0.99, ge=0, lt=1, description="sgd only; Nesterov's.")
+    warm_up: float = Field(default=0.03, ge=0, lt=0.5, description="Share of the steps in which the rate rises.")
+    steps: int = Field(default=0, ge=0, description="Batches in all; 0: measured from the budget.")
+    turns: tuple[tuple[int, int], ...] = Field(
+        default=(),
+        description="Where the machine turned out slower or faster: from this step on, so many steps in all.",
+    )
+    batch: int = Field(default=8, ge=1, le=4096)
+    ema: float = Field(default=0.999, ge=0, lt=1, description="Of the weights that are kept; 0: the last ones.")
+    clip: float = Field(default=12.0, gt=0, description="Largest norm of the gradient.")
+    validate_every: int = Field(default=0, ge=0, description="Batches; 0: about twenty times in all.")
+    patience: int = Field(default=0, ge=0, description="Validations without gain before it ends; 0: never early.")
+
+
+class Plan(_Part):
+    """A training of one network on images."""
+
+    schema_version: Literal[1] = 1
+    task: Literal["classify", "regress", "segment"]
+    classes: tuple[str, ...] = Field(default=(), description="classify: in the order of the outputs.")
+    labels: dict[int, str] = Field(
+        default_factory=dict, description="segment: value -> name; outputs in this order behind background."
+    )
+    channels: tuple[str, ...] = ("image",)
+    preparation: Preparation
+    patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
+    network: NetworkSpec
+    loss: LossPlan = LossPlan()
+    augmentation: AugmentationPlan = AugmentationPlan()
+    schedule: SchedulePlan = SchedulePlan()
+    precision: Literal["float32", "bfloat16"] = "float32"
+    foreground: float = Field(
+        default=0.33, ge=0, le=1, description="segment: share of patches that are centred on a label."
+    )
+    balance: bool = Field(default=False, description="classify: classes are drawn alike.")
+    laterality: Literal["fixed", "free"] = Field(
+        default="fixed", description="fixed: left and right differ and are never flipped; free: they are alike."
+    )
+    swap_labels: dict[int, int] = Field(default_factory=dict, description="Labels that a left-right flip exchanges.")
+    test_time_flips: bool = Field(default=True, description="Predictions are means over the flips of the augmentation.")
+    validation: float = Field(
+        default=0.15, gt=0, lt=0.9, description="Share of patients held back where no split `val` is."
+    )
+    missing_mm: float = Field(
+        default=100.0, gt=0, description="Distance that counts for a structure that one side lacks."
+    )
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Plan":
+        if len(self.patch) != self.preparation.dims:
+            raise ValueError(f"patch has {len(self.patch)} axes, the preparation {self.preparation.dims} dimensions")
+        if self.task == "classify" and len(self.classes) < 2:
+            raise ValueError("a classifier needs two classes or more")
+        if self.task == "segment" and not self.labels:
+            raise ValueError("a segmentation needs a label")
+        if self.task == "segment" and self.preparation.size is not None:
+            raise ValueError("a segmentation keeps its size: leave preparation.size empty")
+        if any(self.loss.name in names for names in _LOSSES.values()) and self.loss.name not in _LOSSES[self.task]:
+            raise ValueError(
+                f"the loss {self.loss.name} does not fit {self.task}; there are {', '.join(_LOSSES[self.task])}"
+            )
+        odd = set(self.swap_labels) ^ set(self.swap_labels.values())
+        if odd or not set(self.swap_labels) <= set(self.labels):
+            raise ValueError("swap_labels exchanges labels in pairs, as {1: 2, 2: 1}")
+        return self
+
+    @property
+    def spec(self) -> Spec:
+        """What of it a prediction needs."""
+        answer = "value" if self.task == "regress" else "sigmoid" if self.loss.name == "bce" else "softmax"
+        return Spec.model_validate({
+            "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
+            "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,
+            "flips": self.flips if self.test_time_flips else (),
+        })  # fmt: skip
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the network gives for each image or voxel."""
+        return self.spec.outputs
+
+    @property
+    def flips(self) -> tuple[int, ...]:
+        """Axes (d, h, w) that are flipped; the left-right one only where sides are alike or their labels exchanged."""
+        lateral = self.laterality == "free" or bool(self.swap_labels)
+        return tuple(axis for axis, on in enumerate(self.augmentation.flip) if on and (axis != 2 or lateral))
+
+    def changed(self, **parts: Any) -> "Plan":
+        """The plan with other fields, checked again; nested ones as `schedule={"steps": 10}`.
+
+        Raises: InputError that names the field.
+        """
+        data = self.model_dump()
+        for key, value in parts.items():
+            data[key] = {**data[key], **value} if isinstance(data.get(key), dict) and isinstance(value, dict) else value
+        return plan_of(data, "the plan")
+
+
+def plan_of(data: object, where: str) -> Plan:
+    """A plan from plain data.
+
+    Raises: InputError that names the field.
+    """
+    try:
+        return Plan.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise InputError(f"{where}: {field}: {first['msg']}") from error
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from its file.
+
+    Raises: InputError; UnreadableFile for what is no JSON.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UnreadableFile(f"{path}: is no plan: it is larger than {_MOST_BYTES >> 20} MiB")
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: is no plan that can be read ({cause_of(error)})") from error
+    return plan_of(data, str(path))
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as JSON."""
+    return json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

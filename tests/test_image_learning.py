@@ -1,0 +1,617 @@
+"""Learning from images: preparation, augmentation, windows, the loop, and the verbs on small made-up data."""
+
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # the tests run side by side
+pytest.importorskip("lightning_fabric")
+
+from isocenter.cli.models import seconds_of  # noqa: E402
+from isocenter.data.geometry import Geometry  # noqa: E402
+from isocenter.data.labels import Label, LabelMap  # noqa: E402
+from isocenter.data.volume import Quantity, Volume  # noqa: E402
+from isocenter.errors import DegenerateImage, GeometryError, InputError, UnreadableFile  # noqa: E402
+from isocenter.formats import nifti  # noqa: E402
+from isocenter.inference.gate import concerns, gate_of  # noqa: E402
+from isocenter.inference.model import load  # noqa: E402
+from isocenter.inference.prepare import Preparation, oriented, prepare, prepare_labels  # noqa: E402
+from isocenter.inference.sliding import Windows, slabs, starts  # noqa: E402
+from isocenter.pipeline.image_prediction import Predictor, predict_images  # noqa: E402
+from isocenter.pipeline.image_training import Effort, train_images  # noqa: E402
+from isocenter.pipeline.judgement import evaluate  # noqa: E402
+from isocenter.training.images import augment  # noqa: E402
+from isocenter.training.images.batches import Sampler, cut  # noqa: E402
+from isocenter.training.images.choose import Wish, first_plan  # noqa: E402
+from isocenter.training.images.fingerprint import answers_of, fingerprint  # noqa: E402
+from isocenter.training.images.loop import learn  # noqa: E402
+from isocenter.training.images.losses import LOSSES, loss_of  # noqa: E402
+from isocenter.training.images.plan import LossPlan, Plan, plan_of, plan_text, read_plan  # noqa: E402
+from isocenter.training.images.store import Item, Store  # noqa: E402
+from tests.test_cli import cli  # noqa: E402
+
+RNG = np.random.default_rng(5)
+
+
+def blobs(folder: Path, count: int = 12, shape: tuple[int, int, int] = (10, 16, 16)) -> Path:
+    """Volumes with a bright ball (label 1) beside a dark one (label 2) on noise."""
+    rng = np.random.default_rng(1)
+    at = np.indices(shape)
+    for i in range(count):
+        grid = Geometry.regular(shape, spacing_mm=(1.5, 1.0, 1.0))
+        labels = np.zeros(shape, np.uint8)
+        for value in (1, 2):
+            centre = rng.uniform([3, 4, 3 + 6 * (value - 1)], [7, 12, 7 + 6 * (value - 1)])
+            labels[sum((a - c) ** 2 for a, c in zip(at, centre, strict=True)) < 6.5] = value
+        voxels = rng.normal(0, 0.4, shape) + 3.0 * (labels == 1) - 3.0 * (labels == 2)
+        for name, value in {
+            "images": Volume(voxels[None].astype(np.float32), grid),
+            "labels": LabelMap(labels, grid, (Label(1, "ball"), Label(2, "hole"))),
+        }.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            nifti.write(value, folder / name / f"case{i:02d}.nii.gz")
+    return folder
+
+
+def stripes(path: Path, counts: tuple[int, int, int] = (64, 24, 24), *, noise: float = 40.0) -> Path:
+    """Pictures with horizontal (0) or vertical (1) stripes, as MedMNIST keeps them."""
+    rng = np.random.default_rng(2)
+    arrays = {}
+    for split, count in zip(("train", "val", "test"), counts, strict=True):
+        labels = np.arange(count) % 2
+        wave = 60 * np.sin(np.arange(16) * 1.6 + rng.uniform(0, 6, (count, 1)))
+        images = (
+            128
+            + np.where(labels[:, None, None] == 1, wave[:, None, :], wave[:, :, None])
+            + rng.normal(0, noise, (count, 16, 16))
+        )
+        arrays |= {
+            f"{split}_images": np.clip(images, 0, 255).astype(np.uint8),
+            f"{split}_labels": labels[:, None].astype(np.uint8),
+        }
+    np.savez(path, **arrays)
+    return path
+
+
+def plan_for_pictures(**parts: object) -> Plan:
+    base = {
+        "task": "classify", "classes": ("0", "1"), "patch": (16, 16), "seed": 3,
+        "preparation": {"dims": 2, "size": (16, 16), "intensity": "range", "low": (0.0,), "high": (255.0,)},
+        "network": {"name": "cnn", "settings": {"widths": (4, 8), "dense": (8,), "dropout": 0.2}},
+        "schedule": {"steps": 12, "batch": 8, "validate_every": 4},
+    }  # fmt: skip
+    return plan_of({**base, **parts}, "a plan")
+
+
+def pictures(count: int = 32, seed: int = 0) -> Store:
+    rng = np.random.default_rng(seed)
+    from isocenter.data.dataset import Sample, Source
+
+    def item(i: int) -> Item:
+        wave = np.sin(np.arange(16) * 1.6 + rng.uniform(0, 6))
+        image = np.broadcast_to(wave[None, :] if i % 2 else wave[:, None], (16, 16)) + rng.normal(0, 0.3, (16, 16))
+        return Item(Sample(f"c{i}", (Source(Path(f"{i}.png")),)), image[None, None].astype(np.float32), float(i % 2))
+
+    return Store(tuple(item(i) for i in range(count)))
+
+
+class TestPreparation:
+    def test_it_goes_there_and_back(self) -> None:
+        turned = Geometry.regular((8, 20, 30), spacing_mm=(3.0, 1.0, 1.0)).permute((2, 0, 1)).flip(1)
+        how = Preparation(orient=True, spacing_mm=(3.0, 1.0, 1.0))
+        values = RNG.normal(size=turned.shape).astype(np.float32)
+        ready = prepare(Volume(values[None], turned), how)
+        assert ready.array.shape == (1, 8, 20, 30)
+        assert np.allclose(ready.array.mean(), 0, atol=1e-5)
+        labels = (ready.array[0] > 0.5).astype(np.uint8)
+        back = ready.back(labels)
+        assert back.shape == turned.shape
+        assert np.array_equal(back, (values - values.mean()) / values.std() > 0.5)
+
+    def test_axes_are_those_of_the_patient(self) -> None:
+        turned = Geometry.regular((8, 20, 30), spacing_mm=(3.0, 1.0, 2.0)).permute((1, 2, 0)).flip(0).flip(2)
+        found = oriented(turned)
+        assert found.axis_letters == Geometry.regular((8, 20, 30), spacing_mm=(3.0, 1.0, 2.0)).axis_letters
+        assert found.shape == (8, 20, 30)
+
+    @given(st.tuples(*[st.floats(0.5, 3.0)] * 3), st.integers(0, 2**31))
+    @settings(max_examples=20, deadline=None)
+    def test_a_linear_field_survives_resampling(self, spacing: tuple[float, float, float], seed: int) -> None:
+        """Linear interpolation is exact on a linear field, inside the old centres."""
+        grid = Geometry.regular((9, 10, 11), spacing_mm=(1.0, 1.3, 0.8))
+        slope = np.random.default_rng(seed).normal(size=3)
+        points = np.indices(grid.shape).reshape(3, -1).T.astype(np.float64)
+        field = (grid.index_to_world(points) @ slope).reshape(grid.shape)
+        ready = prepare(Volume(field[None], grid), Preparation(spacing_mm=spacing, intensity="none"))
+        inner = np.indices(ready.array.shape[1:]).reshape(3, -1).T.astype(np.float64)
+        world = np.c_[inner, np.ones(len(inner))] @ ready.affine.T
+        index = grid.world_to_index(world[:, :3])
+        inside = np.all((index > 2) & (index < np.asarray(grid.shape) - 3), axis=1)
+        if all(s <= t * 1.05 for s, t in zip(spacing, (1.0, 1.3, 0.8), strict=True)):  # coarser ones are smoothed first
+            assert np.allclose(ready.array[0].ravel()[inside], world[inside, :3] @ slope, atol=1e-3)
+
+    def test_labels_keep_their_volume(self) -> None:
+        grid = Geometry.regular((20, 20, 20), spacing_mm=(1.0, 1.0, 1.0))
+        ball = (sum((a - 9.5) ** 2 for a in np.indices(grid.shape)) < 36).astype(np.uint8) * 7
+        how = Preparation(spacing_mm=(0.7, 0.9, 1.1))
+        found = prepare_labels(LabelMap(ball, grid, (Label(7, "ball"),)), how, (7,))
+        assert set(np.unique(found)) == {0, 1}
+        assert found.sum() * 0.7 * 0.9 * 1.1 == pytest.approx((ball == 7).sum(), rel=0.05)
+
+    def test_units_are_scaled_alike_for_all(self) -> None:
+        grid = Geometry.regular((2, 4, 4))
+        how = Preparation(intensity="foreground", low=(-100.0,), high=(300.0,), mean=(50.0,), deviation=(25.0,))
+        found = prepare(Volume(np.full((1, 2, 4, 4), 1000.0), grid, Quantity.HU), how).array
+        assert np.allclose(found, (300 - 50) / 25)
+
+    def test_refusals(self) -> None:
+        grid = Geometry.regular((2, 4, 4))
+        with pytest.raises(DegenerateImage, match="one value only"):
+            prepare(Volume(np.full((1, 2, 4, 4), 5.0), grid), Preparation())
+        with pytest.raises(DegenerateImage, match="not finite"):
+            prepare(Volume(np.full((1, 2, 4, 4), np.nan), grid), Preparation())
+        with pytest.raises(GeometryError, match="takes 2 channels, the image has 1"):
+            prepare(Volume(RNG.normal(size=(1, 2, 4, 4)), grid), Preparation(channels=2))
+
+
+class TestWindows:
+    @given(st.integers(1, 90), st.integers(1, 40), st.sampled_from([0.0, 0.25, 0.5, 0.75]))
+    def test_windows_reach_from_end_to_end(self, length: int, size: int, overlap: float) -> None:
+        found = starts(length, size, overlap)
+        covered = np.zeros(length, bool)
+        for a in found:
+            covered[max(a, 0) : a + size] = True
+        assert covered.all()
+        assert found == sorted(set(found))
+        assert max(found) + size >= length
+        assert all(b - a <= max(1, size * (1 - overlap) + 1) for a, b in pairwise(found))
+
+    @pytest.mark.parametrize("flips", [(), (0, 2)])
+    @pytest.mark.parametrize("size", [(4, 5, 6), (20, 9, 9)])
+    def test_a_network_of_single_voxels_gives_itself(self, flips: tuple[int, ...], size: tuple[int, int, int]) -> None:
+        """A network that looks at one voxel only must give the same through any windows."""
+        image = RNG.normal(size=(1, 11, 9, 13)).astype(np.float32)
+        forward = lambda x: np.concatenate([x, -x, 0.5 * x], axis=1)  # noqa: E731
+        whole = forward(image[None])[0]
+        wanted = np.exp(whole) / np.exp(whole).sum(axis=0)
+        parts = list(slabs(forward, image, Windows(size, 0.5, flips), outputs=3, flat=False))
+        found = np.concatenate([p.probability for p in parts], axis=1)
+        assert [p.first for p in parts] == np.cumsum([0, *[p.probability.shape[1] for p in parts]])[:-1].tolist()
+        assert np.allclose(found, wanted, atol=1e-5)
+
+    def test_slices_one_by_one(self) -> None:
+        image = RNG.normal(size=(1, 3, 9, 13)).astype(np.float32)
+        seen = []
+
+        def forward(x: np.ndarray) -> np.ndarray:
+            seen.append(x.shape)
+            return np.concatenate([x, -x], axis=1)
+
+        found = list(slabs(forward, image, Windows((1, 8, 8), 0.5, batch=4), outputs=2, flat=True))
+        assert len(found) == 3
+        assert all(shape[1:] == (1, 8, 8) for shape in seen)
+
+
+class TestAugmentation:
+    def test_what_is_drawn_decides(self) -> None:
+        plan = plan_for_pictures(augmentation={"rotate": 1, "elastic": 1, "noise": 1, "blur": 1, "contrast": 1, "bias_field": 1, "erase": 1,
+                                               "low_resolution": 1, "gamma": 1, "mixup": 1})  # fmt: skip
+        images = torch.randn(4, 1, 16, 16)
+        drawn = augment.draw(plan, (16, 16), 4, np.random.default_rng(1))
+        one, _ = augment.apply(drawn, images, None)
+        other, _ = augment.apply(drawn, images, None)
+        assert torch.equal(one, other)
+        assert not torch.allclose(one, images)
+        assert torch.isfinite(one).all()
+
+    def test_nothing_drawn_changes_nothing(self) -> None:
+        names = (
+            "rotate",
+            "scale",
+            "elastic",
+            "noise",
+            "blur",
+            "gamma",
+            "contrast",
+            "bias_field",
+            "low_resolution",
+            "erase",
+        )
+        plan = plan_for_pictures(augmentation=dict.fromkeys(names, 0.0))
+        images = torch.randn(3, 1, 16, 16)
+        found, _ = augment.apply(augment.draw(plan, (16, 16), 3, np.random.default_rng(0)), images, None)
+        assert torch.equal(found, images)
+
+    @pytest.mark.parametrize("dims", [2, 3])
+    def test_masks_move_with_their_images(self, dims: int) -> None:
+        """An image that is its own mask stays its own mask."""
+        size = (24,) * dims
+        at = np.indices(size)
+        ball = torch.from_numpy(
+            (sum((a - c) ** 2 for a, c in zip(at, (9, 13, 11), strict=False)) < 30).astype(np.int64)
+        )
+        names = ("noise", "blur", "gamma", "contrast", "low_resolution", "erase")
+        how = {
+            **dict.fromkeys(names, 0.0),
+            "rotate": 1.0,
+            "rotate_degrees": 40.0,
+            "scale": 1.0,
+            "elastic": 1.0,
+            "flip": (True, True, True),
+        }
+        plan = plan_for_pictures(augmentation=how, laterality="free")
+        drawn = augment.draw(plan, size, 4, np.random.default_rng(2))
+        images, masks = augment.apply(drawn, ball.float().expand(4, 1, *size), ball.expand(4, *size))
+        assert masks is not None
+        assert ((images[:, 0] > 0.5) != (masks > 0)).float().mean() < 0.03
+        assert (masks != ball).float().mean() > 0.01
+
+    def test_a_rotation_turns_by_its_angle(self) -> None:
+        """A quarter turn of a square image permutes its pixels."""
+        drawn = augment.draw(plan_for_pictures(augmentation={"noise": 0, "blur": 0, "gamma": 0, "contrast": 0, "low_resolution": 0, "elastic": 0}),
+                             (16, 16), 1, np.random.default_rng(0))  # fmt: skip
+        from dataclasses import replace
+
+        theta = np.array([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
+        images = torch.arange(256.0).view(1, 1, 16, 16)
+        found, _ = augment.apply(replace(drawn, theta=theta, moves=True), images, None)
+        wanted = torch.rot90(images, 1, (2, 3))
+        assert torch.allclose(found, wanted, atol=1e-3) or torch.allclose(
+            found, torch.rot90(images, -1, (2, 3)), atol=1e-3
+        )
+
+    def test_sides_are_not_exchanged_unless_their_labels_are(self) -> None:
+        how = {"flip": (False, False, True)}
+        labels = {1: "left", 2: "right"}
+        base = {
+            "task": "segment", "labels": labels, "patch": (4, 4, 8), "preparation": {"dims": 3}, "network": {"name": "unet"}, "loss": {"name": "dice"},
+            "augmentation": {**how, "rotate": 0, "scale": 0, "elastic": 0, "noise": 0, "blur": 0, "gamma": 0, "contrast": 0, "low_resolution": 0},
+            "schedule": {"batch": 32}, "foreground": 0.0,
+        }  # fmt: skip
+        assert plan_of(base, "p").flips == ()
+        assert plan_of({**base, "laterality": "free"}, "p").flips == (2,)
+        plan = plan_of({**base, "swap_labels": {1: 2, 2: 1}}, "p")
+        assert plan.flips == (2,)
+        image = np.zeros((1, 4, 4, 8), np.float32)
+        mask = np.zeros((4, 4, 8), np.uint8)
+        mask[..., :3], mask[..., 5:] = 1, 2
+        image[0, ..., :3] = 7.0  # the left structure is bright
+        from isocenter.data.dataset import Sample, Source
+
+        store = Store((Item(Sample("a", (Source(Path("a")),)), image, np.nan, mask),))
+        batch = Sampler(store, plan).batch(0)
+        mirrored = batch.images[:, 0, 0, 0, 7] > 1
+        assert 4 < int(mirrored.sum()) < 28
+        assert (batch.target[:, 0, 0, 0] == 1).all()  # what lies on the left is called left, bright or not
+        with pytest.raises(InputError, match="exchanges labels in pairs"):
+            plan_of({**base, "swap_labels": {1: 2}}, "p")
+
+    def test_patches_beyond_the_edge_are_empty(self) -> None:
+        from isocenter.data.dataset import Sample, Source
+
+        item = Item(
+            Sample("a", (Source(Path("a")),)), np.ones((1, 3, 4, 5), np.float32), np.nan, np.ones((3, 4, 5), np.uint8)
+        )
+        plan = plan_of({"task": "segment", "labels": {1: "a"}, "patch": (8, 8, 8), "preparation": {"dims": 3}, "network": {"name": "unet"},
+                        "loss": {"name": "dice"}}, "p")  # fmt: skip
+        image, mask = cut(item, plan, np.random.default_rng(0), on_label=True)
+        assert image.sum() == mask.sum() == 60
+
+
+class TestLosses:
+    def test_hand_computed(self) -> None:
+        logits = torch.log(torch.tensor([[[[0.8, 0.2]], [[0.2, 0.8]]]]))  # two pixels
+        target = torch.tensor([[[0, 1]]])
+        plain = LossPlan()
+        assert float(LOSSES["cross_entropy"](logits, target, plain)) == pytest.approx(-np.log(0.8))
+        assert float(LOSSES["dice"](logits, target, plain)) == pytest.approx(1 - (2 * 0.8 + 1) / (1.0 + 1 + 1))
+        tversky = (0.8 + 1) / (0.8 + 0.3 * 0.2 + 0.7 * 0.2 + 1)
+        assert float(LOSSES["tversky"](logits, target, plain)) == pytest.approx(1 - tversky)
+        flat = torch.log(torch.tensor([[0.5, 0.3, 0.2]]))
+        assert float(LOSSES["focal"](flat, torch.tensor([0]), plain)) == pytest.approx(-np.log(0.5) * 0.25)
+        squared = (0.5 - 1) ** 2 + (0.8 - 1) ** 2
+        assert float(LOSSES["ordinal"](flat, torch.tensor([0]), plain)) == pytest.approx(
+            squared + 0.1 * -np.log(0.5), rel=1e-5
+        )
+        assert float(LOSSES["huber"](torch.tensor([[3.0], [0.5]]), torch.tensor([0.0, 0.0]), plain)) == pytest.approx(
+            (2.5 + 0.125) / 2
+        )
+
+    def test_far_classes_cost_more(self) -> None:
+        near, far = (torch.tensor([[6.0 if k == c else 0.0 for k in range(4)]]) for c in (1, 3))
+        truth = torch.tensor([0])
+        assert LOSSES["ordinal"](far, truth, LossPlan()) > 2 * LOSSES["ordinal"](near, truth, LossPlan())
+
+    def test_a_boundary_far_away_costs_more(self) -> None:
+        target = torch.zeros(1, 16, 16, dtype=torch.long)
+        target[:, 6:10, 6:10] = 1
+        logits = torch.zeros(1, 2, 16, 16)
+        near, far = logits.clone(), logits.clone()
+        near[:, 1, 5, 6:10], far[:, 1, 0, 6:10] = 5.0, 5.0
+        one, other = (
+            LOSSES["dice_boundary"](x, target, LossPlan()) - LOSSES["dice_ce"](x, target, LossPlan())
+            for x in (near, far)
+        )
+        assert other > one
+
+    def test_coarser_answers_count_half(self) -> None:
+        plan = plan_of({"task": "segment", "labels": {1: "a"}, "patch": (4, 4), "preparation": {"dims": 2}, "network": {"name": "unet"},
+                        "loss": {"name": "cross_entropy"}}, "p")  # fmt: skip
+        target = torch.randint(0, 2, (1, 4, 4))
+        fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 2)
+        both = loss_of(plan)([fine, coarse], target)
+        alone = [loss_of(plan)(fine, target), loss_of(plan)(coarse, target[:, ::2, ::2])]
+        assert float(both) == pytest.approx(float((2 * alone[0] + alone[1]) / 3), rel=1e-5)
+
+
+class TestLoop:
+    def test_the_same_seed_gives_the_same_bits(self) -> None:
+        train, val = pictures(), pictures(8, seed=1)
+        one, other = (learn(plan_for_pictures(), train, val).network.state_dict() for _ in range(2))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        third = learn(plan_for_pictures(seed=4), train, val).network.state_dict()
+        assert any(not torch.equal(one[name], third[name]) for name in one)
+
+    def test_a_killed_run_ends_in_the_same_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from isocenter.training.images import loop
+
+        train, val, plan = pictures(), pictures(8, seed=1), plan_for_pictures()
+        wanted = learn(plan, train, val)
+        monkeypatch.setattr(loop, "_SAVE_EVERY_S", 0.0)
+
+        class Killed(Exception):
+            pass
+
+        def kill(_what: str, step: int, _total: int) -> None:
+            if step >= 10:
+                raise Killed
+
+        with pytest.raises(Killed):
+            learn(plan, train, val, checkpoint=tmp_path, on_progress=kill)
+        course = json.loads((tmp_path / "unfinished.json").read_text())
+        assert 0 < course["step"] < 12
+        found = learn(plan, train, val, checkpoint=tmp_path)
+        for name, value in wanted.network.state_dict().items():
+            assert torch.equal(value, found.network.state_dict()[name]), name
+        assert [row.step for row in found.log] == [row.step for row in wanted.log]
+        assert [row.loss for row in found.log] == [row.loss for row in wanted.log]
+        with pytest.raises(UnreadableFile, match="by another plan"):
+            learn(plan_for_pictures(seed=9), train, val, checkpoint=tmp_path)
+
+    def test_it_learns(self) -> None:
+        plan = plan_for_pictures(schedule={"steps": 150, "batch": 8, "learning_rate": 5e-3, "ema": 0.9})
+        found = learn(plan, pictures(64), pictures(32, seed=1))
+        assert found.final.metrics["accuracy"] > 0.9
+        assert found.log[-1].loss < found.log[0].loss
+
+    def test_early_stopping(self) -> None:
+        plan = plan_for_pictures(
+            schedule={"steps": 400, "batch": 4, "validate_every": 2, "patience": 2, "learning_rate": 1e-9}
+        )
+        assert learn(plan, pictures(8), pictures(8, seed=1)).log[-1].step < 400
+
+    def test_a_loss_that_is_no_number_is_said(self) -> None:
+        store = pictures(8)
+        spoilt = Store(tuple(Item(i.sample, i.image * np.inf, i.target) for i in store.items))
+        with pytest.raises(DegenerateImage, match="lower schedule.learning_rate"):
+            learn(plan_for_pictures(augmentation={}), spoilt, store)
+
+    def test_it_ends_on_time(self) -> None:
+        """A schedule that was measured too short or too long is fitted to the clock."""
+        plan = plan_for_pictures(schedule={"steps": 100_000, "batch": 8, "validate_every": 20})
+        begun = time.monotonic()
+        found = learn(plan, pictures(), pictures(8, seed=1), deadline_s=3.0)
+        assert time.monotonic() - begun < 30
+        assert found.plan.schedule.turns
+        again = learn(found.plan, pictures(), pictures(8, seed=1))  # the plan says it all
+        for name, value in found.network.state_dict().items():
+            assert torch.equal(value, again.network.state_dict()[name])
+
+
+class TestPlans:
+    def test_it_comes_back(self, tmp_path: Path) -> None:
+        plan = plan_for_pictures()
+        (tmp_path / "plan.json").write_text(plan_text(plan))
+        assert read_plan(tmp_path / "plan.json") == plan
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ({"loss": {"name": "dice"}}, "does not fit classify"),
+            ({"patch": (16, 16, 16)}, "patch has 3 axes"),
+            ({"classes": ("0",)}, "two classes"),
+            ({"schedule": {"learning_rate": -1}}, "schedule.learning_rate"),
+            ({"unknown": 1}, "unknown: Extra inputs"),
+        ],
+    )
+    def test_refusals(self, change: dict, says: str) -> None:
+        with pytest.raises(InputError, match=says):
+            plan_for_pictures(**change)
+
+    def test_a_plan_follows_from_the_data(self, tmp_path: Path) -> None:
+        from isocenter.acquire.datasets import open_dataset
+        from isocenter.pipeline.images import read_case
+
+        data = open_dataset(blobs(tmp_path))
+        seen = fingerprint(data, answers_of(data), read_case)
+        assert (seen.shape, seen.spacing, seen.labels) == ((10, 16, 16), (1.5, 1.0, 1.0), {1: "1", 2: "2"})
+        plan = first_plan(seen, "segment", Wish(seed=4), channels=data.channels)
+        assert (plan.preparation.dims, plan.preparation.spacing_mm, plan.patch) == (3, (1.5, 1.0, 1.0), (16, 16, 16))
+        assert plan.network.name == "dynamic_unet"
+        assert plan.flips == ()  # millimetres: sides may differ
+        with pytest.raises(InputError, match="resnet18 gives one answer a image"):
+            first_plan(seen, "segment", Wish(network="resnet18"), channels=data.channels)
+
+
+class TestGate:
+    def test_concerns(self) -> None:
+        grid = Geometry.regular((10, 20, 20), spacing_mm=(1.0, 1.0, 1.0))
+        gate = gate_of([grid.shape], [grid.spacing_mm], str(Quantity.HU), [RNG.normal(size=(1, 10, 20, 20))])
+        like = Volume(np.zeros((1, 10, 20, 20)), grid, Quantity.HU)
+        assert concerns(like, gate, RNG.normal(size=(1, 10, 20, 20))) == []
+        (unit,) = [c for c in concerns(Volume(np.zeros((1, 10, 20, 20)), grid), gate) if c.level == "refuse"]
+        assert "trained on HU" in unit.text
+        coarse = Volume(
+            np.zeros((1, 10, 20, 20)), Geometry.regular((10, 20, 20), spacing_mm=(5.0, 5.0, 5.0)), Quantity.HU
+        )
+        assert {c.level for c in concerns(coarse, gate)} == {"refuse", "review"}
+        (bright,) = concerns(like, gate, RNG.normal(size=(1, 10, 20, 20)) + 4)
+        assert bright.level == "review"
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small segmentation that was trained through the library."""
+    folder = tmp_path_factory.mktemp("segmenter")
+    data = blobs(folder / "data", 15)
+    changes = {
+        "network.settings": {"widths": [8, 16], "norm": "batch"}, "schedule.steps": 90, "schedule.batch": 4, "schedule.learning_rate": 0.01,
+        "schedule.ema": 0.9, "network.name": "dynamic_unet",
+    }  # fmt: skip
+    train_images(data, folder / "model", wish=Wish(plan=changes, network="dynamic_unet"), effort=Effort(hold_out=5))
+    return data, folder / "model"
+
+
+class TestVerbs:
+    def test_a_segmentation_the_whole_way(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
+        data, model = segmenter
+        found = evaluate(model, data, tmp_path / "ev")
+        metrics = found.data["metrics"]
+        assert metrics["dice"]["value"] > 0.8
+        assert {"dice/1", "hd95/1", "surface_dice/2", "missed/2", "false/1", "hd95_penalised/1"} <= set(metrics)
+        assert found.data["n_cases"] == 3  # every fifth of fifteen
+        page = (tmp_path / "ev" / "evaluation.html").read_text()
+        assert page.count("data:image/png;base64") == 3
+        answers = predict_images(model, data / "images", tmp_path / "out")
+        assert len(answers) == 15
+        assert not any(a.failed for a in answers)
+        one = nifti.read(tmp_path / "out" / "case04.nii.gz")
+        image = nifti.read(data / "images" / "case04.nii.gz")
+        assert one.geometry.distance_to(image.geometry) < 1e-3
+        truth = nifti.read(data / "labels" / "case04.nii.gz").voxels[0]
+        said = one.voxels[0]
+        assert 2 * ((said == 1) & (truth == 1)).sum() / ((said == 1).sum() + (truth == 1).sum()) > 0.8
+        judged = evaluate(predictions=[tmp_path / "out"], reference=data / "labels")
+        row = next(r for r in judged.rows if r[0] == "case04")
+        own = next(r for r in found.rows if r[0] == "case04")
+        assert row[2] == own[2]  # the written label maps say what the evaluation saw
+
+    def test_the_training_cannot_judge_itself(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
+        data, model = segmenter
+        other = tmp_path / "renamed"
+        for name in ("images", "labels"):
+            (other / name).mkdir(parents=True)
+            for i in (0, 1):
+                (other / name / f"x{i}.nii.gz").write_bytes((data / name / f"case{i:02d}.nii.gz").read_bytes())
+        with pytest.raises(InputError, match="was trained on 2 of these 2 cases"):
+            evaluate(model, other)
+
+    def test_an_image_unlike_the_training_is_marked(self, segmenter: tuple[Path, Path]) -> None:
+        _, model = segmenter
+        predictor = Predictor(model)
+        grid = Geometry.regular((10, 16, 16), spacing_mm=(1.5, 1.0, 1.0))
+        odd = np.where(RNG.random((1, 10, 16, 16)) < 0.5, -1.0, 1.0)
+        assert [c.level for c in predictor(Volume(odd, grid)).concerns] == ["review"]
+        far = Geometry.regular((10, 16, 16), spacing_mm=(15.0, 9.0, 9.0))
+        with pytest.raises(InputError, match="the model was trained on"):
+            predictor(Volume(odd, far))
+
+    def test_a_tampered_model_is_refused(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
+        import shutil
+
+        _, model = segmenter
+        copy = tmp_path / "copy"
+        shutil.copytree(model, copy)
+        weights = copy / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-5] ^= 1
+        weights.write_bytes(bytes(data))
+        with pytest.raises(UnreadableFile, match="does not match the hash"):
+            load(copy)
+        weights.unlink()
+        with pytest.raises(InputError, match="the model is not whole"):
+            load(copy)
+
+    def test_a_label_that_the_plan_does_not_know(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
+        data = blobs(tmp_path / "new", 1)
+        path = data / "labels" / "case00.nii.gz"
+        labels = nifti.read(path)
+        voxels = labels.voxels[0].astype(np.uint8)
+        voxels[0, 0, 0] = 9
+        nifti.write(LabelMap(voxels, labels.geometry, (Label(1, "a"), Label(2, "b"), Label(9, "c"))), path)
+        images = data / "images" / "case00.nii.gz"
+        other = nifti.read(images)
+        nifti.write(
+            Volume(other.voxels + RNG.normal(0, 0.01, other.voxels.shape).astype(np.float32), other.geometry), images
+        )
+        with pytest.raises(InputError, match="label value 9, which the model does not know"):
+            evaluate(segmenter[1], data)
+
+    def test_classes_by_the_commands(self, tmp_path: Path) -> None:
+        data = stripes(tmp_path / "s.npz")
+        model = tmp_path / "model"
+        done = cli("train", data, "-o", model, "--network", "cnn", "--set", "schedule.steps=200")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].startswith("validation: accuracy")
+        assert "plan.json" in done.stderr
+        judged = cli("evaluate", model, data, "-o", tmp_path / "ev")
+        assert judged.returncode == 0, judged.stderr
+        metrics = json.loads((tmp_path / "ev" / "evaluation.json").read_text())["metrics"]
+        assert metrics["auc"]["value"] > 0.9
+        assert cli("predict", model, data, "-o", tmp_path / "out").returncode == 0
+        lines = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+        assert lines[0] == "case,p_0,p_1,predicted,set,note"
+        assert len(lines) == 1 + 64 + 24 + 24
+        case, p0, p1, predicted, inside, _ = lines[1].split(",")
+        assert float(p0) + float(p1) == pytest.approx(1, abs=1e-5)
+        assert predicted == str(int(float(p1) >= 0.5))
+        assert set(inside.split("|")) <= {"0", "1", ""}
+        assert case == "test/0"
+
+    def test_values(self, tmp_path: Path) -> None:
+        from PIL import Image
+
+        rows = ["case,image,value,split"]
+        for i in range(40):
+            Image.fromarray(np.clip(RNG.normal(60 + 3 * i, 10, (16, 16)), 0, 255).astype(np.uint8)).save(
+                tmp_path / f"{i}.png"
+            )
+            rows.append(f"c{i},{i}.png,{i + 0.5},{'test' if i % 5 == 0 else 'val' if i % 5 == 1 else 'train'}")
+        (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
+        wish = Wish(network="cnn", plan={"schedule.steps": 250, "schedule.batch": 8, "schedule.ema": 0.9})
+        train_images(tmp_path / "t.csv", tmp_path / "m", task="regress", wish=wish)
+        found = evaluate(tmp_path / "m", tmp_path / "t.csv", tmp_path / "ev")
+        assert found.data["n_cases"] == 8
+        assert found.data["metrics"]["mae"]["value"] < 8  # a guess of the mean is 10 off
+
+    def test_a_wish_that_cannot_be(self, tmp_path: Path) -> None:
+        data, out = stripes(tmp_path / "s.npz"), tmp_path / "m"
+        for wished, says in [
+            ({}, "how long may it take"),
+            ({"wish": Wish(network="unet")}, "does not fit classify"),
+            ({"task": "segment"}, "no case has a label map"),
+            ({"effort": Effort(device="tpu")}, "there is cpu"),
+            ({"effort": Effort(hold_out=4)}, "states splits"),
+            ({"effort": Effort(budget_s=0.5)}, "give more time"),
+            ({"wish": Wish(plan={"schedule.rate": 1})}, "schedule.rate: Extra inputs"),
+        ]:
+            with pytest.raises(InputError, match=says):
+                train_images(data, out, **wished)
+            assert not out.exists()
+        for text in ("5", "m", "-3m", "1e99h", ""):
+            with pytest.raises(InputError, match="write a time such as"):
+                seconds_of(text)
+        assert seconds_of("1.5m") == 90
+
+    def test_the_command_refuses(self, tmp_path: Path) -> None:
+        done = cli("train", stripes(tmp_path / "s.npz"), "-o", tmp_path / "m", "--set", "schedule.rate")
+        assert done.returncode == 2
+        assert "write FIELD=VALUE" in done.stderr
+        assert not (tmp_path / "m").exists()
