@@ -409,6 +409,36 @@ def networks() -> None:
             typer.echo(f"{name:16} {row.answers:6} {dims:12} {words:>15} million  {row.source}")
 
 
+def explain(
+    model: Annotated[Path, Argument(help="The folder of a model of images.")],
+    data: Annotated[Path, Argument(metavar="INPUT", help="One image or study.")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the page, the pictures and the maps.")] = Path(
+        "explanation"
+    ),
+    method: Annotated[
+        list[str] | None, Option(help="grad-cam, grad-cam++, saliency, integrated-gradients, occlusion; repeatable.")
+    ] = None,
+    about: Annotated[str | None, Option(help="Class or label; the one that is decided for without.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Show what moved a model's answer for one image, and how far such a map can be believed.
+
+    Each map comes with its deletion and insertion curves; a map that is no better than chance says so.
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.explain import explain as run
+
+        for one in run(model, data, out, methods=method or ["grad-cam"], about=about, seed=seed):
+            good = one.quality
+            words = ""
+            if good is not None:
+                words = f"deletion {good.deletion_auc:.3f} (random {good.random_auc:.3f})"
+                words += f", insertion {good.insertion_auc:.3f}"
+                words += "" if good.deletion_auc < good.random_auc else ": no better than chance"
+            typer.echo(show.printable(f"{one.method}: {one.about} {words}".rstrip()))
+        typer.echo(show.printable(str(out / "explanation.html")))
+
+
 def methods(
     out: Annotated[Path, Argument(help="The folder of a model, an evaluation, or a run.")],
     lang: Annotated[str, Option(help="en or zh.")] = "en",
@@ -462,4 +492,5 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.add_typer(data_app, name="data")
     app.command()(networks)
+    app.command()(explain)
     app.command()(methods)

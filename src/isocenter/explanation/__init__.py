@@ -1,0 +1,1 @@
+"""What a network looked at: maps, and how good they are."""

@@ -1,0 +1,198 @@
+"""`explain`: what a model looked at, as a map on the input's own grid, a picture, and how far it can be believed."""
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from isocenter.acquire.labelled import read_images
+from isocenter.data.provenance import Json, Step
+from isocenter.data.volume import Quantity, Volume
+from isocenter.errors import InputError
+from isocenter.explanation.maps import METHODS, explain_image
+from isocenter.explanation.quality import Quality, quality
+from isocenter.formats import nifti
+from isocenter.inference.answers import probabilities, scored
+from isocenter.inference.model import NetworkModel, load
+from isocenter.inference.prepare import Prepared, prepare
+from isocenter.inference.torch_runtime import TorchRuntime
+from isocenter.metrics import reliability as rel
+from isocenter.pipeline.image_prediction import cases_of, require_channels
+from isocenter.pipeline.output import whole_folder
+from isocenter.report.explanation import heat_picture, render_explanation
+from isocenter.types import Array
+
+_MOST_VOXELS = 192**3
+_OURS = (".html", ".json", ".nii.gz", ".png")
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A map of one case.
+
+    Args:
+        case: its name.
+        method: by which it was made.
+        about: the class, label or value that it is about.
+        probability: of that class; None for values and voxels.
+        heat: the map on the input's own grid.
+        quality: its curves; None for voxels and values.
+    """
+
+    case: str
+    method: str
+    about: str
+    probability: float | None
+    heat: Volume = field(repr=False)
+    quality: Quality | None = None
+
+
+def explain(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path | None = None,
+    *,
+    methods: Sequence[str] = ("grad-cam",),
+    about: str | None = None,
+    seed: int = 0,
+) -> list[Explained]:
+    """Explain the answer of a model for one image.
+
+    Args:
+        model: the model's folder, of images.
+        data: one image, or one study.
+        out: folder for the page, the pictures and the maps; None: nothing is written.
+        methods: see `explanation.maps.METHODS`.
+        about: class or label; None: the one that is decided for.
+        seed: of random orders.
+    Raises: InputError for inputs of several cases, methods that are not there, and images too large to explain whole.
+    """
+    loaded = load(Path(model))
+    odd = [m for m in methods if m not in METHODS]
+    if odd:
+        raise InputError(f"--method {odd[0]}: there are {', '.join(METHODS)}")
+    cases = cases_of(Path(data))
+    require_channels(cases, loaded)
+    if len(cases.samples) != 1:
+        raise InputError(f"{data}: holds {len(cases.samples)} cases; explain one image at a time")
+    sample = cases.samples[0]
+    volume = read_images(sample)
+    ready = prepare(volume, loaded.spec.preparation)
+    if ready.array[0].size > _MOST_VOXELS:
+        raise InputError(f"{data}: {ready.array[0].size} voxels are too many to explain at once; crop the image")
+    explainer = _Explainer(loaded, volume, ready, sample.case)
+    found = [explainer.explained(method, about, seed) for method in methods]
+    if out is not None:
+        _write(found, loaded, volume, Path(out))
+    return found
+
+
+class _Explainer:
+    """One prepared image before one model.
+
+    Args:
+        model: with its networks; the first is explained.
+        volume: the image as it came.
+        ready: as the network sees it.
+        case: its name.
+    """
+
+    def __init__(self, model: NetworkModel, volume: Volume, ready: Prepared, case: str) -> None:
+        self.model, self.volume, self.ready, self.case = model, volume, ready, case
+        self.array, self.slice = _looked_at(model, ready)
+        self.forward = TorchRuntime(model.modules[0])
+
+    def output(self, about: str | None) -> tuple[int, str, float | None]:
+        """Number and name of the output that is asked about, and its probability where it is a class.
+
+        Raises: InputError for a class that is not there, or a label that the model does not find.
+        """
+        spec = self.model.spec
+        if spec.task == "classify":
+            raw = scored(self.forward, [self.ready.array], spec, flips=False)
+            scores = rel.calibrated(raw, self.model.card.calibration)[0]
+            index = _index(about, spec.classes, int(scores.argmax()))
+            return index, spec.classes[index], float(scores[index])
+        if spec.task == "regress":
+            return 0, "value", None
+        answer = self.forward(self.array[None])[0].argmax(axis=0)
+        names = tuple(spec.labels.values())
+        counts = [int((answer == i + 1).sum()) for i in range(len(names))]
+        index = _index(about, names, int(np.argmax(counts)))
+        if not counts[index]:
+            raise InputError(f"{self.case}: the model finds no {names[index]!r} here: there is nothing to explain")
+        return index + 1, names[index], None
+
+    def explained(self, method: str, about: str | None, seed: int) -> Explained:
+        """The map of a method, with its curves where the answer is a class."""
+        spec = self.model.spec
+        index, name, chance = self.output(about)
+        image = torch.from_numpy(np.ascontiguousarray(self.array[None]))
+        heat = explain_image(self.model.modules[0], image, index, method=method)
+        judged = None
+        if spec.task == "classify":
+            judged = quality(
+                lambda x: float(probabilities(self.forward(x[None]), spec)[0, index]), self.array, heat, seed=seed
+            )
+        whole = np.zeros(self.ready.array.shape[1:], np.float32)
+        whole[self.slice if spec.flat else slice(None)] = heat
+        step = Step("explanation", {"method": method, "about": name, "weights_sha256": self.model.card.weights_sha256})
+        onto = self.ready.field(whole)[None]
+        made = Volume(onto, self.volume.geometry, Quantity.ARBITRARY, (*self.volume.history, step))
+        return Explained(self.case, method, name, chance, made, judged)
+
+
+def _looked_at(model: NetworkModel, ready: Prepared) -> tuple[Array, int]:
+    """What the network sees: the volume, or the slice with most of an answer; filled up to what it can halve."""
+    spec = model.spec
+    if not spec.flat:
+        return ready.array, 0
+    if ready.array.shape[1] == 1 or spec.task != "segment":
+        return ready.array[:, 0], 0
+    forward = TorchRuntime(model.modules[0])
+    sizes = [int((forward(ready.array[None, :, i])[0].argmax(axis=0) > 0).sum()) for i in range(ready.array.shape[1])]
+    best = int(np.argmax(sizes))
+    return ready.array[:, best], best
+
+
+def _index(about: str | None, names: tuple[str, ...], best: int) -> int:
+    if about is None:
+        return best
+    if about not in names:
+        raise InputError(f"--about {about}: there are {', '.join(names)}")
+    return names.index(about)
+
+
+def _write(found: Sequence[Explained], model: NetworkModel, volume: Volume, folder: Path) -> None:
+    if folder.exists() and any(not p.name.endswith(_OURS) for p in folder.iterdir()):
+        raise InputError(f"{folder}: holds other things than explanations; name another folder")
+    rows = []
+    with whole_folder(folder) as empty:
+        for one in found:
+            name = one.method.replace("+", "p")
+            nifti.write(one.heat, empty / f"{name}.nii.gz")
+            png = heat_picture(volume, one.heat)
+            (empty / f"{name}.png").write_bytes(png)
+            rows.append((one, b64encode(png).decode()))
+        told = [summary(one) for one in found]
+        (empty / "explanation.json").write_text(
+            json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False), "utf-8"
+        )
+        pages = [(summary(one), png, one.quality) for one, png in rows]
+        (empty / "explanation.html").write_text(render_explanation(pages, model.card.model), "utf-8")
+
+
+def summary(one: Explained) -> dict[str, Json]:
+    """What the JSON says of a map."""
+    told: dict[str, Json] = {"case": one.case, "method": one.method, "about": one.about, "probability": one.probability}
+    if one.quality is not None:
+        told |= {
+            "deletion": round(one.quality.deletion_auc, 4), "insertion": round(one.quality.insertion_auc, 4),
+            "random": round(one.quality.random_auc, 4),
+            "better_than_random": one.quality.deletion_auc < one.quality.random_auc,
+        }  # fmt: skip
+    return told
