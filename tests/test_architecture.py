@@ -27,10 +27,10 @@ def python(code: str) -> str:
 def test_public_names_are_pinned() -> None:
     assert sorted(isocenter.__all__) == [
         "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
-            "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate",
-            "extract_features", "ibsi", "inspect", "methods", "open", "predict", "recipes", "robustness", "run",
-            "run_cohort", "train", "try_step",
-        ]  # fmt: skip
+        "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate", "explain",
+        "extract_features", "ibsi", "inspect", "methods", "open", "predict", "predict_images", "recipes", "robustness",
+        "run", "run_cohort", "train", "train_images", "try_step",
+    ]  # fmt: skip
     for name in isocenter.__all__:
         assert getattr(isocenter, name) is not None
     with pytest.raises(AttributeError, match="no public name"):

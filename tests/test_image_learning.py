@@ -575,6 +575,32 @@ class TestVerbs:
         assert set(inside.split("|")) <= {"0", "1", ""}
         assert case == "test/0"
 
+    def test_the_same_command_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from isocenter.training.images import loop
+
+        data, wish = stripes(tmp_path / "s.npz"), Wish(network="cnn", plan={"schedule.steps": 60, "schedule.batch": 8})
+        train_images(data, tmp_path / "whole", wish=wish)
+        monkeypatch.setattr(loop, "_SAVE_EVERY_S", 0.0)
+
+        class Killed(Exception):
+            pass
+
+        def kill(what: str, step: int, _total: int) -> None:
+            if what == "training" and step >= 30:
+                raise Killed
+
+        with pytest.raises(Killed):
+            train_images(data, tmp_path / "m", wish=wish, on_progress=kill)
+        assert not (tmp_path / "m").exists()
+        with pytest.raises(InputError, match="unfinished training that was asked for other things"):
+            train_images(data, tmp_path / "m", wish=Wish(network="cnn", seed=1, plan={"schedule.steps": 60}))
+        said: list[str] = []
+        train_images(data, tmp_path / "m", wish=wish, tell=said.append)
+        assert any("going on with the unfinished training" in text for text in said)
+        weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "m")]
+        assert weights[0] == weights[1]
+        assert not list(tmp_path.glob(".*unfinished"))
+
     def test_values(self, tmp_path: Path) -> None:
         from PIL import Image
 
@@ -615,3 +641,117 @@ class TestVerbs:
         assert done.returncode == 2
         assert "write FIELD=VALUE" in done.stderr
         assert not (tmp_path / "m").exists()
+
+
+class TestMemory:
+    def test_a_prediction_stays_within_what_it_may_take(self, tmp_path: Path) -> None:
+        """Seen from outside, in a process of its own; the answer is that of unlimited memory."""
+        from benchmarks.inference import peak_of, untrained_model
+
+        model = untrained_model(tmp_path / "m", classes=20, patch=32, widths=(8, 16), norm="instance")
+        shape = (40, 224, 224)
+        said, peak, _ = peak_of(model, limit=64 * 2**30, shape=shape)
+        limit = 960 * 2**20
+        tight, less, _ = peak_of(model, limit=limit, shape=shape)
+        assert less <= limit
+        assert "half precision" in tight or "tiles" in tight
+        assert abs(int(tight.split()[-1]) - int(said.split()[-1])) <= 0.002 * np.prod(shape)
+        assert peak > 0
+
+    def test_what_cannot_fit_is_refused(self, tmp_path: Path) -> None:
+        from benchmarks.inference import untrained_model
+
+        from isocenter.errors import NotEnoughMemory
+        from isocenter.pipeline.image_prediction import Running
+
+        model = untrained_model(tmp_path / "m", classes=3, patch=32, widths=(8, 16))
+        predictor = Predictor(model, Running(memory=2**28))
+        volume = Volume(RNG.normal(size=(1, 32, 64, 64)).astype(np.float32), Geometry.regular((32, 64, 64)))
+        with pytest.raises(NotEnoughMemory, match="allow more with --memory, or crop the image"):
+            predictor(volume)
+
+
+class TestTiles:
+    @pytest.mark.parametrize(("name", "given"), [("unet", {"widths": (4, 8)}), ("dynamic_unet", {"widths": (4, 8), "norm": "batch"}),
+                                                 ("dynamic_unet", {"widths": (4, 8), "norm": "batch", "residual": True})])  # fmt: skip
+    def test_tiles_with_halos_are_exact(self, name: str, given: dict) -> None:
+        """Tiles give what the network says of the whole image, and the halo is as wide as the network really looks."""
+        from isocenter.inference.planner import reach_of
+        from isocenter.inference.sliding import softmax, tiles
+        from isocenter.inference.torch_runtime import TorchRuntime
+        from isocenter.networks.catalogue import build
+
+        torch.manual_seed(0)
+        module = build(name, given, channels=1, outputs=3, dims=3).eval()
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm3d):
+                part.running_mean.normal_()
+                part.running_var.uniform_(0.5, 2)
+        reach, multiple = reach_of(module)
+        forward = TorchRuntime(module)
+        image = RNG.normal(size=(1, 50, 21, 67)).astype(np.float32)
+        filled = np.pad(image, [(0, 0), *((0, -n % multiple) for n in image.shape[1:])])
+        whole = softmax(forward(filled[None]))[0][:, :50, :21, :67]
+        found = np.full_like(whole, np.nan)
+        parts = list(tiles(forward, image, Windows((3 * reach,) * 3, halo=(reach,) * 3, multiple=multiple), flat=False))
+        for core, probability in parts:
+            found[(slice(None), *core)] = probability
+        assert len(parts) > 1
+        assert np.abs(found - whole).max() < 1e-5
+        empty = np.zeros((1, 1, *(4 * reach,) * 3), np.float32)
+        touched = empty.copy()
+        touched[0, 0, 2 * reach, 2 * reach, 2 * reach] = 100
+        moved = np.argwhere(np.abs(forward(touched) - forward(empty)).max(axis=(0, 1)) > 1e-9)
+        assert np.abs(moved - 2 * reach).max() <= reach
+
+    def test_networks_that_look_at_everything_have_no_reach(self) -> None:
+        from isocenter.inference.planner import reach_of
+        from isocenter.networks.catalogue import build
+
+        assert reach_of(build("dynamic_unet", {"widths": (4, 8)}, channels=1, outputs=2, dims=2)) is None  # instances
+        assert reach_of(build("segresnet", {"first": 8}, channels=1, outputs=2, dims=2)) is None
+
+
+class TestRuntimes:
+    @pytest.mark.parametrize("name", ["torch-bfloat16", "openvino-float32", "openvino-bfloat16", "onnxruntime"])
+    def test_each_agrees_with_float32(self, name: str) -> None:
+        from isocenter.inference.runtime import runtime
+        from isocenter.inference.sliding import softmax
+        from isocenter.networks.catalogue import build
+
+        if not name.startswith("torch"):
+            pytest.importorskip("openvino" if "openvino" in name else "onnxruntime")
+        torch.manual_seed(0)
+        module = build("dynamic_unet", {"widths": (4, 8), "norm": "batch"}, channels=1, outputs=3, dims=3).eval()
+        windows = RNG.normal(size=(2, 1, 16, 16, 16)).astype(np.float32)
+        base = softmax(runtime(module, "torch-float32", windows.shape)(windows))
+        found = softmax(runtime(module, name, (1, *windows.shape[1:]))(windows))
+        assert np.abs(found - base).max() < (1e-4 if name.endswith(("32", "runtime")) else 0.05)
+
+    def test_one_that_disagrees_is_not_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from isocenter.inference import runtime as module
+
+        network = torch.nn.Conv2d(1, 2, 1)
+        wrong = lambda _m, _p, _s: lambda x: np.concatenate([x * 0, x * 0 + 9], axis=1)  # noqa: E731
+        monkeypatch.setattr(module, "RUNTIMES", {**module.RUNTIMES, "wrong": (wrong, "float32")})
+        from isocenter.inference.sliding import softmax
+
+        chosen = module.fastest(
+            network,
+            RNG.normal(size=(1, 1, 8, 8)).astype(np.float32),
+            answer=lambda x: softmax(x.copy()),
+            names=("wrong",),
+        )
+        assert chosen.name == "torch-float32"
+        assert "differ too much" in next(t for t in chosen.tried if t.name == "wrong").refused
+
+    def test_what_was_measured_is_remembered(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from isocenter.inference.runner import recall, remember
+
+        monkeypatch.setenv("ISOCENTER_CACHE", str(tmp_path))
+        assert recall("a") is None
+        remember("a", "torch-bfloat16")
+        remember("b", "no such runtime")
+        assert (recall("a"), recall("b")) == ("torch-bfloat16", None)
+        (tmp_path / "isocenter" / "runtimes.json").write_text("[broken")
+        assert recall("a") is None

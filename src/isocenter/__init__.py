@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from isocenter.pipeline.conformance import ibsi
     from isocenter.pipeline.convert import convert
     from isocenter.pipeline.data_check import data_check
+    from isocenter.pipeline.explain import explain
     from isocenter.pipeline.extract import extract_features
+    from isocenter.pipeline.image_prediction import predict_images
+    from isocenter.pipeline.image_training import train_images
     from isocenter.pipeline.judgement import evaluate
     from isocenter.pipeline.learn import predict, train
     from isocenter.pipeline.methods import methods
@@ -58,7 +61,10 @@ _HOME = {
     "predict": "pipeline.learn",
     "train": "pipeline.learn",
     "convert": "pipeline.convert",
+    "explain": "pipeline.explain",
     "extract_features": "pipeline.extract",
+    "predict_images": "pipeline.image_prediction",
+    "train_images": "pipeline.image_training",
     "ibsi": "pipeline.conformance",
     "demo": "demonstration",
     "inspect": "acquire.inspection",
@@ -72,8 +78,10 @@ _HOME = {
 
 __all__ = [
     "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap", "Policy",
-    "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate", "extract_features",
-    "ibsi", "inspect", "methods", "open", "predict", "recipes", "robustness", "run", "run_cohort", "train", "try_step",
+    "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate", "explain",
+    "extract_features",
+    "ibsi", "inspect", "methods", "open", "predict", "predict_images", "recipes", "robustness", "run", "run_cohort",
+    "train", "train_images", "try_step",
 ]  # fmt: skip
 
 

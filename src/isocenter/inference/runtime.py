@@ -1,7 +1,7 @@
 """Ways to run one network: torch in float32 or bfloat16, OpenVINO, ONNX Runtime. The fastest that agrees is taken."""
 
-import io
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,8 @@ class OpenVINORuntime:
     def __init__(self, module: "nn.Module", precision: str, shape: tuple[int, ...]) -> None:
         openvino: Any = require("openvino", extra="fast")
         torch: Any = require("torch", extra="learn")
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the converter says of its own ways
             self.model = openvino.convert_model(module.eval(), example_input=torch.zeros(shape))
         self.hint = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -113,14 +114,15 @@ def onnx_bytes(module: "nn.Module", shape: tuple[int, ...]) -> bytes:
     Raises: MissingExtra without the exporter.
     """
     torch: Any = require("torch", extra="learn")
-    require("onnx", extra="fast")
-    out = io.BytesIO()
-    with torch.no_grad():
-        torch.onnx.export(
-            module.eval(), (torch.zeros(shape),), out, dynamo=False, input_names=["image"], output_names=["logits"],
-            dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}}, opset_version=17,
+    require("onnxscript", extra="fast")
+    free = {0: torch.export.Dim.DYNAMIC}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module.eval(), (torch.zeros((2, *shape[1:])),), dynamo=True, input_names=["image"], output_names=["logits"],
+            dynamic_shapes=(free,), verbose=False,
         )  # fmt: skip
-    return out.getvalue()
+    return bytes(program.model_proto.SerializeToString())
 
 
 RUNTIMES: Mapping[str, tuple[Callable[["nn.Module", str, tuple[int, ...]], Forward], str]] = {

@@ -1,11 +1,13 @@
 """`train` on images: data set -> fingerprint -> plan -> run -> a model's folder."""
 
+import json
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from isocenter.version import __version__
 Tell = Callable[[str], None]
 _MEMORY_SHARE = 0.4
 _LEAST_BUDGET_S = 20.0
+_NOTE = "asked.json"
 
 
 @dataclass(frozen=True)
@@ -118,27 +121,24 @@ def train_images(
     require_kinds(how.allow_leaks)
     device = device_of(how.device)
     found = _material(data, task, how, seed=wanted.seed, say=say, on_progress=on_progress)
-    plan = read_plan(how.plan) if how.plan else first_plan(found.seen, found.task, wanted, channels=found.data.channels)
+    checkpoint = folder.with_name(f".{folder.name}.unfinished")
+    asked = _asked(found, how, wanted)
+    left_off = _left_off(checkpoint, asked, force=how.force)
+    if left_off is not None:
+        plan, deadline = left_off
+        say(f"going on with the unfinished training of {checkpoint}")
+    else:
+        given = read_plan(how.plan) if how.plan else None
+        plan = given or first_plan(found.seen, found.task, wanted, channels=found.data.channels)
+        deadline = None
     _require_fitting(plan, found)
     memory = _memory()
     stores = [load(part, plan, read_case, memory=memory, on_progress=on_progress) for part in (found.train, found.val)]
     for text in (*stores[0].failed, *stores[1].failed):
         say(f"left out: {text}")
-    deadline = None
-    if how.budget_s is not None:
-        left = how.budget_s - (time.monotonic() - begun)
-        if left < _LEAST_BUDGET_S:
-            raise InputError(
-                f"--budget: reading the data took {how.budget_s - left:.0f} s of {how.budget_s:.0f} s; give more time"
-            )
-        if plan.schedule.steps and how.plan:
-            raise InputError("--plan states schedule.steps: leave --budget away, or set the steps to 0")
-        plan = fitted_to(plan, stores[0], left, wanted, device=device, tell=say)
-        deadline = how.budget_s - (time.monotonic() - begun) - _afterwards(how.budget_s)
-    elif not plan.schedule.steps:
-        raise InputError("how long may it take? Give --budget (20m, 2h), or a plan with schedule.steps")
-    checkpoint = folder.with_name(f".{folder.name}.unfinished")
-    _keep_plan(plan, checkpoint)
+    if left_off is None:
+        plan, deadline = _with_steps(plan, stores[0], how, wanted, device=device, begun=begun, say=say)
+        _keep(checkpoint, plan, asked, deadline)
     say(f"plan: {checkpoint / PLAN}")
     learnt = learn(
         plan, stores[0], stores[1], checkpoint=checkpoint, deadline_s=deadline, device=device, on_progress=on_progress
@@ -146,6 +146,67 @@ def train_images(
     model = _written(folder, found, stores, learnt, promised=promised, how=how)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return model
+
+
+def _with_steps(
+    plan: Plan, train: Store, how: Effort, wish: Wish, *, device: str, begun: float, say: Tell
+) -> tuple[Plan, float | None]:
+    """The plan with its steps, and the seconds that they may take; None where the plan itself says how many.
+
+    Raises: InputError where nobody says how long it may take, or the time is over already.
+    """
+    if how.budget_s is None:
+        if not plan.schedule.steps:
+            raise InputError("how long may it take? Give --budget (20m, 2h), or a plan with schedule.steps")
+        return plan, None
+    if plan.schedule.steps and how.plan:
+        raise InputError("--plan states schedule.steps: leave --budget away, or set the steps to 0")
+    left = how.budget_s - (time.monotonic() - begun)
+    if left < _LEAST_BUDGET_S:
+        raise InputError(
+            f"--budget: reading the data took {how.budget_s - left:.0f} s of {how.budget_s:.0f} s; give more time"
+        )
+    fitted = fitted_to(plan, train, left, wish, device=device, tell=say)
+    return fitted, how.budget_s - (time.monotonic() - begun) - _afterwards(how.budget_s)
+
+
+def _asked(found: _Material, how: Effort, wish: Wish) -> str:
+    """A hash of everything that a training is asked for: an unfinished one is gone on with only if it was the same."""
+    cases = [(s.case, s.split, s.target) for s in (*found.train.samples, *found.val.samples)]
+    contents = sorted(item.content for item in found.items)
+    plan = how.plan.read_text("utf-8") if how.plan else None
+    told = [cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, __version__]
+    return sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _left_off(checkpoint: Path, asked: str, *, force: bool) -> tuple[Plan, float | None] | None:
+    """Plan and seconds of a training that was killed; None where there is none.
+
+    Raises: InputError for one that was asked for other things.
+    """
+    note = checkpoint / _NOTE
+    if not note.is_file():
+        return None
+    try:
+        told = json.loads(note.read_text("utf-8"))
+        same, deadline = told["asked"] == asked, told["deadline_s"]
+    except (OSError, ValueError, KeyError, TypeError):
+        same, deadline = False, None
+    if same:
+        return read_plan(checkpoint / PLAN), None if deadline is None else float(deadline)
+    if force:
+        shutil.rmtree(checkpoint)
+        return None
+    raise InputError(
+        f"{checkpoint}: holds an unfinished training that was asked for other things; go on with the same command, "
+        "remove the folder, or --force"
+    )
+
+
+def _keep(checkpoint: Path, plan: Plan, asked: str, deadline_s: float | None) -> None:
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / PLAN).write_text(plan_text(plan), "utf-8")
+    (checkpoint / _NOTE).write_text(json.dumps({"asked": asked, "deadline_s": deadline_s}), "utf-8")
 
 
 def _memory() -> int:
@@ -157,11 +218,6 @@ def _memory() -> int:
 def _afterwards(budget_s: float) -> float:
     """Seconds kept for the last look and for writing."""
     return max(3.0, 0.05 * budget_s)
-
-
-def _keep_plan(plan: Plan, checkpoint: Path) -> None:
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    (checkpoint / PLAN).write_text(plan_text(plan), "utf-8")
 
 
 def _material(

@@ -446,5 +446,7 @@ CHINESE: dict[str, str] = {
     "Precision and recall": "精确率与召回率",
     "Calibration: smoothed (loess) and in tenths": "校准：平滑曲线（loess）与十分位",
     "loss of the main metric": "主要指标的损失",
+    "Worst cases": "最差的病例",
+    "Dashed white: reference. Solid colours: prediction. Shown is the slice on which they differ most.": "白色虚线：参考；彩色实线：预测。所示为两者差异最大的层面。",
 }
 """English template -> Chinese template over the same values."""

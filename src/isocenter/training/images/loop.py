@@ -4,6 +4,7 @@ A killed run goes on where it was, to the same weights.
 """
 
 import json
+import logging
 import time
 from dataclasses import dataclass, field
 from math import cos, pi
@@ -194,6 +195,7 @@ class _Step:
 
 def _fabric(plan: Plan, device: str, loggers: tuple[Any, ...]) -> Any:
     lightning = require("lightning_fabric", extra="learn")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision it uses, as do we
     processes = int(plan_processes())
     precision = "bf16-mixed" if plan.precision == "bfloat16" else "32-true"
     kind = {"cpu": "cpu", "cuda": "cuda", "mps": "mps"}.get(device.partition(":")[0], "cpu")
