@@ -15,6 +15,7 @@ from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, InputError, UnreadableFile
 from isocenter.formats import nifti
 from isocenter.training.images.division import divide, held_out
+from tests.test_cli import cli
 
 RNG = np.random.default_rng(0)
 
@@ -46,9 +47,9 @@ def test_a_folder_of_a_class_each(tmp_path: Path) -> None:
                 picture(tmp_path / split / kind / f"{i}.png")
     (tmp_path / "train" / "benign" / "notes.docx").write_bytes(b"x")
     found = open_dataset(tmp_path)
-    assert found.splits == {"test": 4, "train": 4, "val": 4}
+    assert found.splits == {"train": 4, "val": 4, "test": 4}
     assert found.classes() == ("benign", "malignant")
-    assert found.samples[0].case == "test/benign/0"
+    assert found.samples[0].case == "train/benign/0"
     assert found.problems == ("train/benign/notes.docx: is no image",)
 
 
@@ -145,11 +146,11 @@ def test_a_table_of_images(tmp_path: Path) -> None:
     )
     found = open_dataset(table)
     assert [(s.case, s.patient, s.target, s.split) for s in found.samples] == [
-        ("two", "p2", "y", "test"),
         ("one", "p1", "x", "train"),
+        ("two", "p2", "y", "test"),
     ]
     assert found.problems == ("row 4 (three): states no image",)
-    assert read_images(found.samples[0]).voxels.shape == (1, 1, 12, 10)
+    assert read_images(found.samples[1]).voxels.shape == (1, 1, 12, 10)
     with pytest.raises(InputError, match="has no column 'person'"):
         open_dataset(table, group="person")
 
@@ -197,3 +198,35 @@ class TestDivision:
     def test_too_few(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="2 patients are too few"):
             divide(self.made(tmp_path, 2), 0.2, seed=0)
+
+
+def test_the_check_says_what_it_is_and_what_is_wrong(tmp_path: Path) -> None:
+    for i in range(5):
+        volume(tmp_path / "d" / "images" / f"{i}.nii.gz")
+        volume(tmp_path / "d" / "labels" / f"{i}.nii.gz", labels=True, shape=(4, 6, 7) if i == 3 else (4, 6, 8))
+    (tmp_path / "d" / "images" / "9.nii.gz").write_bytes((tmp_path / "d" / "images" / "0.nii.gz").read_bytes())
+    volume(tmp_path / "d" / "labels" / "9.nii.gz", labels=True)
+    volume(tmp_path / "d" / "images" / "lonely.nii.gz")
+    done = cli("data", "check", tmp_path / "d", "-o", tmp_path / "page", "--no-near")
+    assert done.returncode == 0, done.stderr
+    assert "paired images and labels: segment, 6 cases" in done.stdout
+    assert "2 x 1 x 1 mm" in done.stdout
+    assert "1 pairs repeat" in done.stdout
+    assert "lonely: has an image and no label map" in done.stderr
+    assert "3: " in done.stderr
+    told = json.loads((tmp_path / "page" / "data.json").read_text())
+    assert told["about"]["labels"] == {"1": "1", "2": "2"}
+    assert len(told["problems"]) == 2
+    page = (tmp_path / "page" / "data.html").read_text()
+    assert page.count("data:image/png") == 5
+
+
+def test_leaks_of_a_folder_of_classes(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for kind in ("a", "b"):
+            picture(tmp_path / split / kind / "x.png")
+    (tmp_path / "test" / "b" / "copy.png").write_bytes((tmp_path / "train" / "a" / "x.png").read_bytes())
+    done = cli("data", "check", tmp_path, "--json", "--no-near")
+    assert done.returncode == 1
+    (leak,) = json.loads(done.stdout)["leaks"]
+    assert (leak["left"], leak["right"]) == ("train/a/x", "test/b/copy")

@@ -573,7 +573,7 @@ class TestVerbs:
         assert float(p0) + float(p1) == pytest.approx(1, abs=1e-5)
         assert predicted == str(int(float(p1) >= 0.5))
         assert set(inside.split("|")) <= {"0", "1", ""}
-        assert case == "test/0"
+        assert case == "train/0"
 
     def test_the_same_command_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from isocenter.training.images import loop

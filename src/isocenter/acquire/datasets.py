@@ -32,6 +32,7 @@ IMAGE_ENDINGS = (
     ".h5",
     ".hdf5",
 )
+_ORDER = ("", "train", "val", "test")
 _IMAGES = ("images", "image", "imagestr", "img", "imgs")
 _LABELS = ("labels", "label", "labelstr", "masks", "mask", "gt", "annotations")
 _PATIENT_IN_NAME = re.compile(r"^((?:patient|pat|sub|subject|subj|case|pt)[-_]?[A-Za-z]*\d+)[-_.](.+)$", re.IGNORECASE)
@@ -83,7 +84,7 @@ def open_dataset(
         )
     if not found.samples:
         raise InputError(f"{given}: looks like {found.kind}, and holds no labelled case" + _first(found.problems))
-    ordered = sorted(found.samples, key=lambda s: (natural(s.split), natural(s.case)))
+    ordered = sorted(found.samples, key=lambda s: (_ORDER.index(s.split), natural(s.case)))
     twice = [name for name, count in Counter(s.case for s in ordered).items() if count > 1]
     if twice:
         raise InputError(f"{given}: the case {twice[0]!r} stands twice")

@@ -356,7 +356,12 @@ def evaluate(
 
 @data_app.command("check")
 def data_check(
-    data: Annotated[Path, Argument(help="A table with a column split, an .npz of images, or a folder of splits.")],
+    data: Annotated[
+        Path, Argument(metavar="DATASET", help="Labelled images as `train` takes them, or a table with a column split.")
+    ],
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Folder for a page with pictures, of labelled images.")
+    ] = None,
     json: Annotated[bool, Option("--json", help="Print everything as JSON.")] = False,
     group: Group = None,
     split_column: Split = None,
@@ -364,14 +369,16 @@ def data_check(
         bool, Option("--near/--no-near", help="Look for rescaled, mirrored and re-encoded images as well.")
     ] = True,
 ) -> None:
-    """Find patients, rows and images that stand on both sides of a split, and what is repeated within one.
+    """Say what a data set is and what is wrong with it: labels that are missing, grids that differ, leaks, repeats.
 
-    Exit code 1 if anything leaks.
+    Exit code 1 if a patient, row or image stands on both sides of a split.
     """
     with show.failing_cleanly():
         from isocenter.pipeline.data_check import data_check as run
 
-        show.checked(run(data, group=group, split=split_column, near=near), as_json=json)
+        with show.progress() as tell:
+            found = run(data, group=group, split=split_column, near=near, out=out, on_progress=tell)
+        show.checked(found, as_json=json)
 
 
 @data_app.command("sequences")

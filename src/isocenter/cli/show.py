@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from isocenter.pipeline.image_prediction import CaseAnswer
     from isocenter.pipeline.learn import Model
     from isocenter.pipeline.run import StudyResult
-    from isocenter.training.leaks import Checked
+    from isocenter.training.leaks import Checked, Leak
 
 BAD_INPUT = 2
 SOME_FAILED = 1
@@ -331,20 +331,49 @@ def checked(found: "Checked", *, as_json: bool) -> None:
 
         typer.echo(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
     else:
+        _described(found)
         sizes = ", ".join(f"{name} {count}" for name, count in found.splits.items())
         typer.echo(printable(f"{found.items} items: {sizes}"))
         for kind in dict.fromkeys(leak.kind for leak in found.leaks):
             some = [leak for leak in found.leaks if leak.kind == kind]
             shown = "; ".join(f"{leak.left} = {leak.right}" for leak in some[:5])
             typer.secho(printable(f"{len(some)} leaks ({kind}): {shown}{' ...' if len(some) > 5 else ''}"), fg="red")
-        repeats = dict.fromkeys((leak.kind, leak.left.partition("/")[0]) for leak in found.repeats)
+        repeats = dict.fromkeys((leak.kind, _split_of(leak, found)) for leak in found.repeats)
         for kind, split in repeats:
-            count = sum(leak.kind == kind and leak.left.partition("/")[0] == split for leak in found.repeats)
+            count = sum(leak.kind == kind and _split_of(leak, found) == split for leak in found.repeats)
             typer.echo(f"{count} pairs repeat within {split} ({kind})")
         if not found.leaks:
-            typer.echo("nothing leaks")
+            typer.echo("nothing leaks" if len(found.splits) > 1 else "no splits are stated: nothing can leak yet")
     if found.leaks:
         raise typer.Exit(SOME_FAILED)
+
+
+def _split_of(leak: "Leak", found: "Checked") -> str:
+    """The split within which something repeats; all, where none is stated."""
+    split = leak.left.partition("/")[0]
+    return split if split in found.splits else "all"
+
+
+def _described(found: "Checked") -> None:
+    """What a data set of images is like, and what is wrong with its cases."""
+    about = found.about
+    if not about:
+        return
+    shape, spacing = about["shape"], about["spacing_mm"]
+    people = "no patient is stated" if about["patients"] is None else f"{about['patients']} patients"
+    typer.echo(printable(f"{about['kind']}: {about['task']}, {about['cases']} cases, {people}"))
+    sizes = [" x ".join(map(str, shape[name])) for name in ("least", "median", "most")]
+    typer.echo(f"slices, rows, columns: {sizes[0]} to {sizes[2]}, median {sizes[1]}")
+    typer.echo("spacing: " + ("none" if spacing is None else " x ".join(f"{s:.3g}" for s in spacing) + " mm"))
+    for name, one in zip(range(len(about["intensity"])), about["intensity"], strict=True):
+        typer.echo(
+            f"channel {name}: {about['quantity']}, {one['least']:.4g} to {one['most']:.4g}, mean {one['mean']:.4g}"
+        )
+    for title, rows in (("classes", about["classes"]), ("labels", about["labels"])):
+        if rows:
+            typer.echo(printable(f"{title}: " + ", ".join(f"{k} ({v})" for k, v in rows.items())))
+    for text in (*about["notes"], *found.problems[:20]):
+        say(f"  {text}", colour="yellow")
 
 
 def demonstration(result: "StudyResult") -> None:

@@ -1,43 +1,62 @@
 """Whether a data set leaks between its splits."""
 
-import zipfile
+import json
 from collections.abc import Iterator
-from math import prod
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from isocenter.acquire.columns import read_columns
+from isocenter.acquire.datasets import SPLITS, names_only_images, open_dataset
 from isocenter.acquire.table import is_table
+from isocenter.data.dataset import Dataset
 from isocenter.data.design import Design
-from isocenter.errors import InputError, IsocenterError, UnreadableFile, cause_of
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError, IsocenterError, UnreadableFile
+from isocenter.pipeline.images import MOST_NEAR, image_items, read_case
+from isocenter.pipeline.output import whole_folder
+from isocenter.report.data_page import render_data
+from isocenter.report.gallery import case_picture
+from isocenter.training.images.fingerprint import answers_of, fingerprint
+from isocenter.training.images.store import Progress
 from isocenter.training.leaks import Checked, Item, check, content_of, thumbnail_of
 from isocenter.training.table import case_names, patient_column
 
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_MOST_PIXELS = 2**31
+_SHOWN = 12
 
 
-def data_check(data: str | Path, *, group: str | None = None, split: str | None = None, near: bool = True) -> Checked:
-    """Find what stands on both sides of a split, and what is repeated within one.
+def data_check(
+    data: str | Path,
+    *,
+    group: str | None = None,
+    split: str | None = None,
+    near: bool = True,
+    out: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Checked:
+    """Say what a data set is, what is wrong with it, what stands on both sides of a split, and what is repeated.
 
     Args:
-        data: a table with a column `split`; an `.npz` with `train_images`, `val_images`, `test_images`; or a folder
-            with `train`, `val` or `valid`, and `test` inside, that hold images.
+        data: labelled images in any shape that `train` takes; a folder with `train`, `val` or `valid`, and `test`
+            inside, that hold images; or a table of numbers with a column `split`.
         group: column of patients in a table; None: a usual name.
         split: column of splits in a table; None: `split`.
         near: look for near images as well.
-    Raises: InputError for a data set without splits.
+        out: folder for a page with pictures and `data.json`, of labelled images; None: not written.
+        on_progress: told each case.
+    Raises: InputError for what is no data set, and a table of numbers without splits.
     """
     path = Path(data)
-    archives = list(path.glob("*.npz")) if path.is_dir() else []
-    if len(archives) == 1 and not any(p.is_dir() and p.name.lower() in _SPLITS for p in path.iterdir()):
-        path = archives[0]
+    if not _is_numbers(path):
+        found = _images_of(path, group=group, split=split)
+        if found is not None:
+            return _of_images(found, near=near, out=out, on_progress=on_progress)
+    if out is not None:
+        raise InputError(f"{path}: the page shows labelled images, and this holds none; leave --out away")
     if path.is_dir():
         items, kind = list(_folder(path)), "image"
-    elif path.suffix.lower() == ".npz":
-        items, kind = list(_npz(path)), "image"
     elif is_table(path) or path.suffix.lower() in (".parquet", ".pq"):
         cells = read_columns(path).cells
         name = split or "split"
@@ -47,12 +66,68 @@ def data_check(data: str | Path, *, group: str | None = None, split: str | None 
             )
         items, kind = list(_table(path, dict(cells), name, group)), "row"
     else:
-        raise InputError(f"{path}: a table, an .npz of images, or a folder with train, val and test is wanted")
+        raise InputError(f"{path}: labelled images, a folder with train, val and test, or a table is wanted")
     if len({item.split for item in items}) < 2:
         raise InputError(
             f"{path}: holds one split only ({next(iter(items)).split if items else 'none'}): nothing can leak"
         )
     return check(items, kind=kind, near=near and kind == "image")
+
+
+def _is_numbers(path: Path) -> bool:
+    """A table of features."""
+    if not (is_table(path) or path.suffix.lower() in (".parquet", ".pq")):
+        return False
+    return not names_only_images(read_columns(path).cells)
+
+
+def _images_of(path: Path, *, group: str | None, split: str | None) -> Dataset | None:
+    """A data set of labelled images; None for a folder that holds splits of loose ones.
+
+    Raises: InputError for what is neither.
+    """
+    try:
+        return open_dataset(path, group=group, split=split)
+    except UnreadableFile:
+        raise
+    except InputError:
+        if path.is_dir() and any(p.is_dir() and p.name.lower() in SPLITS for p in path.iterdir()):
+            return None
+        raise
+
+
+def _of_images(data: Dataset, *, near: bool, out: str | Path | None, on_progress: Progress | None) -> Checked:
+    """Leaks and repeats of labelled images, what they are like, and what is wrong with each."""
+    task = answers_of(data)
+    seen = fingerprint(data, task, read_case, most=None, on_progress=on_progress)
+    items = image_items(data, on_progress=on_progress)
+    found = check(items, kind="image", near=near and len(items) <= MOST_NEAR)
+    about: dict[str, Json] = {"kind": data.kind, "task": task, **seen.as_json(), "notes": list(data.notes)}
+    problems = (*data.problems, *seen.failed)
+    splits = data.splits or {"": len(data.samples)}
+    done = replace(found, about=about, problems=problems, splits={k or "all": v for k, v in splits.items()})
+    if out is not None:
+        _write_page(done, data, Path(out))
+    return done
+
+
+def _write_page(found: Checked, data: Dataset, folder: Path) -> None:
+    odd = sorted({p.name for p in folder.iterdir()} - {"data.html", "data.json"}) if folder.is_dir() else []
+    if odd:
+        raise InputError(f"{folder}: holds {odd[0]}, which is no part of a data check; name another folder")
+    step = max(1, len(data.samples) // _SHOWN)
+    pictures = []
+    for sample in data.samples[::step][:_SHOWN]:
+        try:
+            volume, labels = read_case(sample)
+        except (IsocenterError, OSError):
+            continue
+        title = f"{sample.case}: {sample.target}" if sample.target else sample.case
+        pictures.append((title, case_picture(volume, None if labels is None else labels.voxels)))
+    with whole_folder(folder) as empty:
+        told = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        (empty / "data.json").write_text(told, "utf-8")
+        (empty / "data.html").write_text(render_data(found.as_json(), pictures, data.path.name), "utf-8")
 
 
 def check_design(design: Design, folder: Path) -> Checked:
@@ -74,52 +149,10 @@ def check_design(design: Design, folder: Path) -> Checked:
     return Checked(found.leaks + images.leaks, found.repeats + images.repeats, found.items, found.splits)
 
 
-def _npz(path: Path) -> Iterator[Item]:
-    """Images of `train_images` and the like, without loading any pickled object."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MOST_PIXELS:
-                raise UnreadableFile(f"{path.name}: unpacks to more than {_MOST_PIXELS >> 30} GiB")
-            for entry in archive.infolist():
-                _require_honest(archive, entry)
-        with np.load(path, allow_pickle=False) as arrays:
-            names = {
-                name: _SPLITS.get(name.removesuffix("_images")) for name in arrays.files if name.endswith("_images")
-            }
-            if not any(names.values()):
-                raise InputError(f"{path.name}: holds no train_images; it has {', '.join(arrays.files)[:200]}")
-            for name, split in names.items():
-                if split is not None:
-                    if (
-                        arrays[name].ndim not in (3, 4, 5)
-                        or arrays[name].dtype.kind not in "iufb"
-                        or not arrays[name].size
-                    ):
-                        raise UnreadableFile(f"{path.name}: {name} is {arrays[name].shape}: images in a row are wanted")
-                    for index, image in enumerate(arrays[name]):
-                        grey = image.mean(axis=-1) if image.ndim == 3 and image.shape[-1] in (3, 4) else image
-                        yield Item(str(index), split, "", content_of(image), thumbnail_of(grey))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UnreadableFile(f"{path.name}: is no archive of arrays that can be read ({cause_of(error)})") from error
-
-
-def _require_honest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-    """Refuse an array whose header claims more than it holds.
-
-    Raises: ValueError.
-    """
-    with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    if dtype.hasobject or prod(shape) * dtype.itemsize > entry.file_size:
-        raise ValueError(f"{entry.filename} claims {shape} of {dtype}, and does not hold that")
-
-
 def _folder(path: Path) -> Iterator[Item]:
     """Images in `train`, `val`, `test`; the patient is not known."""
     for folder in sorted(p for p in path.iterdir() if p.is_dir()):
-        split = _SPLITS.get(folder.name.lower())
+        split = SPLITS.get(folder.name.lower())
         if split is None:
             continue
         for file in sorted(folder.rglob("*")):
@@ -158,4 +191,4 @@ def _table(path: Path, cells: dict[str, tuple[str, ...]], split: str, group: str
     compared = [name for name in cells if name not in (split, column) and cells[name] != names]
     for row, text in enumerate(cells[split]):
         content = content_of(np.asarray([_canonical(cells[name][row]) for name in compared]))
-        yield Item(names[row], _SPLITS.get(text.strip().lower(), text), patients[row] if patients else "", content)
+        yield Item(names[row], SPLITS.get(text.strip().lower(), text), patients[row] if patients else "", content)

@@ -15,7 +15,7 @@ from isocenter.errors import InputError, IsocenterError
 from isocenter.training.images.store import Progress
 from isocenter.training.leaks import Checked, Item, Leak, check, content_of, thumbnail_of
 
-_MOST_NEAR = 20_000
+MOST_NEAR = 20_000
 """Images among which near ones are looked for: the time grows with the square."""
 
 
@@ -61,7 +61,7 @@ def without_image_leaks(
     dropped: list[Json] = []
     while True:  # what is left may repeat what was removed
         there = {case_key(s) for s in data.samples}
-        checked = check([i for i in items if (i.split, i.name) in there], kind="image", near=len(items) <= _MOST_NEAR)
+        checked = check([i for i in items if (i.split, i.name) in there], kind="image", near=len(items) <= MOST_NEAR)
         leaks = [leak for leak in checked.leaks if leak.kind not in allowed]
         if not leaks:
             return data, dropped

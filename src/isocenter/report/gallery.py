@@ -40,12 +40,25 @@ def contours(volume: Volume, predicted: LabelGrid, reference: LabelGrid) -> byte
     """PNG of the slice on which both differ most."""
     wrong = (predicted != reference).sum(axis=(1, 2))
     index = int(wrong.argmax())
+    steps = volume.geometry.steps
+    return drawn(_shown(volume, index), reference[index], predicted[index], aspect=float(steps[1] / steps[2]))
+
+
+def case_picture(volume: Volume, labels: LabelGrid | None) -> bytes:
+    """PNG of the slice with most of the labels; of the middle one where there are none."""
+    inside = None if labels is None else (labels != 0).sum(axis=(1, 2))
+    index = volume.geometry.shape[0] // 2 if inside is None or not inside.any() else int(inside.argmax())
+    steps = volume.geometry.steps
+    aspect = float(steps[1] / steps[2])
+    return drawn(_shown(volume, index), None, None if labels is None else labels[index], aspect=aspect)
+
+
+def _shown(volume: Volume, index: int) -> Array:
+    """A slice between 0 and 1, as `h w` or `h w 3`."""
     grey = np.asarray(volume.voxels[:, index], np.float32)
     low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
     shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
-    picture = np.moveaxis(shown, 0, -1) if shown.shape[0] == 3 else shown[0]
-    steps = volume.geometry.steps
-    return drawn(picture, reference[index], predicted[index], aspect=float(steps[1] / steps[2]))
+    return np.moveaxis(shown, 0, -1) if shown.shape[0] == 3 else shown[0]
 
 
 def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, aspect: float = 1.0) -> bytes:

@@ -59,12 +59,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Checked:
-    """Leaks between splits, and repeats within one."""
+    """Leaks between splits, and repeats within one; of labelled images also what they are, and what is wrong."""
 
     leaks: tuple[Leak, ...]
     repeats: tuple[Leak, ...]
     items: int
     splits: Mapping[str, int]
+    about: Mapping[str, Json] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """Plain data."""
@@ -73,6 +75,8 @@ class Checked:
             "repeats": [leak.as_json() for leak in self.repeats],
             "items": self.items,
             "splits": dict(self.splits),
+            "about": dict(self.about),
+            "problems": list(self.problems),
         }
 
 

@@ -108,12 +108,14 @@ def answers_of(data: Dataset) -> Answers:
     return "regress" if numbers == len(targets) and several > max(20, len(targets) // 4) else "classify"
 
 
-def fingerprint(data: Dataset, task: Answers, read: Read, *, on_progress: Progress | None = None) -> Fingerprint:
-    """Look at the cases, or at 400 of them.
+def fingerprint(
+    data: Dataset, task: Answers, read: Read, *, most: int | None = _MOST_CASES, on_progress: Progress | None = None
+) -> Fingerprint:
+    """Look at the cases, or at so many of them, evenly; `most` None: at all.
 
     Raises: InputError where none can be read, or their channels differ.
     """
-    step = max(1, len(data.samples) // _MOST_CASES)
+    step = 1 if most is None else max(1, len(data.samples) // most)
     seen = _Seen(task)
     for number, sample in enumerate(data.samples[::step]):
         if on_progress and number % 16 == 0:
