@@ -489,6 +489,9 @@ class TestVerbs:
         assert found.data["n_cases"] == 3  # every fifth of fifteen
         page = (tmp_path / "ev" / "evaluation.html").read_text()
         assert page.count("data:image/png;base64") == 3
+        training = (model / "training.html").read_text()
+        assert training.count("data:image/png") >= 2
+        assert "Validation: dice/1" in training
         answers = predict_images(model, data / "images", tmp_path / "out")
         assert len(answers) == 15
         assert not any(a.failed for a in answers)

@@ -281,7 +281,7 @@ def trained_images(found: "Model") -> None:
     point = card.operating_point
     if point:
         typer.echo(f"operating point: {point['threshold']:.3g} ({point['criterion']}, chosen on: {point['chosen_on']})")
-    typer.echo(printable(f"{found.folder}: {card.model}, research only, not for clinical use"))
+    typer.echo(printable(f"{found.folder / 'training.html'}  ({card.model}; research only, not for clinical use)"))
     typer.echo(printable(f"validation: {line}"))
 
 

@@ -23,13 +23,17 @@ from isocenter.errors import InputError
 from isocenter.evaluation.judge import judge
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
+from isocenter.inference.answers import segmented, windows_of
 from isocenter.inference.gate import gate_of
 from isocenter.inference.runner import device_of
+from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.images import hashes_of, image_items, read_case, twins_of, without_image_leaks
-from isocenter.pipeline.learn import LOG, PLAN, Model, require_free, require_kinds
+from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model, require_free, require_kinds
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, write_evaluation
+from isocenter.report.gallery import drawn
+from isocenter.report.training import render_training
 from isocenter.training.assemble import Promises, promise
 from isocenter.training.images.choose import Wish, first_plan, fitted_to
 from isocenter.training.images.division import divide, held_out, person_of
@@ -44,6 +48,7 @@ Tell = Callable[[str], None]
 _MEMORY_SHARE = 0.4
 _LEAST_BUDGET_S = 20.0
 _NOTE = "asked.json"
+_DOUBTED = 20
 
 
 @dataclass(frozen=True)
@@ -289,12 +294,50 @@ def _written(
         calibration, conformal, point = promise(design, scores, promised, seed=plan.seed, source="validation")
         card = replace(card, calibration=calibration, conformal=conformal, operating_point=point)
         evaluation = _validation(design, scores, card, seed=plan.seed)
+    warnings = tuple(_warnings(found, learnt))
     with whole_folder(folder) as empty:
         model_folder.write_tensors(learnt.network.state_dict(), card, empty)
         (empty / PLAN).write_text(plan_text(plan), "utf-8")
         (empty / LOG).write_text(_log(learnt), "utf-8")
         write_evaluation(evaluation, empty, language="en")
-    return Model(folder, model_folder.read_card(folder), evaluation, tuple(_warnings(found, learnt)))
+        told = [{"step": r.step, "loss": r.loss, "rate": r.rate, **r.validation} for r in learnt.log]
+        page = render_training(
+            card, told, plan=plan_text(plan), warnings=warnings, pictures=_examples(learnt, val),
+            doubted=_doubted(learnt, val),
+        )  # fmt: skip
+        (empty / TRAINING_PAGE).write_text(page, "utf-8")
+    return Model(folder, model_folder.read_card(folder), evaluation, warnings)
+
+
+def _examples(learnt: Learnt, val: Store) -> list[tuple[str, bytes]]:
+    """Validation cases as the network sees them: the worst, the middle and the best, with both label maps."""
+    if learnt.plan.task != "segment":
+        return []
+    order = np.argsort(learnt.final.each)
+    chosen = dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.1, 0.35, 0.5, 0.75, 1))
+    spec = learnt.plan.spec
+    forward = TorchRuntime(learnt.network, precision=learnt.plan.precision)
+    found = []
+    for i in chosen:
+        item = val.items[i]
+        said = segmented(forward, np.asarray(item.image), spec, windows_of(spec, overlap=0.25, flips=False))
+        assert item.mask is not None, "a segmentation has masks"
+        slice_number = int((item.mask != said).sum(axis=(1, 2)).argmax())
+        grey = np.asarray(item.image[0, slice_number], np.float32)
+        low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
+        shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
+        title = f"{item.sample.case}: Dice {learnt.final.each[i]:.3f}"
+        found.append((title, drawn(shown, item.mask[slice_number], said[slice_number])))
+    return found
+
+
+def _doubted(learnt: Learnt, val: Store) -> list[tuple[str, str, float]]:
+    """Validation cases whose stated class got the least probability."""
+    if learnt.plan.task != "classify" or learnt.final.scores is None:
+        return []
+    chances = [float(row[int(item.target)]) for row, item in zip(learnt.final.scores, val.items, strict=True)]
+    order = np.argsort(chances)[:_DOUBTED]
+    return [(val.items[i].sample.case, val.items[i].sample.target, chances[i]) for i in order if chances[i] < 0.5]
 
 
 def _gate(found: _Material, stores: Sequence[Store]) -> dict[str, Json]:
