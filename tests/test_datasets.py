@@ -126,6 +126,21 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
         read_mask(sample.mask, read_images(sample).geometry)
 
 
+def test_masks_that_were_kept_as_jpeg(tmp_path: Path) -> None:
+    at = np.indices((60, 80))
+    truth = ((at[0] - 30) ** 2 + (at[1] - 40) ** 2 < 400).astype(np.uint8)
+    for name, value in {"one": truth * 255, "two": RNG.integers(0, 255, truth.shape).astype(np.uint8)}.items():
+        picture(tmp_path / "images" / f"{name}.jpg", size=(60, 80))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(value).save(tmp_path / "masks" / f"{name}.jpg", quality=85)
+    found = open_dataset(tmp_path)
+    assert "2 label maps are JPEG" in found.notes[0]
+    image = read_images(found.samples[0])
+    assert np.array_equal(read_mask(found.samples[0].mask, image.geometry).voxels[0], truth)
+    with pytest.raises(InputError, match="it is no mask of two values"):
+        read_mask(found.samples[1].mask, image.geometry)
+
+
 def test_patients_in_file_names(tmp_path: Path) -> None:
     for name in ("patient01_frame1", "patient01_frame2", "patient02_frame1"):
         volume(tmp_path / "images" / f"{name}.nii.gz")

@@ -205,7 +205,9 @@ def _paired(folder: Path) -> Dataset | None:
             samples.append(Sample(f"{before}{stem}", (Source(path),), mask=Source(mask), split=split))
         used = {sample.mask.path for sample in samples if sample.mask}
         problems += [f"{before}{stem}: has a label map and no image" for stem, p in truth.items() if p not in used]
-    return Dataset(folder, "paired images and labels", tuple(samples), problems=tuple(problems))
+    lossy = sum(s.mask is not None and s.mask.path.suffix.lower() in (".jpg", ".jpeg") for s in samples)
+    notes = (f"{lossy} label maps are JPEG pictures: black and white are parted half-way",) if lossy else ()
+    return Dataset(folder, "paired images and labels", tuple(samples), problems=tuple(problems), notes=notes)
 
 
 def _pair_of(folder: Path) -> tuple[Path, Path] | None:

@@ -8,10 +8,13 @@ from isocenter.acquire.case import open_case
 from isocenter.acquire.given import raw_labels, require_on
 from isocenter.data.dataset import Sample, Source
 from isocenter.data.geometry import Geometry, Space
-from isocenter.data.labels import LabelMap
+from isocenter.data.labels import Label, LabelMap
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, InputError, UnreadableFile
+
+_NEARLY, _LEAST_SURE = 40, 0.97
+"""Grey values that count as black or white in a JPEG, and the share of pixels that must."""
 
 
 def read_image(source: Source) -> Volume:
@@ -60,14 +63,31 @@ def read_mask(source: Source, image: Geometry) -> LabelMap:
         values = sorted({int(v) for v in np.unique(voxels) if v})
         if volume.geometry.shape != image.shape:
             raise GeometryError(f"{source}: the mask has {volume.geometry.shape} voxels, its image {image.shape}")
-        from isocenter.data.labels import Label
-
         return LabelMap(voxels.astype(np.int32), image, tuple(Label(v, str(v)) for v in values) or (Label(1, "1"),))
     path = Path(source.path)
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return require_on(_two_valued(path), image, path, resample=False)
     maps = raw_labels(path, "label", image)
     if len(maps) != 1:
         raise InputError(f"{path.name}: its {len(maps)} label maps overlap; one value a voxel is trained")
     return require_on(maps[0], image, path, resample=False)
+
+
+def _two_valued(path: Path) -> LabelMap:
+    """A mask that was kept as JPEG: black and white, blurred at its edges; parted half-way.
+
+    Raises: InputError for a picture of other values.
+    """
+    volume = open_case(path).volume()
+    grey = np.asarray(volume.voxels, np.float32).mean(axis=0)
+    sure = float(np.mean((grey < _NEARLY) | (grey > 255 - _NEARLY)))
+    if sure < _LEAST_SURE:
+        raise InputError(
+            f"{path.name}: JPEG changes values, and only {sure:.0%} of its pixels are black or white: it is no mask of two "
+            "values; save label maps as PNG or NIfTI"
+        )
+    step = Step("acquire.labels", {"from": "JPEG, parted at half of white", "black_or_white": round(sure, 4)})
+    return LabelMap((grey >= 127.5).astype(np.uint8), volume.geometry, (Label(1, "label"),), (step,))
 
 
 def _of_array(source: Source) -> Volume:
