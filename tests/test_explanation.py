@@ -142,7 +142,8 @@ def test_the_command(tmp_path: Path) -> None:
     from isocenter.acquire.labelled import read_image
     from isocenter.formats import nifti
     from isocenter.pipeline.explain import explain
-    from isocenter.pipeline.image_training import Effort, train_images
+    from isocenter.pipeline.image_material import Effort
+    from isocenter.pipeline.image_training import train_images
     from isocenter.training.images.choose import Wish
 
     data = stripes(tmp_path / "s.npz")

@@ -24,8 +24,9 @@ from isocenter.inference.gate import concerns, gate_of  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.prepare import Preparation, oriented, prepare, prepare_labels  # noqa: E402
 from isocenter.inference.sliding import Windows, slabs, starts  # noqa: E402
+from isocenter.pipeline.image_material import Effort  # noqa: E402
 from isocenter.pipeline.image_prediction import Predictor, predict_images  # noqa: E402
-from isocenter.pipeline.image_training import Effort, train_images  # noqa: E402
+from isocenter.pipeline.image_training import train_images  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
 from isocenter.training.images.batches import Sampler, cut  # noqa: E402

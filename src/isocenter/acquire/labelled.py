@@ -83,8 +83,8 @@ def _two_valued(path: Path) -> LabelMap:
     sure = float(np.mean((grey < _NEARLY) | (grey > 255 - _NEARLY)))
     if sure < _LEAST_SURE:
         raise InputError(
-            f"{path.name}: JPEG changes values, and only {sure:.0%} of its pixels are black or white: it is no mask of two "
-            "values; save label maps as PNG or NIfTI"
+            f"{path.name}: JPEG changes values, and only {sure:.0%} of its pixels are black or white: it is no mask of "
+            "two values; save label maps as PNG or NIfTI"
         )
     step = Step("acquire.labels", {"from": "JPEG, parted at half of white", "black_or_white": round(sure, 4)})
     return LabelMap((grey >= 127.5).astype(np.uint8), volume.geometry, (Label(1, "label"),), (step,))

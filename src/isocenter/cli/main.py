@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
-from isocenter.cli import measure, models, show
+from isocenter.cli import look, measure, models, show
 
 if TYPE_CHECKING:
     from isocenter.acquire.policy import Policy as AcquirePolicy
@@ -358,6 +358,7 @@ def expanded(paths: list[str]) -> list[Path]:
 
 measure.register(app)
 models.register(app)
+look.register(app)
 
 
 def main() -> None:

@@ -57,14 +57,7 @@ def read(folder: Path) -> tuple[Any, ModelCard]:
         holds a type that none of ours does.
     """
     card = read_card(folder)
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise InputError(f"{folder}: has a card and no {WEIGHTS}: the model is not whole")
-    if path.stat().st_size > _MOST_BYTES:
-        raise UnreadableFile(f"{path}: a model of this kind is at most {_MOST_BYTES >> 30} GiB")
-    data = path.read_bytes()
-    if sha256(data).hexdigest() != card.weights_sha256:
-        raise UnreadableFile(f"{path}: does not match the hash in its card: it was changed; take the original")
+    path, data = folder / WEIGHTS, _unchanged(folder / WEIGHTS, card)
     import skops.io as skops
 
     try:
@@ -98,19 +91,27 @@ def read_tensors(folder: Path, card: ModelCard) -> dict[str, Any]:
 
     Raises: InputError for a folder without them; UnreadableFile for a file that was changed.
     """
-    path = folder / TENSORS
-    if not path.is_file():
-        raise InputError(f"{folder}: has a card and no {TENSORS}: the model is not whole")
-    if path.stat().st_size > _MOST_BYTES:
-        raise UnreadableFile(f"{path}: a model of this kind is at most {_MOST_BYTES >> 30} GiB")
-    data = path.read_bytes()
-    if sha256(data).hexdigest() != card.weights_sha256:
-        raise UnreadableFile(f"{path}: does not match the hash in its card: it was changed; take the original")
+    path, data = folder / TENSORS, _unchanged(folder / TENSORS, card)
     safetensors = require("safetensors.torch", extra="learn")
     try:
         return dict(safetensors.load(data))
     except Exception as error:  # whatever the reader says, the file is not ours
         raise UnreadableFile(f"{path}: holds no weights that can be read ({cause_of(error)})") from error
+
+
+def _unchanged(path: Path, card: ModelCard) -> bytes:
+    """The weights, if they are those that the card means.
+
+    Raises: InputError where they lack; UnreadableFile where they were changed.
+    """
+    if not path.is_file():
+        raise InputError(f"{path.parent}: has a card and no {path.name}: the model is not whole")
+    if path.stat().st_size > _MOST_BYTES:
+        raise UnreadableFile(f"{path}: a model of this kind is at most {_MOST_BYTES >> 30} GiB")
+    data = path.read_bytes()
+    if sha256(data).hexdigest() != card.weights_sha256:
+        raise UnreadableFile(f"{path}: does not match the hash in its card: it was changed; take the original")
+    return data
 
 
 def _require_sound_trees(model: Any) -> None:

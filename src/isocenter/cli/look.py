@@ -1,0 +1,124 @@
+"""Commands that look before and after learning: data check, data sequences, networks, explain, methods."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from isocenter.cli import show
+from isocenter.cli.models import Group, Seed, Split
+
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets before anything is learnt from them.")
+
+
+@data_app.command("check")
+def data_check(
+    data: Annotated[
+        Path, Argument(metavar="DATASET", help="Labelled images as `train` takes them, or a table with a column split.")
+    ],
+    out: Annotated[
+        Path | None, Option("--out", "-o", help="Folder for a page with pictures, of labelled images.")
+    ] = None,
+    json: Annotated[bool, Option("--json", help="Print everything as JSON.")] = False,
+    group: Group = None,
+    split_column: Split = None,
+    near: Annotated[
+        bool, Option("--near/--no-near", help="Look for rescaled, mirrored and re-encoded images as well.")
+    ] = True,
+) -> None:
+    """Say what a data set is and what is wrong with it: labels that are missing, grids that differ, leaks, repeats.
+
+    Exit code 1 if a patient, row or image stands on both sides of a split.
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.data_check import data_check as run
+
+        with show.progress() as tell:
+            found = run(data, group=group, split=split_column, near=near, out=out, on_progress=tell)
+        show.checked(found, as_json=json)
+
+
+@data_app.command("sequences")
+def data_sequences(
+    path: Annotated[str, Argument(help="A folder of studies.")],
+) -> None:
+    """Canonical name (T1, FLAIR, ADC, portal venous ...) of every series in PATH; what no rule knows is listed last."""
+    with show.failing_cleanly():
+        from isocenter.acquire.inspection import inspect
+        from isocenter.acquire.sequence_names import sequence_names
+
+        with show.progress() as tell:
+            found = inspect(path, on_progress=tell)
+        named, unmatched = sequence_names([series.description for series in found.series])
+        for text, name in named.items():
+            typer.echo(show.printable(f"{name:20} {text}"))
+        for text in unmatched:
+            show.say(f"  unmatched: {text or '(no description)'}", colour="yellow")
+
+
+def networks() -> None:
+    """Every network by name: what it answers, its weights with one channel and two outputs, and where it comes from."""
+    with show.failing_cleanly():
+        from isocenter.optional import require
+
+        require("torch", extra="learn")
+        from isocenter.networks.catalogue import NETWORKS, build_bare
+        from isocenter.networks.layers import count_parameters
+
+        for name, row in NETWORKS.items():
+            built = [build_bare(name, {}, channels=1, outputs=2, dims=dims) for dims in row.dims]
+            sizes = [count_parameters(one) / 1e6 for one in built]
+            words = " / ".join(f"{size:.2f}" for size in sizes)
+            dims = " and ".join(f"{d}-D" for d in row.dims)
+            typer.echo(f"{name:16} {row.answers:6} {dims:12} {words:>15} million  {row.source}")
+
+
+def explain(
+    model: Annotated[Path, Argument(help="The folder of a model of images.")],
+    data: Annotated[Path, Argument(metavar="INPUT", help="One image or study.")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the page, the pictures and the maps.")] = Path(
+        "explanation"
+    ),
+    method: Annotated[
+        list[str] | None, Option(help="grad-cam, grad-cam++, saliency, integrated-gradients, occlusion; repeatable.")
+    ] = None,
+    about: Annotated[str | None, Option(help="Class or label; the one that is decided for without.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Show what moved a model's answer for one image, and how far such a map can be believed.
+
+    Each map comes with its deletion and insertion curves; a map that is no better than chance says so.
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.explain import explain as run
+
+        for one in run(model, data, out, methods=method or ["grad-cam"], about=about, seed=seed):
+            good = one.quality
+            words = ""
+            if good is not None:
+                words = f"deletion {good.deletion_auc:.3f} (random {good.random_auc:.3f})"
+                words += f", insertion {good.insertion_auc:.3f}"
+                words += "" if good.deletion_auc < good.random_auc else ": no better than chance"
+            typer.echo(show.printable(f"{one.method}: {one.about} {words}".rstrip()))
+        typer.echo(show.printable(str(out / "explanation.html")))
+
+
+def methods(
+    out: Annotated[Path, Argument(help="The folder of a model, an evaluation, or a run.")],
+    lang: Annotated[str, Option(help="en or zh.")] = "en",
+    table: Annotated[Path | None, Option(help="The table of patients, for Table 1.")] = None,
+) -> None:
+    """Write the methods paragraph, versions, citations, Table 1 and checklist items from the lineage in OUT."""
+    with show.failing_cleanly():
+        from isocenter.pipeline.methods import methods as run
+
+        typer.echo(run(out, language=lang, table=table), nl=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(data_app, name="data")
+    app.command()(networks)
+    app.command()(explain)
+    app.command()(methods)

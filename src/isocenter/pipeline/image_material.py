@@ -1,0 +1,115 @@
+"""What a training on images starts from: the cases of each side, what they are like, and what was asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from isocenter.acquire.datasets import open_dataset
+from isocenter.data.dataset import Answers, Dataset
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError
+from isocenter.pipeline.images import image_items, read_case, twins_of, without_image_leaks
+from isocenter.training.images.division import divide, held_out
+from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
+from isocenter.training.images.plan import Plan
+from isocenter.training.images.store import Progress
+from isocenter.training.leaks import Item, check
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long, on what, and from where.
+
+    Args:
+        budget_s: seconds that the training may take in all; None: the plan's own steps.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        plan: a plan's file; None: made from the data.
+        hold_out: every so-many-th patient becomes a test case; None: as the data set says.
+        group: a table's column of patients.
+        target: a table's column of the class or value.
+        split: a table's column of splits.
+        drop_leaks: remove the training side of each leak.
+        allow_leaks: kinds of leaks with which training goes on.
+        force: replace a model that stands there.
+        begun: when the budget began to run (`time.monotonic`); None: now.
+    """
+
+    budget_s: float | None = None
+    device: str = "auto"
+    plan: Path | None = None
+    hold_out: int | None = None
+    group: str | None = None
+    target: str | None = None
+    split: str | None = None
+    drop_leaks: bool = False
+    allow_leaks: Sequence[str] = field(default=())
+    force: bool = False
+    begun: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a training starts from."""
+
+    data: Dataset
+    task: Answers
+    seen: Fingerprint
+    train: Dataset
+    val: Dataset
+    items: Sequence[Item]
+    dropped: list[Json]
+
+
+def material(
+    path: str | Path, task: Answers | None, how: Effort, *, seed: int, say: Tell, on_progress: Progress | None
+) -> Material:
+    """Open a data set, take away what leaks, and part it.
+
+    Args:
+        path: of the data set.
+        task: None: by its labels.
+        how: splits, leaks, columns.
+        seed: of the choice of validation patients.
+        say: told what was decided.
+        on_progress: told what is done.
+    Raises: InputError for data sets that cannot be learnt from.
+    """
+    data = held_out(open_dataset(path, group=how.group, target=how.target, split=how.split), how.hold_out)
+    for text in (*data.notes, *data.problems[:5]):
+        say(text)
+    answers = task or answers_of(data)
+    lacking = [s.case for s in data.samples if (s.mask is None if answers == "segment" else not s.target)]
+    if len(lacking) == len(data.samples):
+        raise InputError(f"{data.path}: no case has a {'label map' if answers == 'segment' else 'class or value'}")
+    data = data.only([s.case for s in data.samples if s.case not in set(lacking)]) if lacking else data
+    items = image_items(data, on_progress=on_progress)
+    dropped: list[Json] = []
+    if len(data.splits) > 1:
+        data, dropped = without_image_leaks(data, items, drop=how.drop_leaks, allowed=how.allow_leaks)
+        if dropped:
+            say(f"{len(dropped)} leaks removed from the training side")
+    twins = twins_of(check(items, kind="image", near=False))
+    train, val = divide(data, 0.15, seed=seed, twins=twins)
+    pool = replace(data, samples=(*train.samples, *val.samples))
+    seen = fingerprint(pool, answers, read_case, on_progress=on_progress)
+    if not data.known_patients:
+        say("no patient is stated: each case counts as one patient; name them with --group if that is not so")
+    say(f"{data.kind}: {len(train.samples)} cases to learn from, {len(val.samples)} to judge by"
+        + (f", {data.splits['test']} not looked at" if "test" in data.splits else ""))  # fmt: skip
+    return Material(data, answers, seen, train, val, items, dropped)
+
+
+def require_fitting(plan: Plan, found: Material) -> None:
+    """Refuse a plan for other data.
+
+    Raises: InputError.
+    """
+    if plan.task != found.task:
+        raise InputError(f"the plan is for {plan.task}, the data set is labelled for {found.task}")
+    if plan.preparation.channels != found.seen.channels and (plan.preparation.channels, found.seen.channels) not in {
+        (1, 3),
+        (3, 1),
+    }:
+        raise InputError(f"the plan takes {plan.preparation.channels} channels, the images have {found.seen.channels}")
