@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from isocenter.pipeline.judgement import evaluate
     from isocenter.pipeline.learn import predict, train
     from isocenter.pipeline.methods import methods
+    from isocenter.pipeline.model_add import model_add
     from isocenter.pipeline.robustness import robustness
     from isocenter.pipeline.run import run
     from isocenter.recipe import shipped as recipes
@@ -58,6 +59,7 @@ _HOME = {
     "data_check": "pipeline.data_check",
     "evaluate": "pipeline.judgement",
     "methods": "pipeline.methods",
+    "model_add": "pipeline.model_add",
     "predict": "pipeline.learn",
     "train": "pipeline.learn",
     "convert": "pipeline.convert",
@@ -77,12 +79,41 @@ _HOME = {
 }
 
 __all__ = [
-    "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap", "Policy",
-    "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate", "explain",
+    "Case",
+    "Cine",
+    "Feature",
+    "FeatureTable",
+    "Finding",
+    "Geometry",
+    "IsocenterError",
+    "Label",
+    "LabelMap",
+    "Policy",
+    "Quantity",
+    "Space",
+    "Volume",
+    "__version__",
+    "convert",
+    "data_check",
+    "demo",
+    "evaluate",
+    "explain",
     "extract_features",
-    "ibsi", "inspect", "methods", "open", "predict", "predict_images", "recipes", "robustness", "run", "run_cohort",
-    "train", "train_images", "try_step",
-]  # fmt: skip
+    "ibsi",
+    "inspect",
+    "methods",
+    "model_add",
+    "open",
+    "predict",
+    "predict_images",
+    "recipes",
+    "robustness",
+    "run",
+    "run_cohort",
+    "train",
+    "train_images",
+    "try_step",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from isocenter.cli import show
 from isocenter.cli.models import Group, Seed, Split
 
+model_app = typer.Typer(no_args_is_help=True, help="Models that were trained elsewhere.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets before anything is learnt from them.")
 
 
@@ -55,6 +56,28 @@ def data_sequences(
             typer.echo(show.printable(f"{name:20} {text}"))
         for text in unmatched:
             show.say(f"  unmatched: {text or '(no description)'}", colour="yellow")
+
+
+@model_app.command("add")
+def model_add(
+    source: Annotated[Path, Argument(help="A result folder of nnU-Net v2: plans.json, dataset.json, fold_0 ...")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the model.")],
+    force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,
+) -> None:
+    """Take a model that was trained elsewhere, so that `predict`, `evaluate` and `explain` run it.
+
+    Checkpoints are opened as weights only; what holds anything else is refused.
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.model_add import model_add as run
+
+        card = run(source, out, force=force)
+        members = card.network.get("members", 1)
+        typer.echo(
+            show.printable(
+                f"{out}: {card.model}, {members} networks. Nothing was measured here: run `isocenter evaluate`."
+            )
+        )
 
 
 def networks() -> None:
@@ -119,6 +142,7 @@ def methods(
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.add_typer(data_app, name="data")
+    app.add_typer(model_app, name="model")
     app.command()(networks)
     app.command()(explain)
     app.command()(methods)

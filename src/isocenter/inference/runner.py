@@ -20,6 +20,8 @@ from isocenter.types import Array
 
 _WORTH_MEASURING = 12
 """Windows from which the fastest runtime is looked for; fewer are done before it is found."""
+_ANOTHER_RUNTIME = 800 * 2**20
+"""Bytes that a second runtime takes: its library, the network once more, and compiling it."""
 _CANDIDATES = ("torch-bfloat16", "openvino-float32", "openvino-bfloat16")
 
 
@@ -52,14 +54,20 @@ class Runner:
         self._made: dict[str, Forward] = {}
         self._remembered: str | None = None
 
-    def forward(self, image: Array, windows: Windows | None) -> Forward:
-        """The function for windows of an image (`c d h w`); without windows, for whole images."""
+    def forward(self, image: Array, windows: Windows | None, *, spare: float = float("inf")) -> Forward:
+        """The function for windows of an image (`c d h w`); without windows, for whole images.
+
+        Args:
+            image: prepared.
+            windows: how it is walked over.
+            spare: bytes that are free beside what torch takes; another runtime needs some of its own.
+        """
         if self.device != "cpu":
             return self._of("torch-bfloat16" if self.half else "torch-float32", (1,))
         if self.name != "auto":
             return self._of(self.name, self._shape(image, windows))
         plain = "torch-bfloat16" if self.half else "torch-float32"
-        if windows is None:
+        if windows is None or spare < _ANOTHER_RUNTIME:
             return self._of(plain, (1,))
         name = self._remembered or recall(self._key(windows))
         if name is None:

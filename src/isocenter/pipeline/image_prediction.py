@@ -24,6 +24,7 @@ from isocenter.inference.planner import Fit, fit
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.runner import Runner, device_of
 from isocenter.metrics import reliability as rel
+from isocenter.ops.memory import free_bytes
 from isocenter.pipeline.output import whole_folder
 from isocenter.types import Array
 
@@ -87,6 +88,7 @@ class Predictor:
         self.model = model if isinstance(model, NetworkModel) else load(Path(model))
         self.running = running or Running()
         self.runner = Runner(self.model, device=device_of(self.running.device), runtime=self.running.runtime)
+        self.limit = self.running.memory or int(0.8 * free_bytes())
         self.told: str = ""
 
     def __call__(self, volume: Volume, case: str = "image") -> CaseAnswer:
@@ -102,7 +104,7 @@ class Predictor:
             raise InputError(f"{case}: {refusals[0].text}")
         if spec.task == "segment":
             way = self._fitted(volume, ready)
-            forward = self.runner.forward(ready.array, way.windows)
+            forward = self.runner.forward(ready.array, way.windows, spare=self.limit - way.peak)
             numbers = segmented(forward, ready.array, spec, way.windows)
             labels = named(ready.back(numbers), volume, self.model)
             return CaseAnswer(case, labels, concerns=found, geometry=volume.geometry)
@@ -115,12 +117,9 @@ class Predictor:
 
     def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
         """Windows that stay within the memory."""
-        from isocenter.ops.memory import free_bytes
-
-        limit = self.running.memory or int(0.8 * free_bytes())
         shape = tuple(int(n) for n in ready.array.shape[1:])
         way = fit(
-            self.model.spec, self.model.modules[0], (shape[0], shape[1], shape[2]), limit=limit,
+            self.model.spec, self.model.modules[0], (shape[0], shape[1], shape[2]), limit=self.limit,
             held=volume.voxels.nbytes + ready.array.nbytes, flips=self.running.flips, overlap=self.running.overlap,
             half=self.runner.half,
         )  # fmt: skip
