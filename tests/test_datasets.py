@@ -141,6 +141,30 @@ def test_masks_that_were_kept_as_jpeg(tmp_path: Path) -> None:
         read_mask(found.samples[1].mask, image.geometry)
 
 
+def test_folders_of_studies_are_no_classes(tmp_path: Path) -> None:
+    """Two patients with a series each: two cases for a prediction, and no classes called by the patients."""
+    from isocenter.pipeline.image_prediction import cases_of
+    from tests.phantoms import write_series
+
+    def own(slices: list, name: str) -> list:
+        for ds in slices:
+            ds.PatientID, ds.StudyInstanceUID, ds.SeriesInstanceUID = name, f"1.2.3.{name[1]}", f"1.2.3.{name[1]}.1"
+            ds.SOPInstanceUID += f".{name[1]}"
+            if "file_meta" in ds.__dict__:
+                ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        return slices
+
+    for name in ("p1", "p2"):
+        write_series(
+            tmp_path / name, RNG.integers(0, 100, (4, 12, 10)).astype(np.int16), change=lambda s, n=name: own(s, n)
+        )
+    with pytest.raises(InputError, match="no data set of a known shape"):
+        open_dataset(tmp_path)
+    found = cases_of(tmp_path)
+    assert len(found.samples) == 2
+    assert read_images(found.samples[0]).voxels.shape == (1, 4, 12, 10)
+
+
 def test_patients_in_file_names(tmp_path: Path) -> None:
     for name in ("patient01_frame1", "patient01_frame2", "patient02_frame1"):
         volume(tmp_path / "images" / f"{name}.nii.gz")
@@ -245,3 +269,18 @@ def test_leaks_of_a_folder_of_classes(tmp_path: Path) -> None:
     assert done.returncode == 1
     (leak,) = json.loads(done.stdout)["leaks"]
     assert (leak["left"], leak["right"]) == ("train/a/x", "test/b/copy")
+
+
+def test_one_number_for_two_structures_is_named(tmp_path: Path) -> None:
+    """Label numbers are the author's: a case that calls number 1 otherwise is not learnt from in silence."""
+    from isocenter.pipeline.images import read_case
+    from isocenter.training.images.fingerprint import fingerprint
+
+    for name in ("1", "2", "3"):
+        volume(tmp_path / "images" / f"{name}.nii.gz")
+        volume(tmp_path / "labels" / f"{name}.nii.gz", labels=True)
+        row = '  1   255    0    0        1  1  1    "{}"\n  2   0    255    0        1  1  1    "b"\n'
+        (tmp_path / "labels" / f"{name}.label.txt").write_text(row.format("liver" if name == "3" else "spleen"))
+    seen = fingerprint(open_dataset(tmp_path), "segment", read_case)
+    assert seen.labels == {1: "spleen", 2: "b"}
+    assert seen.failed == ("3: calls the label 1 'liver', and cases before it 'spleen'",)

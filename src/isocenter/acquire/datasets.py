@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.acquire.columns import read_columns
+from isocenter.acquire.labelled import series_source
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile, cause_of
@@ -40,7 +41,7 @@ _TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别
 _MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
 _SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
 _PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
-_MOST_JSON = 64 * 2**20
+_MOST_JSON, _LOOKED_AT = 64 * 2**20, 40
 
 
 def open_dataset(
@@ -264,11 +265,29 @@ def _class_folders(folder: Path) -> Dataset | None:
                     continue
                 name = path.relative_to(folder).with_name(stem).as_posix()
                 samples.append(Sample(name, (Source(path),), target=group.name, split=split))
-    if len({sample.target for sample in samples}) < 2:
+    if len({sample.target for sample in samples}) < 2 or _are_slices([s.images[0].path for s in samples]):
         return None
     if Counter(s.case for s in samples).most_common(1)[0][1] > 1:  # a.png beside a.jpg
         samples = [replace(s, case=s.images[0].path.relative_to(folder).as_posix()) for s in samples]
     return Dataset(folder, "a folder of images for each class", tuple(samples), problems=tuple(problems))
+
+
+def _are_slices(files: Sequence[Path]) -> bool:
+    """DICOM files of which several make one series: folders of studies, not of pictures of a class."""
+    some = [path for path in files if path.suffix.lower() == ".dcm"][:_LOOKED_AT]
+    if len(some) < 2:
+        return False
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    uids = []
+    for path in some:
+        try:
+            found = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        except (InvalidDicomError, OSError, ValueError, KeyError, NotImplementedError):
+            continue
+        uids.append(str(found.get("SeriesInstanceUID", "")))
+    return len(set(uids)) < len(uids)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -409,7 +428,8 @@ def _dicom_studies(folder: Path) -> Dataset | None:
         return None
     samples, problems = [], []
     for case in cases:
-        drawn = [r for r in case.results if any(s.uid == r.series_uid for s in case.series)]
+        own = {series.uid: series for series in case.series}
+        drawn = [r for r in case.results if r.series_uid in own]
         if not drawn:
             if case.series and case.series[0].format == "dicom":
                 problems.append(f"{case.name}: has no SEG or RTSTRUCT of its series")
@@ -417,7 +437,7 @@ def _dicom_studies(folder: Path) -> Dataset | None:
         for result in drawn:
             name = case.name if len(drawn) == 1 else f"{case.name}-{result.file.stem}"
             samples.append(Sample(
-                name, (Source(case.path, f"series {result.series_uid}"),), patient=case.identity.patient_id,
+                name, (series_source(case, own[result.series_uid]),), patient=case.identity.patient_id,
                 mask=Source(result.file, f"series {result.series_uid}"),
             ))  # fmt: skip
     return (

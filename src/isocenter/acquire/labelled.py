@@ -1,11 +1,13 @@
 """Reading one case of a data set: its images on one grid, and its label map on theirs."""
 
+from os.path import commonpath
 from pathlib import Path
 
 import numpy as np
 
-from isocenter.acquire.case import open_case
+from isocenter.acquire.case import open_case, open_cases
 from isocenter.acquire.given import raw_labels, require_on
+from isocenter.data.case import Case, Series
 from isocenter.data.dataset import Sample, Source
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import Label, LabelMap
@@ -23,7 +25,7 @@ def read_image(source: Source) -> Volume:
     Raises: InputError, UnreadableFile, with what is wrong.
     """
     if source.inside.startswith("series "):
-        return open_case(source.path).volume(source.inside.removeprefix("series "))
+        return _series(source.path, source.inside.removeprefix("series "))
     if source.path.suffix.lower() == ".npz":
         return _of_array(source)
     if source.inside:
@@ -31,6 +33,25 @@ def read_image(source: Source) -> Volume:
 
         return hdf5.read_dataset(source.path, source.inside)
     return open_case(source.path).volume()
+
+
+def series_source(case: Case, series: Series) -> Source:
+    """Where one series of a study lies: the folder of its files, or the archive or file that was given."""
+    given = case.path
+    folder = given if given.is_file() else Path(commonpath([file.parent for file in series.files]))
+    return Source(folder, f"series {series.key}")
+
+
+def _series(path: Path, key: str) -> Volume:
+    """The volume of a series below a path, whatever other studies lie there.
+
+    Raises: InputError where it is not there any more.
+    """
+    for case in open_cases(path):
+        for series in case.series:
+            if series.key == key:
+                return series.volume()
+    raise InputError(f"{path}: the series {key} is not there any more")
 
 
 def read_images(sample: Sample) -> Volume:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isocenter.acquire.datasets import open_dataset, stem_of
-from isocenter.acquire.labelled import read_images
+from isocenter.acquire.labelled import read_images, series_source
 from isocenter.data.dataset import Dataset, Sample, Source, natural
 from isocenter.data.evaluation import Predictions
 from isocenter.data.geometry import Geometry
@@ -231,9 +231,7 @@ def loose_images(folder: Path) -> Dataset:
             elif series.usable:
                 several = sum(s.usable for s in case.series) > 1
                 name = f"{case.name}-{series.key}" if several else case.name
-                samples.append(
-                    Sample(name, (Source(case.path, f"series {series.uid}"),), patient=case.identity.patient_id)
-                )
+                samples.append(Sample(name, (series_source(case, series),), patient=case.identity.patient_id))
     if not samples:
         raise InputError(f"{folder}: holds no image that can be read")
     return Dataset(folder, "images", tuple(sorted(samples, key=lambda s: natural(s.case))))

@@ -176,7 +176,10 @@ class _Seen:
             for label in labels.labels:
                 share = float(np.mean(labels.voxels == label.value))
                 if share:
-                    self.names.setdefault(label.value, _name(label.name, label.value))
+                    name = _name(label.name, label.value)
+                    known = self.names.setdefault(label.value, name)
+                    if known != name:
+                        raise InputError(f"calls the label {label.value} {name!r}, and cases before it {known!r}")
                     self.shares.setdefault(label.value, []).append(share)
             at = np.argwhere(inside)
             if len(at):
