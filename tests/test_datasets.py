@@ -284,3 +284,17 @@ def test_one_number_for_two_structures_is_named(tmp_path: Path) -> None:
     seen = fingerprint(open_dataset(tmp_path), "segment", read_case)
     assert seen.labels == {1: "spleen", 2: "b"}
     assert seen.failed == ("3: calls the label 1 'liver', and cases before it 'spleen'",)
+
+
+def test_dicom_studies_with_their_contours(real_data) -> None:
+    """A real study of three series, each with an RTSTRUCT of its own that is called the same."""
+    from isocenter.pipeline.images import read_case
+
+    found = open_dataset(real_data("sts_dicom"))
+    assert len(found.samples) == 3
+    for sample in found.samples:
+        image, labels = read_case(sample)
+        assert labels is not None
+        assert labels.geometry.shape == image.geometry.shape
+        assert labels.foreground.any()
+        assert sample.patient == "STS_002"

@@ -435,7 +435,7 @@ def _dicom_studies(folder: Path) -> Dataset | None:
                 problems.append(f"{case.name}: has no SEG or RTSTRUCT of its series")
             continue
         for result in drawn:
-            name = case.name if len(drawn) == 1 else f"{case.name}-{result.file.stem}"
+            name = case.name if len(drawn) == 1 else _named_apart(case.name, result.file, folder)
             samples.append(Sample(
                 name, (series_source(case, own[result.series_uid]),), patient=case.identity.patient_id,
                 mask=Source(result.file, f"series {result.series_uid}"),
@@ -445,6 +445,12 @@ def _dicom_studies(folder: Path) -> Dataset | None:
         if samples
         else None
     )
+
+
+def _named_apart(study: str, file: Path, folder: Path) -> str:
+    """A name for one of several results of a study: its path below the data set, as one word."""
+    inside = file.relative_to(folder) if file.is_relative_to(folder) else Path(file.parent.name) / file.name
+    return f"{study}-{'-'.join(inside.with_suffix('').parts)}"
 
 
 _FOLDERS: tuple[Callable[[Path], Dataset | None], ...] = (
