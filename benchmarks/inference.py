@@ -139,7 +139,7 @@ import sys, json, resource
 import numpy as np
 from isocenter.data.geometry import Geometry
 from isocenter.data.volume import Volume
-from isocenter.pipeline.image_prediction import Predictor, Running
+from isocenter.inference.predictor import Predictor, Running
 model, limit, shape = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 rng = np.random.default_rng(0)
 voxels = np.empty((1, *shape), np.int16)

@@ -116,6 +116,19 @@ def test_pairs_and_what_lacks_its_other_half(tmp_path: Path) -> None:
     found = open_dataset(tmp_path)
     assert [s.case for s in found.samples] == ["1", "2", "10"]
     assert set(found.problems) == {"alone: has an image and no label map", "orphan: has a label map and no image"}
+    to_predict = open_dataset(tmp_path, labelled=False)
+    assert [s.case for s in to_predict.samples] == ["1", "2", "10", "alone"]
+    assert to_predict.samples[-1].mask is None
+
+
+def test_images_beside_their_masks_and_alone(tmp_path: Path) -> None:
+    volume(tmp_path / "a.nii.gz")
+    volume(tmp_path / "a_mask.nii.gz", labels=True)
+    volume(tmp_path / "b.nii.gz")
+    found = open_dataset(tmp_path)
+    assert [s.case for s in found.samples] == ["a"]
+    assert found.problems == ("b: has an image and no label map",)
+    assert [s.case for s in open_dataset(tmp_path, labelled=False).samples] == ["a", "b"]
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from isocenter.errors import DegenerateImage, GeometryError, InputError, Unreada
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.gate import concerns, gate_of  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
+from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.inference.prepare import Preparation, oriented, prepare, prepare_labels  # noqa: E402
 from isocenter.inference.sliding import Windows, slabs, starts  # noqa: E402
 from isocenter.pipeline.image_material import Effort  # noqa: E402
-from isocenter.pipeline.image_prediction import Predictor, predict_images  # noqa: E402
+from isocenter.pipeline.image_prediction import predict_images  # noqa: E402
 from isocenter.pipeline.image_training import train_images  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
@@ -280,6 +281,8 @@ class TestAugmentation:
         assert plan_of({**base, "laterality": "free"}, "p").flips == (2,)
         plan = plan_of({**base, "swap_labels": {1: 2, 2: 1}}, "p")
         assert plan.flips == (2,)
+        assert plan.spec.flips == ()  # an average over exchanged sides would blur left and right
+        assert plan_of({**base, "laterality": "free"}, "p").spec.flips == (2,)
         image = np.zeros((1, 4, 4, 8), np.float32)
         mask = np.zeros((4, 4, 8), np.uint8)
         mask[..., :3], mask[..., 5:] = 1, 2
@@ -414,6 +417,45 @@ class TestLoop:
         again = learn(found.plan, pictures(), pictures(8, seed=1))  # the plan says it all
         for name, value in found.network.state_dict().items():
             assert torch.equal(value, again.network.state_dict()[name])
+
+
+class TestStored:
+    def test_what_is_judged_is_what_is_written(self, tmp_path: Path) -> None:
+        data = stripes(tmp_path / "s.npz")
+        wish = Wish(network="cnn", plan={"schedule.steps": 20, "schedule.batch": 8, "stored": "float16"})
+        train_images(data, tmp_path / "m", wish=wish)
+        train_images(
+            data, tmp_path / "whole", wish=Wish(network="cnn", plan={"schedule.steps": 20, "schedule.batch": 8})
+        )
+        sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("m", "whole")]
+        assert sizes[0] < 0.6 * sizes[1]
+        half, whole = (load(tmp_path / name).modules[0].state_dict() for name in ("m", "whole"))
+        for name, value in whole.items():
+            assert half[name].dtype == value.dtype
+            assert torch.equal(half[name], value.half().float() if value.is_floating_point() else value), name
+
+
+class TestTogether:
+    def test_two_processes_learn_what_one_would(self, tmp_path: Path) -> None:
+        plan = plan_for_pictures(schedule={"steps": 150, "batch": 8, "learning_rate": 5e-3, "ema": 0.9}, augmentation={
+            "rotate": 0, "scale": 0, "elastic": 0, "noise": 0, "blur": 0, "gamma": 0, "contrast": 0, "low_resolution": 0,
+        }, network={"name": "cnn", "settings": {"widths": [4, 8], "dense": [8], "dropout": 0.0}})  # fmt: skip
+        train, val = pictures(64), pictures(32, seed=1)
+        one = learn(plan, train, val)
+        both = learn(plan, train, val, processes=2, logs=tmp_path / "logs")
+        for name, value in one.network.state_dict().items():  # the mean of two gradients is the gradient of all
+            assert torch.allclose(value, both.network.state_dict()[name], atol=2e-3), name
+        assert both.final.metrics["accuracy"] > 0.9
+        assert (tmp_path / "logs" / "metrics.csv").read_text().count("\n") > 5
+        assert list((tmp_path / "logs").glob("events.out.tfevents*"))
+
+    def test_clocks_that_differ_do_not_part_them(self) -> None:
+        plan = plan_for_pictures(schedule={"steps": 100_000, "batch": 8, "validate_every": 50})
+        assert learn(plan, pictures(), pictures(8, seed=1), deadline_s=3.0, processes=2).plan.schedule.turns
+
+    def test_a_batch_that_cannot_be_shared(self) -> None:
+        with pytest.raises(InputError, match="cannot be shared by 9"):
+            learn(plan_for_pictures(), pictures(), pictures(8), processes=9)
 
 
 class TestPlans:
@@ -590,7 +632,7 @@ class TestVerbs:
             pass
 
         def kill(what: str, step: int, _total: int) -> None:
-            if what == "training" and step >= 30:
+            if what.startswith("training") and step >= 30:
                 raise Killed
 
         with pytest.raises(Killed):
@@ -667,7 +709,7 @@ class TestMemory:
         from benchmarks.inference import untrained_model
 
         from isocenter.errors import NotEnoughMemory
-        from isocenter.pipeline.image_prediction import Running
+        from isocenter.inference.predictor import Running
 
         model = untrained_model(tmp_path / "m", classes=3, patch=32, widths=(8, 16))
         predictor = Predictor(model, Running(memory=2**28))

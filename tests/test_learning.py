@@ -206,6 +206,23 @@ class TestPoint:
             with pytest.raises(InputError, match="--at"):
                 choose_threshold(truth, p, wrong)
 
+    def test_youden_is_the_share_of_positives_where_chances_are_right(self) -> None:
+        rng = np.random.default_rng(0)
+        p = rng.uniform(size=4000)
+        truth = (rng.uniform(size=4000) < p).astype(int)
+        assert choose_threshold(truth, p, "youden") == truth.mean()
+
+    def test_youden_is_not_drawn_to_a_lucky_case(self) -> None:
+        # All but parted: one positive at 0.05 makes 0.04 the very best threshold, by a single case.
+        truth = np.asarray([0] * 50 + [1] * 51)
+        p = np.concatenate((np.full(50, 0.03), np.full(50, 0.97), [0.05]))
+        assert 0.4 < choose_threshold(truth, p, "youden") < 0.6
+
+    def test_youden_stays_where_the_index_is_large(self) -> None:
+        truth = np.asarray([0] * 100 + [1] * 100)
+        p = np.concatenate((np.full(100, 0.7), np.full(100, 0.9)))  # not calibrated: one half decides for nobody
+        assert 0.7 < choose_threshold(truth, p, "youden") <= 0.9
+
 
 class TestModels:
     @pytest.mark.parametrize("name", ["logistic", "svm", "svm-rbf", "tree", "boosting", "knn"])

@@ -35,7 +35,10 @@ from isocenter import analyse, features, preprocess, segment
 from isocenter.acquire.select import Select
 from isocenter.data.provenance import Json
 from isocenter.data.step import Settings, StepKind
-from isocenter.errors import RecipeError
+from isocenter.errors import IsocenterError, RecipeError
+from isocenter.formats.model_folder import CARD, read_card
+from isocenter.inference.as_recipe import recipe_text
+from isocenter.zoo import model_path
 
 STAGES: dict[str, dict[str, StepKind]] = {
     "preprocess": preprocess.STEPS,
@@ -115,10 +118,7 @@ class RecipeStep:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A validated recipe.
-
-    `sha256` is of the text it was read from, so that a changed recipe is another recipe.
-    """
+    """A validated recipe; `weights` are the hashes of the models that it names."""
 
     name: str
     title: Words
@@ -128,11 +128,12 @@ class Recipe:
     report: Report = field(repr=False)
     text: str = field(repr=False)
     given: Mapping[str, Given] = field(default_factory=dict)
+    weights: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
-        """Hash of the text."""
-        return sha256(self.text.encode()).hexdigest()
+        """Hash of the text, and of the models that it names: other weights are another recipe."""
+        return sha256("\n".join((self.text, *self.weights)).encode()).hexdigest()
 
 
 class _Document(_Model):
@@ -162,12 +163,14 @@ def shipped() -> dict[str, Recipe]:
 
 
 def load(name_or_path: str | Path) -> Recipe:
-    """A shipped recipe by name, or a YAML file.
+    """A shipped recipe by name, a YAML file, or a model's folder: what it says of an image.
 
-    Raises: RecipeError that names the file, line and key.
+    Raises: RecipeError that names the file, line and key; InputError for a model that looks at no images.
     """
     library = files("isocenter") / "recipe_library" / f"{str(name_or_path)[:100]}.yaml"
     path = Path(name_or_path)
+    if (path / CARD).is_file():
+        return parse(recipe_text(path, read_card(path)), source=str(path))
     if path.suffix.lower() not in (".yaml", ".yml"):
         if "/" not in str(name_or_path) and "\\" not in str(name_or_path) and library.is_file():
             return parse(library.read_text("utf-8"), source=library.name)
@@ -206,7 +209,25 @@ def parse(text: str, *, source: str) -> Recipe:
     steps = tuple(_step(entry, ("steps", i), lines, source) for i, entry in enumerate(document.steps))
     _wired(steps, document, lines, source)
     d = document
-    return Recipe(d.name, d.title, d.description, d.select, steps, d.report, text, d.given)
+    weights = _weights(steps, lines, source)
+    return Recipe(d.name, d.title, d.description, d.select, steps, d.report, text, d.given, weights)
+
+
+def _weights(steps: tuple[RecipeStep, ...], lines: "_Lines", source: str) -> tuple[str, ...]:
+    """Hashes of the models that steps name, each of which must be there.
+
+    Raises: RecipeError with the line of the step.
+    """
+    found = []
+    for index, step in enumerate(steps):
+        name = getattr(step.settings, "model", None)
+        if name is None:
+            continue
+        try:
+            found.append(read_card(model_path(name)).weights_sha256)
+        except IsocenterError as error:
+            raise RecipeError(f"{source}, line {lines.of(('steps', index))}: model: {error}") from error
+    return tuple(found)
 
 
 def json_schema() -> dict[str, Json]:

@@ -1,6 +1,5 @@
 """Data sets in the field's own shapes: which cases a folder, archive or table holds."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,8 @@ from isocenter.acquire.columns import read_columns
 from isocenter.acquire.labelled import series_source
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import Dataset, Sample, Source, natural
-from isocenter.errors import InputError, IsocenterError, UnreadableFile, cause_of
+from isocenter.errors import InputError, IsocenterError, UnreadableFile
+from isocenter.formats.json_file import read_mapping
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IMAGE_ENDINGS = (
@@ -33,6 +33,7 @@ IMAGE_ENDINGS = (
     ".h5",
     ".hdf5",
 )
+_BESIDE = ("-mask", "_mask", "_seg", "_label")
 _ORDER = ("", "train", "val", "test")
 _IMAGES = ("images", "image", "imagestr", "img", "imgs")
 _LABELS = ("labels", "label", "labelstr", "masks", "mask", "gt", "annotations")
@@ -41,7 +42,7 @@ _TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别
 _MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
 _SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
 _PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
-_MOST_JSON, _LOOKED_AT = 64 * 2**20, 40
+_LOOKED_AT = 40
 
 
 def open_dataset(
@@ -61,7 +62,7 @@ def open_dataset(
         group: a table's column of patients.
         target: a table's column of the class or value.
         split: a table's column of splits.
-        labelled: rows of a table without a label are problems, not cases.
+        labelled: images without a label are problems, not cases.
     Raises: InputError for what is no data set, with the shapes that are known.
     """
     given = Path(path)
@@ -70,7 +71,7 @@ def open_dataset(
     found = None
     if given.is_dir():
         for reader in _FOLDERS:
-            found = reader(given)
+            found = reader(given, labelled)
             if found is not None:
                 break
     elif given.suffix.lower() == ".npz":
@@ -135,24 +136,12 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise UnreadableFile(f"{path}: is larger than {_MOST_JSON >> 20} MiB")
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: is no JSON that can be read ({cause_of(error)})") from error
-    if not isinstance(data, dict):
-        raise UnreadableFile(f"{path}: holds no mapping")
-    return data
-
-
-def _decathlon(folder: Path) -> Dataset | None:
+def _decathlon(folder: Path, labelled: bool) -> Dataset | None:
     """`dataset.json` beside `imagesTr` and `labelsTr`: the Decathlon's layout, or nnU-Net's."""
     images, labels = folder / "imagesTr", folder / "labelsTr"
     if not (images.is_dir() and labels.is_dir()):
         return None
-    data = _json(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
+    data = read_mapping(folder / "dataset.json") if (folder / "dataset.json").is_file() else {}
     names = data.get("labels", {})
     if not isinstance(names, dict):
         raise UnreadableFile(f"{folder / 'dataset.json'}: its labels are no mapping")
@@ -178,13 +167,19 @@ def _decathlon(folder: Path) -> Dataset | None:
             continue
         samples.append(Sample(case, tuple(Source(p) for p in own if p is not None), mask=Source(truth[case])))
     known = set(truth) if not numbered else {f"{c}_{i:04d}" for c in truth for i in range(len(channels))}
-    problems += [f"{stem}: has an image and no label map" for stem in pictures if stem not in known]
+    alone = [stem for stem in pictures if stem not in known]
+    if labelled or (numbered and len(channels) > 1):
+        problems += [f"{stem}: has an image and no label map" for stem in alone]
+    else:
+        samples += [
+            Sample(stem.removesuffix("_0000") if numbered else stem, (Source(pictures[stem]),)) for stem in alone
+        ]
     kind = "nnU-Net's layout" if numbered else "the Medical Segmentation Decathlon's layout"
     many = tuple(channels.values()) if numbered else (next(iter(channels.values())),)
     return Dataset(folder, kind, tuple(samples), table, many, tuple(problems))
 
 
-def _paired(folder: Path) -> Dataset | None:
+def _paired(folder: Path, labelled: bool) -> Dataset | None:
     """Folders `images` and `labels`, matched by name; perhaps inside `train`, `val`, `test`."""
     parts = {SPLITS[p.name.lower()]: p for p in _folders(folder) if p.name.lower() in SPLITS}
     inner = {split: pair for split, part in parts.items() if (pair := _pair_of(part)) is not None}
@@ -200,10 +195,10 @@ def _paired(folder: Path) -> Dataset | None:
             mask = truth.get(stem) or next(
                 (truth[f"{stem}{e}"] for e in ("_mask", "-mask", "_label", "_seg") if f"{stem}{e}" in truth), None
             )
-            if mask is None:
+            if mask is None and labelled:
                 problems.append(f"{before}{stem}: has an image and no label map")
                 continue
-            samples.append(Sample(f"{before}{stem}", (Source(path),), mask=Source(mask), split=split))
+            samples.append(Sample(f"{before}{stem}", (Source(path),), mask=Source(mask) if mask else None, split=split))
         used = {sample.mask.path for sample in samples if sample.mask}
         problems += [f"{before}{stem}: has a label map and no image" for stem, p in truth.items() if p not in used]
     lossy = sum(s.mask is not None and s.mask.path.suffix.lower() in (".jpg", ".jpeg") for s in samples)
@@ -218,18 +213,24 @@ def _pair_of(folder: Path) -> tuple[Path, Path] | None:
     return (images, labels) if images and labels else None
 
 
-def _beside(folder: Path) -> Dataset | None:
+def _beside(folder: Path, labelled: bool) -> Dataset | None:
     """Images with `name-mask.png` or `name_seg.nii.gz` in the same folder."""
     files = _files(folder)
-    samples = []
-    for stem, path in files.items():
-        mask = next((files[f"{stem}{e}"] for e in ("-mask", "_mask", "_seg", "_label") if f"{stem}{e}" in files), None)
-        if mask is not None:
-            samples.append(Sample(stem, (Source(path),), mask=Source(mask)))
-    return Dataset(folder, "images with their label maps beside them", tuple(samples)) if samples else None
+    found = {stem: next((f"{stem}{e}" for e in _BESIDE if f"{stem}{e}" in files), None) for stem in files}
+    masks = {name for name in found.values() if name}
+    if not masks:
+        return None
+    samples = [
+        Sample(stem, (Source(files[stem]),), mask=Source(files[mask]) if mask else None)
+        for stem, mask in found.items()
+        if mask or (stem not in masks and not labelled)
+    ]
+    alone = [stem for stem, mask in found.items() if not mask and stem not in masks]
+    problems = [f"{stem}: has an image and no label map" for stem in alone] if labelled else []
+    return Dataset(folder, "images with their label maps beside them", tuple(samples), problems=tuple(problems))
 
 
-def _hdf5_pairs(folder: Path) -> Dataset | None:
+def _hdf5_pairs(folder: Path, _labelled: bool) -> Dataset | None:
     """HDF5 files that each hold an image and a label map."""
     files = {stem: p for stem, p in _files(folder).items() if p.suffix.lower() in (".h5", ".hdf5")}
     if not files:
@@ -247,7 +248,7 @@ def _hdf5_pairs(folder: Path) -> Dataset | None:
     return Dataset(folder, "HDF5 files of image and label map", tuple(samples), problems=tuple(problems))
 
 
-def _class_folders(folder: Path) -> Dataset | None:
+def _class_folders(folder: Path, _labelled: bool) -> Dataset | None:
     """A folder for each class; perhaps inside `train`, `val`, `test`."""
     parts = [p for p in _folders(folder) if p.name.lower() in SPLITS]
     samples: list[Sample] = []
@@ -294,7 +295,7 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _archive_inside(folder: Path) -> Dataset | None:
+def _archive_inside(folder: Path, _labelled: bool) -> Dataset | None:
     archives = [p for p in folder.glob("*.npz") if p.is_file()]
     return _medmnist(archives[0]) if len(archives) == 1 and not _folders(folder) else None
 
@@ -418,8 +419,10 @@ def _cell(table: Path, text: str) -> Source:
     )
 
 
-def _dicom_studies(folder: Path) -> Dataset | None:
-    """Studies that hold a SEG or RTSTRUCT of one of their series."""
+def _dicom_studies(folder: Path, labelled: bool) -> Dataset | None:
+    """Studies that hold a SEG or RTSTRUCT of one of their series; where labels are not wanted, all series are cases."""
+    if not labelled:
+        return None
     from isocenter.acquire.case import open_cases
 
     try:
@@ -453,7 +456,7 @@ def _named_apart(study: str, file: Path, folder: Path) -> str:
     return f"{study}-{'-'.join(inside.with_suffix('').parts)}"
 
 
-_FOLDERS: tuple[Callable[[Path], Dataset | None], ...] = (
+_FOLDERS: tuple[Callable[[Path, bool], Dataset | None], ...] = (
     _decathlon, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
 )  # fmt: skip
 """Shapes of folders, in the order in which they are tried."""

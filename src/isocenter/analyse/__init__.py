@@ -12,7 +12,9 @@ from isocenter.analyse.brain import (
 from isocenter.analyse.calcium import CalciumScore, calcium_score
 from isocenter.analyse.chest import Emphysema, LungVolumes, emphysema, lung_volumes
 from isocenter.analyse.composition import BodyComposition, body_composition
+from isocenter.analyse.hippocampus import HippocampusVolumes, hippocampus_volumes
 from isocenter.analyse.lesion import Diameters, Growth, diameters, growth
+from isocenter.analyse.network import NetworkAnswer, NetworkVolumes, network, network_volumes
 from isocenter.analyse.picture import (
     CardiothoracicRatio,
     Count,
@@ -40,6 +42,9 @@ STEPS: dict[str, StepKind] = {
     "brain_plausibility": StepKind(BrainPlausibility, brain_plausibility, "case"),
     "t1_contrast": StepKind(T1Contrast, t1_contrast, "case"),
     "tissue_volumes": StepKind(TissueVolumes, tissue_volumes, "case"),
+    "network": StepKind(NetworkAnswer, network, "case"),
+    "network_volumes": StepKind(NetworkVolumes, network_volumes, "case"),
+    "hippocampus_volumes": StepKind(HippocampusVolumes, hippocampus_volumes, "case"),
     "lung_volumes": StepKind(LungVolumes, lung_volumes, "case"),
     "emphysema": StepKind(Emphysema, emphysema, "case"),
     "calcium_score": StepKind(CalciumScore, calcium_score, "case"),
@@ -55,9 +60,10 @@ STEPS: dict[str, StepKind] = {
 
 __all__ = [
     "STEPS", "BodyComposition", "BrainPlausibility", "CalciumScore", "CardiothoracicRatio", "Count", "Diameters",
-    "Distances", "Emphysema", "Growth", "LungVolumes", "Orientation", "PictureKind", "RegistrationQuality",
-    "T1Contrast", "T1Weighted", "TissueVolumes", "UltrasoundField", "body_composition", "brain_plausibility",
-    "calcium_score", "cardiothoracic_ratio", "count", "diameters", "distances", "emphysema", "growth",
-    "lung_volumes", "orientation_known", "picture_kind", "registration_quality", "t1_contrast", "t1_weighted",
+    "Distances", "Emphysema", "Growth", "HippocampusVolumes", "LungVolumes", "NetworkAnswer", "NetworkVolumes",
+    "Orientation", "PictureKind", "RegistrationQuality", "T1Contrast", "T1Weighted", "TissueVolumes",
+    "UltrasoundField", "body_composition", "brain_plausibility", "calcium_score", "cardiothoracic_ratio", "count",
+    "diameters", "distances", "emphysema", "growth", "hippocampus_volumes", "lung_volumes", "network",
+    "network_volumes", "orientation_known", "picture_kind", "registration_quality", "t1_contrast", "t1_weighted",
     "tissue_volumes", "ultrasound_field",
 ]  # fmt: skip

@@ -64,6 +64,8 @@ def train(
         Option(min=2, help="Images without splits: every so-many-th patient is a test case, never looked at."),
     ] = None,
     device: Annotated[str, Option(help="Images: auto, cpu, cuda or mps.")] = "auto",
+    processes: Annotated[int, Option(min=1, max=64, help="Images: that learn together (distributed).")] = 1,
+    logs: Annotated[Path | None, Option(help="Images: folder for TensorBoard and CSV logs while it runs.")] = None,
     model: Annotated[
         str, Option(help="Tables: auto, logistic, linear, svm, svm-rbf, tree, forest, boosting, knn, cox.")
     ] = "auto",
@@ -85,7 +87,10 @@ def train(
     coverage: Annotated[float, Option(min=0.5, max=0.999, help="Of prediction sets and intervals.")] = 0.9,
     at: Annotated[
         str | None,
-        Option(help="Operating point: sensitivity=.95, specificity=.9, cost=5 (a miss costs 5 alarms), youden."),
+        Option(
+            help="Operating point: sensitivity=.95, specificity=.9, cost=5 (a miss costs 5 alarms), youden (images: "
+            "by itself)."
+        ),
     ] = None,
     drop_leaks: Annotated[
         bool, Option("--drop-leaks", help="Remove the training side of leaks, and record it.")
@@ -123,6 +128,8 @@ def train(
                 promises=promises,
                 effort={
                     "device": device,
+                    "processes": processes,
+                    "logs": logs,
                     "hold_out": hold_out,
                     "group": group,
                     "target": target,
@@ -270,9 +277,12 @@ def predict(
     """
     with show.failing_cleanly():
         from isocenter.formats.model_folder import read_card
+        from isocenter.zoo import model_path
 
+        model = model_path(model)
         if read_card(model).network:
-            from isocenter.pipeline.image_prediction import Running, predict_images
+            from isocenter.inference.predictor import Running
+            from isocenter.pipeline.image_prediction import predict_images
 
             folder = out or Path("predictions")
             running = Running(device, runtime, overlap, flips, strict, bytes_of(memory) if memory else None)
@@ -328,7 +338,7 @@ def evaluate(
     """
     with show.failing_cleanly():
         from isocenter.errors import InputError
-        from isocenter.pipeline.image_prediction import Running
+        from isocenter.inference.predictor import Running
         from isocenter.pipeline.judgement import Asked
         from isocenter.pipeline.judgement import evaluate as run
 

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from isocenter.acquire.inspection import Inspection
     from isocenter.data.case import Series
     from isocenter.data.evaluation import Evaluation
+    from isocenter.inference.predictor import CaseAnswer
     from isocenter.pipeline.attempt import Attempt
     from isocenter.pipeline.cohort import Cohort
     from isocenter.pipeline.conformance import Compared
     from isocenter.pipeline.extract import Extracted
-    from isocenter.pipeline.image_prediction import CaseAnswer
     from isocenter.pipeline.learn import Model
     from isocenter.pipeline.run import StudyResult
     from isocenter.training.leaks import Checked, Leak
@@ -85,9 +85,9 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         yield line
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -377,11 +377,16 @@ def _described(found: "Checked") -> None:
 
 
 def demonstration(result: "StudyResult") -> None:
-    """Dice values and where the report is."""
+    """Dice values, or what was measured, and where the report is."""
     import json
 
     assert result.folder is not None, "a demonstration always writes its folder"
-    checks = json.loads((result.folder / "report.json").read_text("utf-8"))["checks"]
+    said = json.loads((result.folder / "report.json").read_text("utf-8"))
     for name in ("dice_grey_matter", "dice_white_matter"):
-        typer.echo(f"{name} = {checks.get(name)}")
+        if name in said["checks"]:
+            typer.echo(f"{name} = {said['checks'][name]}")
+    for found in said["findings"] if result.case != "mni152" else ():
+        ends = found["interval"]
+        between = f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
+        typer.echo(printable(f"{found['statement']}: {found['value']:.2f} {found['unit']}{between}"))
     results([result])

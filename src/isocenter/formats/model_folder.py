@@ -11,6 +11,7 @@ import numpy as np
 
 from isocenter.data.card import ModelCard
 from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.formats.json_file import read_mapping
 from isocenter.optional import require
 
 _LEAF = -1
@@ -73,11 +74,20 @@ def read(folder: Path) -> tuple[Any, ModelCard]:
     return model, card
 
 
-def write_tensors(tensors: Mapping[str, Any], card: ModelCard, folder: Path) -> ModelCard:
-    """Write a network's weights (torch tensors) and its card into an empty folder, and read them back."""
+def write_tensors(tensors: Mapping[str, Any], card: ModelCard, folder: Path, *, half: bool = False) -> ModelCard:
+    """Write a network's weights (torch tensors) and its card into an empty folder, and read them back.
+
+    Args:
+        tensors: by name.
+        card: without the hash of the weights.
+        folder: empty, or not there yet.
+        half: numbers of 32 bits are written with 16.
+    """
+    import torch
     from safetensors.torch import save
 
-    data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    data = save({n: v.half() if half and v.dtype == torch.float32 else v for n, v in kept.items()})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TENSORS).write_bytes(data)
     done = replace(card, weights_sha256=sha256(data).hexdigest())
@@ -87,14 +97,15 @@ def write_tensors(tensors: Mapping[str, Any], card: ModelCard, folder: Path) -> 
 
 
 def read_tensors(folder: Path, card: ModelCard) -> dict[str, Any]:
-    """A network's weights.
+    """A network's weights; numbers of 16 bits are widened.
 
     Raises: InputError for a folder without them; UnreadableFile for a file that was changed.
     """
     path, data = folder / TENSORS, _unchanged(folder / TENSORS, card)
     safetensors = require("safetensors.torch", extra="learn")
     try:
-        return dict(safetensors.load(data))
+        found = safetensors.load(data)
+        return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
     except Exception as error:  # whatever the reader says, the file is not ours
         raise UnreadableFile(f"{path}: holds no weights that can be read ({cause_of(error)})") from error
 
@@ -169,10 +180,7 @@ def read_card(folder: Path) -> ModelCard:
     path = folder / CARD
     if not path.is_file():
         raise InputError(f"{folder}: is no model: a folder with {CARD} is wanted")
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: cannot be read ({cause_of(error)})") from error
+    data = read_mapping(path)
     try:
         return ModelCard.from_json(data)
     except InputError as error:

@@ -4,7 +4,6 @@ Read are the configurations 2d, 3d_fullres and 3d_lowres with a plain or residua
 torch's `weights_only`, which builds nothing but tensors and plain data.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from isocenter.data.card import ModelCard
 from isocenter.errors import InputError, UnreadableFile, UnsupportedFormat, cause_of
+from isocenter.formats.json_file import read_mapping
 from isocenter.inference.model import NetworkSpec, Spec, build_of, with_weights
 from isocenter.inference.prepare import Preparation
 
@@ -33,7 +33,7 @@ def read_nnunet(folder: Path) -> tuple[list[dict[str, Tensor]], ModelCard]:
     """
     if not is_nnunet(folder):
         raise InputError(f"{folder}: is no result folder of nnU-Net: plans.json and dataset.json lie beside its folds")
-    plans, data = _json(folder / "plans.json"), _json(folder / "dataset.json")
+    plans, data = read_mapping(folder / "plans.json"), read_mapping(folder / "dataset.json")
     files = [p for fold in sorted(folder.glob("fold_*")) for p in _checkpoint(fold)]
     if not files:
         raise InputError(f"{folder}: no fold holds a checkpoint_final.pth or checkpoint_best.pth")
@@ -72,18 +72,6 @@ def read_nnunet(folder: Path) -> tuple[list[dict[str, Tensor]], ModelCard]:
         licence=str(data.get("licence", data.get("license", "unspecified: ask whoever trained it"))),
     )
     return found, card
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MOST_JSON:
-            raise UnreadableFile(f"{path}: is larger than {_MOST_JSON >> 20} MiB")
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: is no JSON that can be read ({cause_of(error)})") from error
-    if not isinstance(data, dict):
-        raise UnreadableFile(f"{path}: holds no mapping")
-    return data
 
 
 def _checkpoint(fold: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from isocenter.pipeline.image_prediction import cases_of, require_channels
 from isocenter.pipeline.output import whole_folder
 from isocenter.report.explanation import heat_picture, render_explanation
 from isocenter.types import Array
+from isocenter.zoo import model_path
 
 _MOST_VOXELS = 192**3
 _OURS = (".html", ".json", ".nii.gz", ".png")
@@ -71,7 +72,7 @@ def explain(
         seed: of random orders.
     Raises: InputError for inputs of several cases, methods that are not there, and images too large to explain whole.
     """
-    loaded = load(Path(model))
+    loaded = load(model_path(model))
     odd = [m for m in methods if m not in METHODS]
     if odd:
         raise InputError(f"--method {odd[0]}: there are {', '.join(METHODS)}")

@@ -15,7 +15,8 @@ from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.evaluation.point import OperatingPoint
 from isocenter.evaluation.segmented import Compared, compare_labels, judge_segmentations
-from isocenter.pipeline.image_prediction import CaseAnswer, Predictor, Running, as_predictions
+from isocenter.inference.predictor import CaseAnswer, Predictor, Running
+from isocenter.pipeline.image_prediction import as_predictions
 from isocenter.pipeline.images import image_items, known_images, read_case
 from isocenter.pipeline.masks import MISSING_MM, TOLERANCE_MM
 from isocenter.report.gallery import Worst, contours, worst_pictures
@@ -134,6 +135,9 @@ def _segmentation(
     predictor: Predictor, data: Dataset, *, seed: int, notes: list[str], on_progress: Progress | None
 ) -> Evaluation:
     spec = predictor.model.spec
+    stated = predictor.model.card.lineage.get("plan") or {}
+    missing_mm = float(stated.get("missing_mm", MISSING_MM))
+    tolerance_mm = float(stated.get("tolerance_mm", TOLERANCE_MM))
     compared: list[Compared] = []
     worst = Worst(_PICTURES)
     failed: list[str] = []
@@ -155,7 +159,7 @@ def _segmentation(
             failed.append(f"{sample.case}: {error}")
             continue
         row = compare_labels(
-            answer.labels.voxels, truth.voxels, spec.labels, spacing_mm=spacing_of(volume), tolerance_mm=TOLERANCE_MM,
+            answer.labels.voxels, truth.voxels, spec.labels, spacing_mm=spacing_of(volume), tolerance_mm=tolerance_mm,
             case=sample.case, patient=sample.patient, partition=partition and volume.geometry.shape[0] == 1,
         )  # fmt: skip
         compared.append(row)
@@ -175,8 +179,8 @@ def _segmentation(
         compared,
         tuple(spec.labels.values()),
         model=predictor.model.card.model,
-        missing_mm=MISSING_MM,
-        tolerance_mm=TOLERANCE_MM,
+        missing_mm=missing_mm,
+        tolerance_mm=tolerance_mm,
         seed=seed,
     )
     return replace(evaluation, pictures=worst_pictures(worst))

@@ -25,6 +25,8 @@ class Effort:
     Args:
         budget_s: seconds that the training may take in all; None: the plan's own steps.
         device: `auto`, `cpu`, `cuda`, `mps`.
+        processes: that learn together, each from its share of every batch.
+        logs: folder for TensorBoard and CSV while it runs.
         plan: a plan's file; None: made from the data.
         hold_out: every so-many-th patient becomes a test case; None: as the data set says.
         group: a table's column of patients.
@@ -38,6 +40,8 @@ class Effort:
 
     budget_s: float | None = None
     device: str = "auto"
+    processes: int = 1
+    logs: Path | None = None
     plan: Path | None = None
     hold_out: int | None = None
     group: str | None = None
@@ -63,7 +67,14 @@ class Material:
 
 
 def material(
-    path: str | Path, task: Answers | None, how: Effort, *, seed: int, say: Tell, on_progress: Progress | None
+    path: str | Path,
+    task: Answers | None,
+    how: Effort,
+    *,
+    share: float,
+    seed: int,
+    say: Tell,
+    on_progress: Progress | None,
 ) -> Material:
     """Open a data set, take away what leaks, and part it.
 
@@ -71,6 +82,7 @@ def material(
         path: of the data set.
         task: None: by its labels.
         how: splits, leaks, columns.
+        share: of the patients that are held back for validation where no split says it.
         seed: of the choice of validation patients.
         say: told what was decided.
         on_progress: told what is done.
@@ -91,7 +103,7 @@ def material(
         if dropped:
             say(f"{len(dropped)} leaks removed from the training side")
     twins = twins_of(check(items, kind="image", near=False))
-    train, val = divide(data, 0.15, seed=seed, twins=twins)
+    train, val = divide(data, share, seed=seed, twins=twins)
     pool = replace(data, samples=(*train.samples, *val.samples))
     seen = fingerprint(pool, answers, read_case, on_progress=on_progress)
     if not data.known_patients:

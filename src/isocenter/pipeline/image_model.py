@@ -21,17 +21,18 @@ from isocenter.inference.gate import gate_of
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.image_material import Effort, Material
-from isocenter.pipeline.images import case_key, hashes_of
+from isocenter.pipeline.images import case_key
 from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, write_evaluation
 from isocenter.report.gallery import drawn
 from isocenter.report.training import render_training
-from isocenter.training.assemble import Promises, promise
+from isocenter.training.assemble import ALL_LABELS, Promises, promise, promised_volumes
 from isocenter.training.images.division import person_of
 from isocenter.training.images.loop import Learnt
 from isocenter.training.images.plan import Plan, plan_text
 from isocenter.training.images.store import Store
+from isocenter.training.leaks import hashes_of
 from isocenter.version import __version__
 
 _DOUBTED = 20
@@ -57,6 +58,11 @@ def written(
         lineage=_lineage(plan, how),
     )
     if plan.task == "segment":
+        volumes, people = learnt.final.volumes, [person_of(item.sample) for item in val.items]
+        assert volumes is not None, "a segmentation has volumes"
+        names = (*plan.labels.values(), ALL_LABELS)
+        reach = promised_volumes(volumes, names, people, coverage=promised.coverage, seed=plan.seed)
+        card = replace(card, conformal=reach)
         evaluation = _segmentation_summary(learnt, val, card)
     else:
         design = _design(found, val, plan)
@@ -66,7 +72,7 @@ def written(
         evaluation = _validation(design, scores, card, seed=plan.seed)
     warnings = tuple(_warnings(found, learnt))
     with whole_folder(folder) as empty:
-        model_folder.write_tensors(learnt.network.state_dict(), card, empty)
+        model_folder.write_tensors(learnt.network.state_dict(), card, empty, half=plan.stored == "float16")
         (empty / PLAN).write_text(plan_text(plan), "utf-8")
         (empty / LOG).write_text(_log(learnt), "utf-8")
         write_evaluation(evaluation, empty, language="en")

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from isocenter.pipeline.learn import PLAN, Model, require_free, require_kinds
 from isocenter.training.assemble import Promises
 from isocenter.training.images.choose import Wish, first_plan, fitted_to
 from isocenter.training.images.loop import learn
-from isocenter.training.images.plan import Plan, plan_text, read_plan
+from isocenter.training.images.plan import Plan, plan_text, read_plan, share_of
 from isocenter.training.images.store import Progress, Store, load
 from isocenter.version import __version__
 
@@ -49,13 +50,16 @@ def train_images(
         tell: told what was decided, in words.
     Raises: InputError for data sets, plans and wishes that cannot be.
     """
-    folder, how, wanted, promised = Path(out), effort or Effort(), wish or Wish(), promises or Promises()
+    folder, how, wanted = Path(out), effort or Effort(), wish or Wish()
+    promised = _promised(promises or Promises())
     begun = time.monotonic() if how.begun is None else how.begun
     say: Tell = tell or (lambda _text: None)
     require_free(folder, force=how.force)
     require_kinds(how.allow_leaks)
     device = device_of(how.device)
-    found = material(data, task, how, seed=wanted.seed, say=say, on_progress=on_progress)
+    given = read_plan(how.plan) if how.plan else None
+    share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
+    found = material(data, task, how, share=share, seed=wanted.seed, say=say, on_progress=on_progress)
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     asked = _asked(found, how, wanted)
     left_off = _left_off(checkpoint, asked, force=how.force)
@@ -63,7 +67,6 @@ def train_images(
         plan, deadline = left_off
         say(f"going on with the unfinished training of {checkpoint}")
     else:
-        given = read_plan(how.plan) if how.plan else None
         plan = given or first_plan(found.seen, found.task, wanted, channels=found.data.channels)
         deadline = None
     require_fitting(plan, found)
@@ -76,11 +79,19 @@ def train_images(
         _keep(checkpoint, plan, asked, deadline)
     say(f"plan: {checkpoint / PLAN}")
     learnt = learn(
-        plan, stores[0], stores[1], checkpoint=checkpoint, deadline_s=deadline, device=device, on_progress=on_progress
-    )
+        plan, stores[0], stores[1], checkpoint=checkpoint, deadline_s=deadline, device=device,
+        processes=how.processes, logs=how.logs, on_progress=on_progress,
+    )  # fmt: skip
     model = written(folder, found, stores, learnt, promised=promised, how=how)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return model
+
+
+def _promised(wanted: Promises) -> Promises:
+    """The operating point of images is Youden's by itself: data sets of images seldom hold each class as often as the
+    patients to come, and a probability of one half takes their shares for true.
+    """
+    return replace(wanted, criterion=wanted.criterion or "youden")
 
 
 def _with_steps(

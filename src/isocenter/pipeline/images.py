@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.training.images.store import Progress
-from isocenter.training.leaks import Checked, Item, Leak, check, content_of, thumbnail_of
+from isocenter.training.leaks import Checked, Item, Leak, check, content_of, hashes_of, thumbnail_of
 
 MOST_NEAR = 20_000
 """Images among which near ones are looked for: the time grows with the square."""
@@ -91,11 +90,6 @@ def _training_sides(data: Dataset, leaks: Sequence[Leak]) -> set[str]:
         if leak.kind == "patient":
             gone |= {s.case for s in data.samples if s.patient == side.patient and s.split == side.split}
     return gone
-
-
-def hashes_of(texts: Sequence[str], salt: str) -> list[str]:
-    """Salted hashes: enough to know something again, not to name it."""
-    return sorted({sha256(f"{salt}{text}".encode()).hexdigest()[:20] for text in texts})
 
 
 def known_images(training: Mapping[str, object], items: Sequence[Item], data: Dataset) -> set[str]:

@@ -16,8 +16,8 @@ from isocenter.evaluation.comparison import compare, coverage
 from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import OperatingPoint, choose_threshold
 from isocenter.formats import model_folder
+from isocenter.inference.predictor import Running
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.image_prediction import Running
 from isocenter.pipeline.learn import Judged, evaluate_model, exchangeable
 from isocenter.pipeline.masks import judge_masks
 from isocenter.pipeline.output import whole_folder
@@ -29,6 +29,7 @@ from isocenter.training.fit import Progress, goodness, score
 from isocenter.training.table import Columns
 from isocenter.types import Array
 from isocenter.version import __version__
+from isocenter.zoo import model_path
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _with_model(
     model: Path, data: Path, out: str | Path | None, wanted: Asked, notes: list[str], *, on_progress: Progress | None
 ) -> Evaluation:
     """A model of tables, or of images, on cases with the truth."""
+    model = model_path(model)
     if not model_folder.read_card(model).network:
         found, more, point = _of_model(model, data, wanted)
         return _judged(found, [], more, point, out, wanted=wanted, notes=notes)

@@ -1,6 +1,5 @@
 """The words of a paper's methods section, from the lineage of what was done."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from isocenter.acquire.columns import read_columns
 from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.formats.json_file import read_mapping
 from isocenter.formats.model_folder import CARD
 from isocenter.pipeline.output import REPORT
 from isocenter.version import __version__
@@ -101,11 +101,8 @@ def _methods(folder: Path, *, zh: bool, table: str | Path | None) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: cannot be read ({cause_of(error)})") from error
-    if not isinstance(data, dict) or not isinstance(data.get("lineage", {}), dict):
+    data = read_mapping(path)
+    if not isinstance(data.get("lineage", {}), dict):
         raise UnreadableFile(f"{path}: is not what isocenter writes")
     return data
 

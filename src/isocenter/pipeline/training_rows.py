@@ -13,7 +13,7 @@ from isocenter.data.evaluation import Predictions
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.pipeline.data_check import check_design
-from isocenter.training.leaks import Checked, Leak
+from isocenter.training.leaks import Checked, Leak, hashes_of
 from isocenter.types import Array
 
 
@@ -31,17 +31,12 @@ def told_of_training(
         "patients": len(set(fitted_on.patients)) if design.known_patients else None,
         "classes": {name: int((fitted_on.target == i).sum()) for i, name in enumerate(design.classes)},
         "salt": salt,
-        "patient_hashes": _hashes(fitted_on.patients, salt) if design.known_patients else [],
-        "row_hashes": _hashes(_row_texts(fitted_on.matrix), salt),
+        "patient_hashes": hashes_of(fitted_on.patients, salt) if design.known_patients else [],
+        "row_hashes": hashes_of(_row_texts(fitted_on.matrix), salt),
         "splits": {name: design.split.count(name) for name in sorted(set(design.split))},
         "left_out": dict(left_out),
         "dropped_for_leaks": dropped,
     }
-
-
-def _hashes(patients: Sequence[str], salt: str) -> list[str]:
-    """Salted hashes of patients: enough to know them again, not to name them."""
-    return sorted({sha256(f"{salt}{name}".encode()).hexdigest()[:20] for name in patients})
 
 
 def _row_texts(matrix: Array) -> list[str]:
@@ -60,7 +55,7 @@ def known_again(card: ModelCard, found: Predictions, matrix: Array) -> list[str]
     return [
         case
         for case, patient, text in zip(found.cases, found.patients, texts, strict=True)
-        if _hashes((patient,), salt)[0] in people or _hashes((text,), salt)[0] in rows
+        if hashes_of((patient,), salt)[0] in people or hashes_of((text,), salt)[0] in rows
     ]
 
 

@@ -281,6 +281,37 @@ CHINESE: dict[str, str] = {
     "Turn": "旋转角",
     "Two lungs, one on each side, were not found: left and right are not stated.": "未找到左右各一的两个肺：不区分左右。",
     "Volume of {name}": "{name}体积",
+    # networks
+    "left hippocampus": "左侧海马",
+    "right hippocampus": "右侧海马",
+    "left anterior hippocampus": "左侧海马前部",
+    "left posterior hippocampus": "左侧海马后部",
+    "right anterior hippocampus": "右侧海马前部",
+    "right posterior hippocampus": "右侧海马后部",
+    "{name} in the intracranial volume": "{name}占颅内体积",
+    "{name}: {value:.2f} mL (plausible {low:g} to {high:g} mL).": "{name}：{value:.2f} mL（合理范围 {low:g} 至 {high:g} mL）。",
+    "Volume over that of the registered template times its stretch.": "体积除以配准模板体积与其缩放系数之积。",
+    "Intracranial volume, estimated": "颅内体积（估计）",
+    "Brain mask of the MNI152 template (fluid included) times the stretch of its registration.": (
+        "MNI152 模板脑掩模（含脑脊液）体积乘以配准缩放系数。"
+    ),
+    "Both sides differ by {value:.0%} of their mean (at most {most:.0%}).": "两侧差值为均值的 {value:.0%}（不超过 {most:.0%}）。",
+    "Not validated on whole heads: the network was trained and tested on crops of one side, cut by hand; the interval holds "
+    "for such crops. Look at the contours.": (
+        "尚未在完整头部图像上验证：网络仅在手工裁剪的单侧图像上训练和测试，区间仅适用于此类图像。请检查轮廓。"
+    ),
+    "Voxels times the volume of one.": "体素数乘以单个体素体积。",
+    "Voxels times the volume of one; {coverage:.0%} interval from cases that the network never learnt from, for images like "
+    "those.": "体素数乘以单个体素体积；{coverage:.0%} 区间来自网络未学习过的病例，适用于同类图像。",
+    "The image is like those that the network was trained on.": "图像与网络训练所用图像相似。",
+    "Outside what the network was trained on: {why}.": "超出网络训练范围：{why}。",
+    "Value that the network gives": "网络给出的数值",
+    "Output of {model}.": "{model} 的输出。",
+    "Calibrated output of {model}.": "{model} 的校准输出。",
+    "Calibrated output of {model}; decided from {threshold:.2f} on.": "{model} 的校准输出；判定阈值 {threshold:.2f}。",
+    "Probability of {name}": "{name}的概率",
+    "The network decides for {name}.": "网络判定为 {name}。",
+    "Prediction set at {coverage:.0%}: {set}.": "{coverage:.0%} 预测集：{set}。",
     "Volume of both lungs": "双肺体积",
     "Voxels of the lung, with vessels and without trachea and bronchi, times the volume of one.": "肺体素数（含血管，不含气管和支气管）乘以单个体素体积。",
     "Whether {name} is of the same patient cannot be told: a file states no patient.": "无法判断 {name} 是否为同一患者：有文件未说明患者。",

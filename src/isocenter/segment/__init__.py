@@ -6,6 +6,8 @@ from isocenter.segment.chest import Body, Lungs, body, lungs
 from isocenter.segment.cluster import FuzzyCMeans, GaussianMixture, KMeans, fuzzy_c_means, gaussian_mixture, k_means
 from isocenter.segment.contour import ChanVese, chan_vese
 from isocenter.segment.edges import Edges, edges
+from isocenter.segment.hippocampus import Hippocampus, hippocampus
+from isocenter.segment.network import Network, network
 from isocenter.segment.radiograph import ThoraxField, thorax_field
 from isocenter.segment.refine import (
     Components,
@@ -66,6 +68,8 @@ STEPS: dict[str, StepKind] = {
     "body": StepKind(Body, body, "volume"),
     "lungs": StepKind(Lungs, lungs, "volume", within=True),
     "thorax_field": StepKind(ThoraxField, thorax_field, "volume"),
+    "network": StepKind(Network, network, "volume"),
+    "hippocampus": StepKind(Hippocampus, hippocampus, "region"),
     "pick": StepKind(Pick, pick, "labels"),
     "components": StepKind(Components, components, "labels"),
     "fill_holes": StepKind(NoSettings, fill_holes, "labels"),
@@ -79,9 +83,10 @@ STEPS: dict[str, StepKind] = {
 
 __all__ = [
     "STEPS", "Adaptive", "Body", "Brain", "ChanVese", "Components", "ConfidenceConnected", "Edges", "FuzzyCMeans",
-    "GaussianMixture", "KMeans", "Li", "Lungs", "Morphology", "MultiOtsu", "NoSettings", "Otsu", "Pick",
-    "RandomWalker", "RegionGrowing", "Smooth", "Split", "ThoraxField", "Threshold", "Watershed", "adaptive", "body",
-    "brain", "chan_vese", "closing", "components", "confidence_connected", "dilation", "edges", "erosion",
-    "fill_holes", "fuzzy_c_means", "gaussian_mixture", "k_means", "li", "lungs", "multi_otsu", "opening", "otsu",
-    "pick", "random_walker", "region_growing", "smooth", "split", "thorax_field", "threshold", "watershed",
+    "GaussianMixture", "Hippocampus", "KMeans", "Li", "Lungs", "Morphology", "MultiOtsu", "Network", "NoSettings",
+    "Otsu", "Pick", "RandomWalker", "RegionGrowing", "Smooth", "Split", "ThoraxField", "Threshold", "Watershed",
+    "adaptive", "body", "brain", "chan_vese", "closing", "components", "confidence_connected", "dilation", "edges",
+    "erosion", "fill_holes", "fuzzy_c_means", "gaussian_mixture", "hippocampus", "k_means", "li", "lungs",
+    "multi_otsu", "network", "opening", "otsu", "pick", "random_walker", "region_growing", "smooth", "split",
+    "thorax_field", "threshold", "watershed",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from isocenter.data.provenance import Json, Step
 from isocenter.data.step import Settings
 from isocenter.data.volume import Volume
 from isocenter.errors import DegenerateImage, UnitError
-from isocenter.types import Array, Float64, Grid, Mask, Triple
+from isocenter.types import Affine, Array, Float64, Grid, Mask, Triple
 
 _WORKING_MM = 3.0
 _BAND_MM = 6.0  # of surroundings in which template and head are compared: dark fluid and skull on a T1
@@ -36,8 +36,8 @@ def brain(volume: Volume, settings: Brain) -> LabelMap:
     sulci are closed. An image whose background is one value and whose foreground agrees with the registered mask
     is taken as already extracted.
 
-    `history[-1].results` tells how well it went: `mutual_information`, `scales`, `outside_field` (share of the
-    template brain that lies beyond the image), `template_dice`, `already_extracted`.
+    `history[-1].results` tells how well it went: `mutual_information`, `matrix` (template -> head, LPS mm), `scales`,
+    `outside_field` (share of the template brain that lies beyond the image), `template_dice`, `already_extracted`.
 
     Raises: UnitError outside patient space; DegenerateImage where nothing can be registered.
     """
@@ -57,6 +57,7 @@ def brain(volume: Volume, settings: Brain) -> LabelMap:
         "already_extracted": extracted is not None,
         "mutual_information": prior.mutual_information,
         "scales": list(prior.scales),
+        "matrix": prior.matrix.tolist(),
         "outside_field": prior.outside_field,
         "template_dice": 2 * both / int(mask.sum() + inside),
     }
@@ -67,6 +68,7 @@ def brain(volume: Volume, settings: Brain) -> LabelMap:
 @dataclass(frozen=True)
 class _Prior:
     mask: Mask
+    matrix: Affine
     mutual_information: float
     scales: Triple
     outside_field: float
@@ -107,7 +109,9 @@ def _registered(grid: Grid, geometry: Geometry) -> _Prior:
     world = template.geometry.index_to_world(brain_voxels) @ found.matrix[:3, :3].T + found.matrix[:3, 3]
     index = geometry.world_to_index(world)
     beyond = np.any((index < -0.5) | (index > np.asarray(geometry.shape) - 0.5), axis=1)
-    return _Prior(np.asarray(registered > 0), found.mutual_information, found.scales, float(beyond.mean()))
+    return _Prior(
+        np.asarray(registered > 0), found.matrix, found.mutual_information, found.scales, float(beyond.mean())
+    )
 
 
 def _axis_aligned(geometry: Geometry, *, margin_mm: float) -> Geometry:

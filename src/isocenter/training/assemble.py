@@ -1,5 +1,6 @@
 """From a table's design to a model that states its probabilities, its operating point and its coverage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -16,6 +17,9 @@ from isocenter.metrics.intervals import LEAST_PATIENTS
 from isocenter.metrics.survival import harrell_c
 from isocenter.training.fit import Fitted, Plan, Progress, doubtful_hazards, fit, score, site_matrix
 from isocenter.types import Array
+
+ALL_LABELS = "all labels"
+"""What the union of a model's labels is called among its promises."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,27 @@ def _classified(
             threshold = choose_threshold(truth, probability[:, 1], promises.criterion)
             point = {"threshold": threshold, "criterion": promises.criterion}
     return how, conformal, point
+
+
+def promised_volumes(
+    volumes: Array, names: Sequence[str], patients: Sequence[str], *, coverage: float, seed: int
+) -> dict[str, Any]:
+    """How far a segmented volume may lie from the true one: a conformal quantile of the logarithm of their ratio.
+
+    Args:
+        volumes: `n k 2`, stated and found, of cases that the network never learnt from.
+        names: of the `k` regions.
+        patients: of each case; each counts once.
+        coverage: share of new patients whose true volume the interval holds, if they are like these.
+        seed: of the choice of one case a patient.
+    """
+    once = rel.one_per_patient(np.asarray(patients), seed=seed)
+    reach: dict[str, Any] = {}
+    for k, name in enumerate(names):
+        both = volumes[once, k][(volumes[once, k] > 0).all(axis=1)]
+        found = rel.conformal_quantile(np.abs(np.log(both[:, 1] / both[:, 0])), coverage) if len(both) else np.inf
+        reach[name] = float(found) if isfinite(found) else None
+    return {"coverage": coverage, "log_volume_reach": reach, "n": len(once), "calibrated_on": "validation"}
 
 
 def _sample(other: Design, scores: Array, *, seed: int) -> dict[str, Any]:

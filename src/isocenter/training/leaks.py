@@ -1,6 +1,6 @@
 """What must not stand on both sides of a split: patients, rows, images, and images that are nearly the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
@@ -170,3 +170,8 @@ def _near_pairs(items: Sequence[Item]) -> list[tuple[Item, Item, float]]:
                     found.append((one, second, float(distance[i, j])))
     unique = {(id(one), id(other)): (one, other, distance) for one, other, distance in reversed(found)}
     return list(unique.values())
+
+
+def hashes_of(texts: Iterable[str], salt: str) -> list[str]:
+    """Salted hashes of names or contents: enough to know something again, not to name it."""
+    return sorted({sha256(f"{salt}{text}".encode()).hexdigest()[:20] for text in texts})

@@ -90,7 +90,8 @@ def draw(plan: Plan, size: tuple[int, ...], count: int, rng: np.random.Generator
         (rng.random(count) < how.blur, float(rng.uniform(0.5, 1.2))),
         (rng.random(count) < how.low_resolution, float(rng.uniform(0.5, 1.0))),
         np.exp(gamma), rng.random(count) < 0.3,
-        np.where(contrast, rng.uniform(0.75, 1.25, count), 1.0), np.where(contrast, rng.uniform(-0.2, 0.2, count), 0.0),
+        np.where(contrast, rng.uniform(*how.contrast_range, count), 1.0),
+        np.where(contrast, rng.uniform(-how.brightness, how.brightness, count), 0.0),
         bias, _boxes(how.erase, size, count, rng), *_mixture(how, size, count, rng), int(rng.integers(2**31)),
     )  # fmt: skip
 

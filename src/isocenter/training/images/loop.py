@@ -11,6 +11,7 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from isocenter.training.images.store import Progress, Store
 from isocenter.training.images.validation import Validated, validate
 
 _SAVE_EVERY_S = 60.0
-_LOOKS = 20
+_LOOKS, _BEAT = 20, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ def learn(
     checkpoint: Path | None = None,
     deadline_s: float | None = None,
     device: str = "cpu",
-    loggers: tuple[Any, ...] = (),
+    processes: int = 1,
+    logs: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Learnt:
     """Train a network by its plan.
@@ -106,14 +108,58 @@ def learn(
         deadline_s: seconds after which it must have ended; the schedule is stretched or shortened to fit. None: the
             steps of the plan, exactly.
         device: `cpu`, `cuda` or `mps`.
-        loggers: of Lightning (TensorBoard, CSV).
-        on_progress: told each step.
+        processes: that learn together, each from its share of every batch (distributed data parallel).
+        logs: folder for TensorBoard and CSV while it runs.
+        on_progress: told each step; with several processes, nothing.
     Raises: InputError for a plan without steps; DegenerateImage where the loss is no number any more.
     """
     if plan.schedule.steps < 1:
         raise InputError("the plan says no steps: give a budget, or schedule.steps")
-    fabric = _fabric(plan, device, loggers)
-    fabric.launch()
+    if plan.schedule.batch < processes:
+        raise InputError(f"a batch of {plan.schedule.batch} cannot be shared by {processes} processes")
+    fabric = _fabric(plan, device, processes, logs)
+    if processes > 1:
+        given = _Held((plan, (train, val), network, checkpoint, deadline_s, device))
+        weights, *rest = fabric.launch(_learnt_together, max(1, torch.get_num_threads() // processes), given).value
+        average = {name: torch.from_numpy(value) for name, value in weights.items()}
+        return Learnt(averaged(average, plan), *rest)
+    found = _learnt(fabric, plan, (train, val), network, checkpoint, deadline_s, device, on_progress)
+    assert found is not None, "the only process has the weights"
+    return found
+
+
+class _Held:
+    """Carries values past Lightning, which would take frozen ones apart."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _learnt_together(fabric: Any, threads: int, given: _Held) -> _Held:
+    """The loop as one of several processes sees it; only the first has something to tell.
+
+    Weights go back as arrays: shared tensors would end with the process that holds them.
+    """
+    torch.set_num_threads(threads)
+    plan, stores, network, checkpoint, deadline_s, device = given.value
+    found = _learnt(fabric, plan, stores, network, checkpoint, deadline_s, device, None)
+    if found is None:
+        return _Held(None)
+    weights = {name: np.asarray(value) for name, value in found.network.state_dict().items()}
+    return _Held((weights, found.plan, found.log, found.final, found.train_goodness, found.seconds))
+
+
+def _learnt(
+    fabric: Any,
+    plan: Plan,
+    stores: tuple[Store, Store],
+    network: nn.Module | None,
+    checkpoint: Path | None,
+    deadline_s: float | None,
+    device: str,
+    on_progress: Progress | None,
+) -> Learnt | None:
+    train, val = stores
     state = _start(plan, network)
     if checkpoint is not None:
         _resume(checkpoint, state, plan)
@@ -123,26 +169,35 @@ def learn(
     clock, saved = time.monotonic() - state.seconds, time.monotonic()
     step = _Step(plan, module, optimiser, loss_of(plan), fabric)
     module.train()
-    fitted = state.seconds
+    fitted, told, first = state.seconds, "training", fabric.is_global_zero
+    together = fabric.world_size > 1
     while state.step < state.total:
         step.make(sampler.batch(state.step), state)
         state.seconds = time.monotonic() - clock
         if on_progress and (state.step % 10 == 0 or state.step == state.total):
-            on_progress("training", state.step, state.total)
-        if state.step % every == 0 and state.step < state.total:
+            on_progress(told, state.step, state.total)
+        enough = False
+        if first and state.step % every == 0 and state.step < state.total:
             found = _look(state, plan, val, device)
             _write_down(state, step.rate, found, fabric)
-            if _is_enough(state, plan, found):
-                break
+            enough = _is_enough(state, plan, found)
+            told = f"training ({found.told})"
             state.seconds = time.monotonic() - clock
             fitted = 0.0
-        if deadline_s is not None and state.seconds - fitted > deadline_s / _LOOKS and state.step < state.total:
+        beat = not together or state.step % _BEAT == 0  # clocks differ: the first process decides for all
+        if first and beat and deadline_s is not None and state.seconds - fitted > deadline_s / _LOOKS:
             _fit_to(deadline_s, state)
             fitted = state.seconds
-        if checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S and fabric.is_global_zero:
+        if together and (beat or state.step % every == 0):
+            state.total, state.turns, enough = fabric.broadcast((state.total, state.turns, enough))
+        if enough:
+            break
+        if first and checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S:
             _save(checkpoint, state, plan)
             saved = time.monotonic()
-    final, own = _last_look(state, plan, (train, val), device)
+    if not first:
+        return None
+    final, own = _last_look(state, plan, stores, device)
     state.seconds = time.monotonic() - clock
     _write_down(state, 0.0, final, fabric)
     done = plan.changed(schedule={"turns": tuple(state.turns)})
@@ -193,23 +248,24 @@ class _Step:
         return share * self.loss(answer, target) + (1 - share) * self.loss(answer, other)
 
 
-def _fabric(plan: Plan, device: str, loggers: tuple[Any, ...]) -> Any:
+def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
     lightning = require("lightning_fabric", extra="learn")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision it uses, as do we
-    processes = int(plan_processes())
     precision = "bf16-mixed" if plan.precision == "bfloat16" else "32-true"
     kind = {"cpu": "cpu", "cuda": "cuda", "mps": "mps"}.get(device.partition(":")[0], "cpu")
-    strategy = "ddp" if processes > 1 else "auto"
+    loggers = []
+    if logs is not None:
+        require("tensorboardX", extra="learn")
+        from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+
+        loggers = [
+            CSVLogger(logs, name="", version="", flush_logs_every_n_steps=1),
+            TensorBoardLogger(logs, name="", version=""),
+        ]
     return lightning.Fabric(
-        accelerator=kind, devices=processes, precision=precision, strategy=strategy, loggers=list(loggers)
-    )
-
-
-def plan_processes() -> int:
-    """Processes that learn together; set by whoever launches them."""
-    import os
-
-    return max(1, int(os.environ.get("ISOCENTER_PROCESSES", "1")))
+        accelerator=kind, devices=processes, precision=precision, loggers=loggers,
+        strategy="ddp_spawn" if processes > 1 else "auto",
+    )  # fmt: skip
 
 
 def _start(plan: Plan, network: nn.Module | None) -> _State:
@@ -261,9 +317,18 @@ def _average(state: _State, plan: Plan) -> None:
 
 
 def averaged(average: dict[str, Tensor], plan: Plan) -> nn.Module:
-    """A second network with the averaged weights."""
+    """A second network with the averaged weights, rounded as they will be written.
+
+    Raises: DegenerateImage for weights that the written type cannot hold.
+    """
     twin = build_of(plan.spec)
-    twin.load_state_dict({name: value.detach().cpu() for name, value in average.items()})
+    weights = {name: value.detach().cpu() for name, value in average.items()}
+    if plan.stored == "float16":
+        weights = {n: v.half().float() if v.dtype == torch.float32 else v for n, v in weights.items()}
+        odd = next((name for name, value in weights.items() if not torch.isfinite(value).all()), None)
+        if odd:
+            raise DegenerateImage(f"the weights {odd} are too large for float16: write them with stored=float32")
+    twin.load_state_dict(weights)
     return laid_out(twin, plan.preparation.dims).eval()
 
 
@@ -294,6 +359,8 @@ def _is_enough(state: _State, plan: Plan, found: Validated) -> bool:
 
 def _fit_to(deadline_s: float, state: _State) -> None:
     """Change how many steps there will be, where the machine is slower or faster than it was when measured."""
+    if state.step >= state.total:
+        return
     left = deadline_s - state.seconds
     possible = state.step + max(1, int(left / (state.seconds / state.step)))
     if possible < state.total or possible > 1.05 * state.total:

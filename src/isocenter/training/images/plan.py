@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.errors import InputError
+from isocenter.formats.json_file import read_mapping
 from isocenter.inference.model import NetworkSpec, Spec
 from isocenter.inference.prepare import Preparation
 
@@ -61,6 +62,8 @@ class AugmentationPlan(_Part):
     gamma: float = Field(default=0.3, ge=0, le=1, description="Chance.")
     gamma_range: tuple[float, float] = Field(default=(0.7, 1.5), description="Smallest and largest exponent.")
     contrast: float = Field(default=0.15, ge=0, le=1, description="Chance of a factor and an offset.")
+    contrast_range: tuple[float, float] = Field(default=(0.75, 1.25), description="Smallest and largest factor.")
+    brightness: float = Field(default=0.2, ge=0, description="Largest offset, in the prepared image's deviations.")
     bias_field: float = Field(default=0.0, ge=0, le=1, description="Chance of a smooth factor over the image (MR).")
     low_resolution: float = Field(default=0.15, ge=0, le=1, description="Chance.")
     erase: float = Field(default=0.0, ge=0, le=1, description="Chance of a box of noise (classifiers).")
@@ -68,6 +71,13 @@ class AugmentationPlan(_Part):
     cutmix: float = Field(
         default=0.0, ge=0, le=1, description="Chance that boxes are exchanged within a batch (classifiers)."
     )
+
+    @field_validator("scale_range", "contrast_range", "gamma_range")
+    @classmethod
+    def _is_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0.01 <= value[0] <= value[1] <= 100:
+            raise ValueError("write the smallest factor, then the largest, both from 0.01 to 100")
+        return value
 
 
 class SchedulePlan(_Part):
@@ -107,6 +117,9 @@ class Plan(_Part):
     augmentation: AugmentationPlan = AugmentationPlan()
     schedule: SchedulePlan = SchedulePlan()
     precision: Literal["float32", "bfloat16"] = "float32"
+    stored: Literal["float32", "float16"] = Field(
+        default="float32", description="How weights are written; what is judged are the weights as they are written."
+    )
     foreground: float = Field(
         default=0.33, ge=0, le=1, description="segment: share of patches that are centred on a label."
     )
@@ -120,8 +133,9 @@ class Plan(_Part):
         default=0.15, gt=0, lt=0.9, description="Share of patients held back where no split `val` is."
     )
     missing_mm: float = Field(
-        default=100.0, gt=0, description="Distance that counts for a structure that one side lacks."
+        default=100.0, gt=0, description="segment: distance that counts for a structure that one side lacks."
     )
+    tolerance_mm: float = Field(default=1.0, gt=0, description="segment: of the surface Dice.")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -150,7 +164,7 @@ class Plan(_Part):
         return Spec.model_validate({
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
             "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,
-            "flips": self.flips if self.test_time_flips else (),
+            "flips": self._steady_flips if self.test_time_flips else (),
         })  # fmt: skip
 
     @property
@@ -163,6 +177,11 @@ class Plan(_Part):
         """Axes (d, h, w) that are flipped; the left-right one only where sides are alike or their labels exchanged."""
         lateral = self.laterality == "free" or bool(self.swap_labels)
         return tuple(axis for axis, on in enumerate(self.augmentation.flip) if on and (axis != 2 or lateral))
+
+    @property
+    def _steady_flips(self) -> tuple[int, ...]:
+        """Flips after which an answer means the same; one that exchanges labels is for learning only."""
+        return tuple(axis for axis in self.flips if axis != 2 or self.laterality == "free")
 
     def changed(self, **parts: Any) -> "Plan":
         """The plan with other fields, checked again; nested ones as `schedule={"steps": 10}`.
@@ -188,18 +207,24 @@ def plan_of(data: object, where: str) -> Plan:
         raise InputError(f"{where}: {field}: {first['msg']}") from error
 
 
+def share_of(wanted: object) -> float:
+    """The share of patients for validation: what is wished for, or the plan's default.
+
+    Raises: InputError for what is no share.
+    """
+    if wanted is None:
+        return float(Plan.model_fields["validation"].default)
+    if not isinstance(wanted, int | float) or not 0 < wanted < 0.9:
+        raise InputError(f"the plan: validation: {wanted!r} is no share between 0 and 0.9")
+    return float(wanted)
+
+
 def read_plan(path: Path) -> Plan:
     """A plan from its file.
 
-    Raises: InputError; UnreadableFile for what is no JSON.
+    Raises: InputError; UnreadableFile for what is no mapping in JSON.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UnreadableFile(f"{path}: is no plan: it is larger than {_MOST_BYTES >> 20} MiB")
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: is no plan that can be read ({cause_of(error)})") from error
-    return plan_of(data, str(path))
+    return plan_of(read_mapping(path, most=_MOST_BYTES), str(path))
 
 
 def plan_text(plan: Plan) -> str:

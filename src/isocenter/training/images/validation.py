@@ -22,12 +22,20 @@ class Validated:
         metrics: by name.
         scores: probabilities `n k`, or values `n`; None for a segmentation.
         each: mean Dice of each case; empty but for a segmentation.
+        volumes: voxels `n k 2` of each label and, last, of all together: stated and found; None but for a segmentation.
     """
 
     goodness: float
     metrics: dict[str, float]
     scores: Array | None = field(default=None, repr=False)
     each: tuple[float, ...] = ()
+    volumes: Array | None = field(default=None, repr=False)
+
+    @property
+    def told(self) -> str:
+        """The main metric, in words."""
+        name = next(n for n in ("dice", "auc", "accuracy", "mae") if n in self.metrics)
+        return f"{name} {self.metrics[name]:.3f}"
 
 
 def validate(forward: Forward, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
@@ -54,11 +62,13 @@ def validate(forward: Forward, store: Store, plan: Plan, *, thorough: bool = Fal
 def _voxels(forward: Forward, store: Store, plan: Plan, *, thorough: bool) -> Validated:
     spec = plan.spec
     windows = windows_of(spec, overlap=0.5 if thorough else 0.25, flips=thorough)
-    rows = []
+    rows, counts = [], []
     for item in store.items:
         assert item.mask is not None, "a segmentation has masks"
         found = segmented(forward, np.asarray(item.image), spec, windows)
         row = []
+        counts.append([[(m == k).sum() for m in (item.mask, found)] for k in range(1, plan.outputs)])
+        counts[-1].append([(m > 0).sum() for m in (item.mask, found)])
         for number in range(1, plan.outputs):
             true, said = item.mask == number, found == number
             row.append(dice(true, said) if true.any() or said.any() else np.nan)
@@ -72,4 +82,4 @@ def _voxels(forward: Forward, store: Store, plan: Plan, *, thorough: bool) -> Va
     stated = [value for value in metrics.values() if np.isfinite(value)]
     metrics["dice"] = float(np.mean(stated)) if stated else 0.0
     each = tuple(float(np.nanmean(row)) if np.isfinite(row).any() else 1.0 for row in table)
-    return Validated(metrics["dice"], metrics, None, each)
+    return Validated(metrics["dice"], metrics, None, each, np.asarray(counts, np.int64))

@@ -1,0 +1,40 @@
+"""The recipe that runs a model: what `isocenter run MODEL STUDY` does, as text to copy and change."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from isocenter.data.card import ModelCard
+from isocenter.errors import InputError
+
+
+def recipe_text(folder: Path, card: ModelCard) -> str:
+    """A recipe of one step and what follows from it.
+
+    Args:
+        folder: of the model.
+        card: its card.
+    Raises: InputError for a model of tables.
+    """
+    if not card.network:
+        raise InputError(f"{folder}: is a model of tables; a recipe looks at images")
+    name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-_")[:48] or "model"
+    where = str(folder.resolve())
+    said = f"The network {card.model} that was trained to {card.task}. Research only."
+    document: dict[str, Any] = {
+        "name": name,
+        "title": {"en": f"{name}: what the network says", "zh": f"{name}：网络结果"},
+        "description": {"en": said, "zh": f"网络 {card.model}（任务：{card.task}）的结果。仅供研究。"},
+    }
+    if card.task == "segment":
+        steps = [
+            {"segment": "network", "model": where, "as": "found"},
+            {"features": "volume", "of": "found"},
+            {"analyse": "network_volumes", "of": "found"},
+        ]
+        document |= {"steps": steps, "report": {"overlay": "found"}}
+    else:
+        document |= {"steps": [{"analyse": "network", "model": where}]}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)

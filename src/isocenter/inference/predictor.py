@@ -1,0 +1,139 @@
+"""A trained network, ready to answer: prepared, gated, planned within the memory, run, put back on the input's grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.data.geometry import Geometry
+from isocenter.data.labels import Label, LabelMap
+from isocenter.data.provenance import Step
+from isocenter.data.volume import Volume
+from isocenter.errors import InputError
+from isocenter.inference.answers import scored, segmented
+from isocenter.inference.gate import Concern, concerns
+from isocenter.inference.model import NetworkModel, load
+from isocenter.inference.planner import Fit, fit
+from isocenter.inference.prepare import Prepared, prepare
+from isocenter.inference.runner import Runner, device_of
+from isocenter.metrics import reliability as rel
+from isocenter.ops.memory import free_bytes
+from isocenter.types import Array
+from isocenter.zoo import model_path
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a model is run.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        runtime: a name of `inference.runtime.RUNTIMES`, or `auto`: the fastest that agrees with float32, measured once.
+        overlap: of windows.
+        flips: answers are averaged over the model's flips.
+        strict: an image outside the training range is refused, not only marked.
+        memory: bytes that the process may take in all; None: four fifths of what is free.
+    """
+
+    device: str = "auto"
+    runtime: str = "auto"
+    overlap: float = 0.5
+    flips: bool = True
+    strict: bool = False
+    memory: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CaseAnswer:
+    """What a model says of one case.
+
+    Args:
+        case: its name.
+        labels: of a segmentation, on the input's own grid.
+        scores: probabilities of the classes (calibrated), or one value.
+        concerns: what of the image the model was not trained for.
+        failed: why there is no answer.
+        geometry: of the input.
+    """
+
+    case: str
+    labels: LabelMap | None = None
+    scores: Array | None = field(default=None, repr=False)
+    concerns: Sequence[Concern] = ()
+    failed: str = ""
+    geometry: Geometry | None = None
+
+
+class Predictor:
+    """A model, ready to answer.
+
+    Args:
+        model: the model's folder, the name of one that ships, or the loaded model.
+        running: how it is run.
+    """
+
+    def __init__(self, model: str | Path | NetworkModel, running: Running | None = None) -> None:
+        self.model = model if isinstance(model, NetworkModel) else load(model_path(model))
+        self.running = running or Running()
+        self.runner = Runner(self.model, device=device_of(self.running.device), runtime=self.running.runtime)
+        self.limit = self.running.memory or int(0.8 * free_bytes())
+        self.told: str = ""
+
+    def __call__(self, volume: Volume, case: str = "image") -> CaseAnswer:
+        """The answer for one volume.
+
+        Raises: InputError where the gate refuses; see `inference.prepare.prepare`.
+        """
+        spec, card = self.model.spec, self.model.card
+        ready = prepare(volume, spec.preparation)
+        found = concerns(volume, card.gate, ready.array)
+        refusals = [c for c in found if c.level == "refuse" or self.running.strict]
+        if refusals:
+            raise InputError(f"{case}: {refusals[0].text}")
+        if spec.task == "segment":
+            way = self._fitted(volume, ready)
+            forward = self.runner.forward(ready.array, way.windows, spare=self.limit - way.peak)
+            numbers = segmented(forward, ready.array, spec, way.windows)
+            labels = named(ready.back(numbers), volume, self.model)
+            return CaseAnswer(case, labels, concerns=found, geometry=volume.geometry)
+        if spec.flat and ready.array.shape[1] != 1:
+            raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
+        scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
+        if spec.task == "classify":
+            scores = rel.calibrated(scores, card.calibration)
+        return CaseAnswer(case, scores=np.atleast_1d(scores[0]), concerns=found, geometry=volume.geometry)
+
+    def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
+        """Windows that stay within the memory."""
+        shape = tuple(int(n) for n in ready.array.shape[1:])
+        way = fit(
+            self.model.spec, self.model.modules[0], (shape[0], shape[1], shape[2]), limit=self.limit,
+            held=volume.voxels.nbytes + ready.array.nbytes, flips=self.running.flips, overlap=self.running.overlap,
+            half=self.runner.half,
+        )  # fmt: skip
+        self.told = way.words
+        return way
+
+
+def named(numbers: Array, volume: Volume, model: NetworkModel) -> LabelMap:
+    """Outputs of a network (0, 1, 2 ...) as the label values that it was trained on."""
+    labels = model.spec.labels
+    table = np.zeros(len(labels) + 1, np.int32)
+    table[1:] = list(labels)
+    step = Step("inference.segment", {"model": model.card.model, "weights_sha256": model.card.weights_sha256})
+    return LabelMap(
+        table[numbers], volume.geometry, tuple(Label(v, n) for v, n in labels.items()), (*volume.history, step)
+    )
+
+
+def decided(scores: Array, model: NetworkModel) -> tuple[int, tuple[str, ...]]:
+    """The class that is decided for, and the prediction set."""
+    card, classes = model.card, model.spec.classes
+    threshold = float(card.operating_point.get("threshold", 0.5))
+    best = int(scores[1] >= threshold) if len(classes) == 2 else int(np.argmax(scores))
+    quantiles = card.conformal.get("quantiles")
+    if not quantiles:
+        return best, ()
+    sets = rel.prediction_sets(scores[None], [float("inf") if q is None else float(q) for q in quantiles])[0]
+    return best, tuple(name for name, inside in zip(classes, sets, strict=True) if inside)
