@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isocenter.data.card import Task
     from isocenter.data.dataset import Answers
     from isocenter.training.assemble import Promises
+    from isocenter.training.images.start import Freeze
     from isocenter.training.table import Columns
 
 Group = Annotated[str | None, Option(help="Column of patients; one with a usual name (patient) is taken by itself.")]
@@ -59,6 +60,30 @@ def train(
             help="Images: a field of the plan, as schedule.learning_rate=1e-3; repeatable.",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        Option("--from", help="Images: trained weights to start from: a model, a MONAI bundle, a .safetensors file."),
+    ] = None,
+    freeze: Annotated[
+        str, Option(help="With --from: none, half or all of what was taken over does not learn.")
+    ] = "none",
+    tries: Annotated[
+        list[str] | None,
+        Option(
+            "--try",
+            metavar="FIELD=VALUE,VALUE",
+            help="Images: settings among which half of the budget chooses, as lr=1e-3,3e-4 or depth=3,4; repeatable.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, Option(min=1, max=20, help="Images: trainings from other seeds, which share the budget.")
+    ] = 1,
+    ensemble: Annotated[
+        bool | None, Option("--ensemble/--one", help="Images: keep all networks of --seeds or --folds, or the first.")
+    ] = None,
+    curve: Annotated[
+        bool, Option("--learning-curve", help="Images: say whether more patients would help, within the budget.")
+    ] = False,
     hold_out: Annotated[
         int | None,
         Option(min=2, help="Images without splits: every so-many-th patient is a test case, never looked at."),
@@ -80,7 +105,12 @@ def train(
     covariate: Annotated[list[str] | None, Option(help="Feature whose effect harmonisation keeps.")] = None,
     unseen_site: Annotated[str, Option(help="At prediction: refuse, or keep as it is.")] = "refuse",
     subgroup: Subgroups = None,
-    folds: Annotated[int, Option(min=2, max=50, help="Outer folds, by patient.")] = 5,
+    folds: Annotated[
+        int | None,
+        Option(
+            min=2, max=50, help="Folds by patient. Tables: 5 by itself; images: cross-validate, and keep all networks."
+        ),
+    ] = None,
     select: Annotated[int | None, Option(min=0, help="Features kept; 0: all; chosen in inner folds without.")] = None,
     selector: Annotated[str, Option(help="How features are chosen: mrmr, lasso or rfe.")] = "mrmr",
     calibrate: Annotated[str, Option(help="auto, platt, temperature, isotonic or none.")] = "auto",
@@ -116,6 +146,8 @@ def train(
         promises = Promises(calibrate, coverage, at)
         leaks = tuple(allow_leak or ())
         if _is_images(data, wished=bool(budget or network or plan or change or hold_out or task == "segment")):
+            from isocenter.training.images.course import Ways
+
             _train_images(
                 data,
                 out,
@@ -128,6 +160,9 @@ def train(
                 promises=promises,
                 effort={
                     "device": device,
+                    "start": start,
+                    "freeze": freeze_of(freeze),
+                    "ways": Ways(tuple(tries or ()), seeds, folds or 0, curve, ensemble),
                     "processes": processes,
                     "logs": logs,
                     "hold_out": hold_out,
@@ -149,7 +184,7 @@ def train(
             features=features, drop=drop, subgroups=subgroup, positive=positive,
         )  # fmt: skip
         made = Plan(
-            model=model, folds=folds, select=select, selector=selector, harmonise=harmonise,
+            model=model, folds=folds or 5, select=select, selector=selector, harmonise=harmonise,
             covariates=tuple(covariate or ()),
             unseen_site=unseen_site, seed=seed,
         )  # fmt: skip
@@ -194,6 +229,18 @@ def _train_images(
     show.trained_images(found)
 
 
+def freeze_of(text: str) -> "Freeze":
+    """How much of given weights does not learn.
+
+    Raises: InputError.
+    """
+    from isocenter.errors import InputError
+
+    if text not in ("none", "half", "all"):
+        raise InputError(f"--freeze {text}: there are none, half and all")
+    return cast("Freeze", text)
+
+
 def seconds_of(text: str) -> float:
     """A duration such as 90s, 20m, 1.5h.
 
@@ -233,19 +280,15 @@ def changes_of(texts: list[str]) -> dict[str, Any]:
 
     Raises: InputError.
     """
-    import json
-
     from isocenter.errors import InputError
+    from isocenter.training.images.trials import SHORT, value_of
 
     found: dict[str, Any] = {}
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise InputError(f"--set {text}: write FIELD=VALUE, as schedule.learning_rate=1e-3")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
+        found[SHORT.get(name, name)] = value_of(value)
     return found
 
 

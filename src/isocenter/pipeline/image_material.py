@@ -9,9 +9,11 @@ from isocenter.data.dataset import Answers, Dataset
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.pipeline.images import image_items, read_case, twins_of, without_image_leaks
+from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divide, held_out
 from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
 from isocenter.training.images.plan import Plan
+from isocenter.training.images.start import Freeze
 from isocenter.training.images.store import Progress
 from isocenter.training.leaks import Item, check
 
@@ -36,6 +38,9 @@ class Effort:
         allow_leaks: kinds of leaks with which training goes on.
         force: replace a model that stands there.
         begun: when the budget began to run (`time.monotonic`); None: now.
+        start: trained weights to start from: a model, a bundle, a .safetensors file; None: fresh ones.
+        freeze: how much of them does not learn; see `training.images.start.take_over`.
+        ways: what is trained beside, or instead of, one network, in the same time.
     """
 
     budget_s: float | None = None
@@ -51,6 +56,9 @@ class Effort:
     allow_leaks: Sequence[str] = field(default=())
     force: bool = False
     begun: float | None = None
+    start: str | None = None
+    freeze: Freeze = "none"
+    ways: Ways = field(default_factory=Ways)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +72,7 @@ class Material:
     val: Dataset
     items: Sequence[Item]
     dropped: list[Json]
+    twins: Sequence[tuple[str, str]]
 
 
 def material(
@@ -110,7 +119,7 @@ def material(
         say("no patient is stated: each case counts as one patient; name them with --group if that is not so")
     say(f"{data.kind}: {len(train.samples)} cases to learn from, {len(val.samples)} to judge by"
         + (f", {data.splits['test']} not looked at" if "test" in data.splits else ""))  # fmt: skip
-    return Material(data, answers, seen, train, val, items, dropped)
+    return Material(data, answers, seen, train, val, items, dropped, twins)
 
 
 def require_fitting(plan: Plan, found: Material) -> None:

@@ -1,7 +1,7 @@
 """From a finished training on images to a model's folder: judged on validation, with promises, card and pages."""
 
+import inspect
 import secrets
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +20,19 @@ from isocenter.inference.answers import segmented, windows_of
 from isocenter.inference.gate import gate_of
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
+from isocenter.networks.catalogue import network
+from isocenter.networks.described import forward_code, layer_kinds
 from isocenter.pipeline.image_material import Effort, Material
 from isocenter.pipeline.images import case_key
 from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, write_evaluation
 from isocenter.report.gallery import drawn
-from isocenter.report.training import render_training
+from isocenter.report.training import NetworkCode, render_training
 from isocenter.training.assemble import ALL_LABELS, Promises, promise, promised_volumes
+from isocenter.training.images.course import Course
 from isocenter.training.images.division import person_of
-from isocenter.training.images.loop import Learnt
+from isocenter.training.images.losses import LOSSES
 from isocenter.training.images.plan import Plan, plan_text
 from isocenter.training.images.store import Store
 from isocenter.training.leaks import hashes_of
@@ -38,12 +41,11 @@ from isocenter.version import __version__
 _DOUBTED = 20
 
 
-def written(
-    folder: Path, found: Material, stores: Sequence[Store], learnt: Learnt, *, promised: Promises, how: Effort
-) -> Model:
+def written(folder: Path, found: Material, train: Store, course: Course, *, promised: Promises, how: Effort) -> Model:
     """Judge on validation, state promises, and write everything."""
-    plan, val = learnt.plan, stores[1]
-    spec = plan.spec
+    plan, val = course.plan, course.judged
+    spec = plan.spec.model_copy(update={"members": len(course.networks)})
+    source = "out-of-fold" if "folds" in course.told else "validation"
     card = ModelCard(
         plan.task,
         plan.network.name,
@@ -51,78 +53,93 @@ def written(
         tuple(plan.classes),
         (),
         network=spec.model_dump(mode="json"),
-        gate=_gate(found, stores),
+        gate=_gate(found, train),
         preparation=plan.preparation.model_dump(mode="json"),
-        training=_told(found, stores[0], learnt, how.hold_out),
-        metrics=_metrics(learnt),
+        training=_told(found, train, course, how.hold_out),
+        metrics=_metrics(course),
         lineage=_lineage(plan, how),
     )
     if plan.task == "segment":
-        volumes, people = learnt.final.volumes, [person_of(item.sample) for item in val.items]
+        volumes, people = course.final.volumes, [person_of(item.sample) for item in val.items]
         assert volumes is not None, "a segmentation has volumes"
         names = (*plan.labels.values(), ALL_LABELS)
-        reach = promised_volumes(volumes, names, people, coverage=promised.coverage, seed=plan.seed)
+        reach = promised_volumes(volumes, names, people, coverage=promised.coverage, seed=plan.seed, source=source)
         card = replace(card, conformal=reach)
-        evaluation = _segmentation_summary(learnt, val, card)
+        evaluation = _segmentation_summary(course, val, card, source)
     else:
         design = _design(found, val, plan)
-        scores = np.asarray(learnt.final.scores, np.float64)
-        calibration, conformal, point = promise(design, scores, promised, seed=plan.seed, source="validation")
+        scores = np.asarray(course.final.scores, np.float64)
+        calibration, conformal, point = promise(design, scores, promised, seed=plan.seed, source=source)
         card = replace(card, calibration=calibration, conformal=conformal, operating_point=point)
-        evaluation = _validation(design, scores, card, seed=plan.seed)
-    warnings = tuple(_warnings(found, learnt))
+        evaluation = _validation(design, scores, card, source, seed=plan.seed)
+    warnings = tuple(_warnings(found, course))
     with whole_folder(folder) as empty:
-        model_folder.write_tensors(learnt.network.state_dict(), card, empty, half=plan.stored == "float16")
+        model_folder.write_tensors(_tensors(course), card, empty, half=plan.stored == "float16")
         (empty / PLAN).write_text(plan_text(plan), "utf-8")
-        (empty / LOG).write_text(_log(learnt), "utf-8")
+        (empty / LOG).write_text(_log(course), "utf-8")
         write_evaluation(evaluation, empty, language="en")
-        told = [{"step": r.step, "loss": r.loss, "rate": r.rate, **r.validation} for r in learnt.log]
+        told = [{"step": r.step, "loss": r.loss, "rate": r.rate, **r.validation} for r in course.log]
         page = render_training(
-            card, told, plan=plan_text(plan), warnings=warnings, pictures=_examples(learnt, val),
-            doubted=_doubted(learnt, val),
+            card, told, plan=plan_text(plan), warnings=warnings, pictures=_examples(course, val),
+            doubted=_doubted(course, val), network=_code(course),
         )  # fmt: skip
         (empty / TRAINING_PAGE).write_text(page, "utf-8")
     return Model(folder, model_folder.read_card(folder), evaluation, warnings)
 
 
-def _examples(learnt: Learnt, val: Store) -> list[tuple[str, bytes]]:
+def _tensors(course: Course) -> dict[str, Any]:
+    """Weights by name; several networks with their number before."""
+    if len(course.networks) == 1:
+        return dict(course.networks[0].state_dict())
+    return {f"{i}.{name}": v for i, net in enumerate(course.networks) for name, v in net.state_dict().items()}
+
+
+def _examples(course: Course, val: Store) -> list[tuple[str, bytes]]:
     """Validation cases as the network sees them: the worst, the middle and the best, with both label maps."""
-    if learnt.plan.task != "segment":
+    if course.plan.task != "segment":
         return []
-    order = np.argsort(learnt.final.each)
+    order = np.argsort(course.final.each)
     chosen = dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.1, 0.35, 0.5, 0.75, 1))
-    spec = learnt.plan.spec
-    forward = TorchRuntime(learnt.network, precision=learnt.plan.precision)
+    spec = course.plan.spec
     found = []
     for i in chosen:
-        item = val.items[i]
+        item, forward = val.items[i], TorchRuntime(course.judges[i], precision=course.plan.precision)
         said = segmented(forward, np.asarray(item.image), spec, windows_of(spec, overlap=0.25, flips=False))
         assert item.mask is not None, "a segmentation has masks"
         slice_number = int((item.mask != said).sum(axis=(1, 2)).argmax())
         grey = np.asarray(item.image[0, slice_number], np.float32)
         low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
         shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
-        title = f"{item.sample.case}: Dice {learnt.final.each[i]:.3f}"
+        title = f"{item.sample.case}: Dice {course.final.each[i]:.3f}"
         found.append((title, drawn(shown, item.mask[slice_number], said[slice_number])))
     return found
 
 
-def _doubted(learnt: Learnt, val: Store) -> list[tuple[str, str, float]]:
+def _code(course: Course) -> NetworkCode:
+    """Layers and code of the network and of its loss."""
+    module, loss = course.networks[0], LOSSES.get(course.plan.loss.name)
+    return NetworkCode(
+        layer_kinds(module), forward_code(module), network(course.plan.network.name).source, course.plan.loss.name,
+        inspect.getsource(loss) if loss else "",
+    )  # fmt: skip
+
+
+def _doubted(course: Course, val: Store) -> list[tuple[str, str, float]]:
     """Validation cases whose stated class got the least probability."""
-    if learnt.plan.task != "classify" or learnt.final.scores is None:
+    if course.plan.task != "classify" or course.final.scores is None:
         return []
-    chances = [float(row[int(item.target)]) for row, item in zip(learnt.final.scores, val.items, strict=True)]
+    chances = [float(row[int(item.target)]) for row, item in zip(course.final.scores, val.items, strict=True)]
     order = np.argsort(chances)[:_DOUBTED]
     return [(val.items[i].sample.case, val.items[i].sample.target, chances[i]) for i in order if chances[i] < 0.5]
 
 
-def _gate(found: Material, stores: Sequence[Store]) -> dict[str, Json]:
-    items = stores[0].items
+def _gate(found: Material, train: Store) -> dict[str, Json]:
+    items = train.items
     some = items[:: max(1, len(items) // 200)]
     return gate_of(found.seen.shapes, found.seen.spacings, found.seen.quantity, [np.asarray(i.image) for i in some])
 
 
-def _told(found: Material, train: Store, learnt: Learnt, hold_out: int | None) -> dict[str, Json]:
+def _told(found: Material, train: Store, course: Course, hold_out: int | None) -> dict[str, Json]:
     """What the card says of the training cases, and by which they are known again."""
     salt = secrets.token_hex(8)
     used = {s.case for s in (*found.train.samples, *found.val.samples)}
@@ -146,15 +163,16 @@ def _told(found: Material, train: Store, learnt: Learnt, hold_out: int | None) -
         "dropped_for_leaks": found.dropped,
         "hold_out": hold_out,
         "failed": [*train.failed],
-        "seconds": round(learnt.seconds, 1),
+        **course.told,
+        "seconds": round(course.seconds, 1),
     }
 
 
-def _metrics(learnt: Learnt) -> dict[str, Json]:
+def _metrics(course: Course) -> dict[str, Json]:
     """Of the validation cases, and of as many training cases."""
     return {
-        "validation": {k: round(v, 6) for k, v in learnt.final.metrics.items() if np.isfinite(v)},
-        "training": {k: round(v, 6) for k, v in learnt.train_goodness.metrics.items() if np.isfinite(v)},
+        "validation": {k: round(v, 6) for k, v in course.final.metrics.items() if np.isfinite(v)},
+        "training": {k: round(v, 6) for k, v in course.own.metrics.items() if np.isfinite(v)},
     }
 
 
@@ -184,7 +202,7 @@ def _design(found: Material, val: Store, plan: Plan) -> Design:
     )
 
 
-def _validation(design: Design, scores: Any, card: ModelCard, *, seed: int) -> Evaluation:
+def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, seed: int) -> Evaluation:
     """The validation cases; calibration was fitted on them, so calibration is not judged."""
     shown = rel.calibrated(scores, card.calibration) if design.task == "classify" else scores
     found = Predictions(
@@ -198,12 +216,12 @@ def _validation(design: Design, scores: Any, card: ModelCard, *, seed: int) -> E
         name=card.model,
     )
     evaluation = judge(found, seed=seed)
-    notes = ["Validation cases: the network never learnt from them; calibration and threshold were chosen on them."]
+    notes = ["Validation cases: the network never course from them; calibration and threshold were chosen on them."]
     if not design.known_patients:
         notes.append("No patient is known: each case counts as one patient.")
     data = {
         **evaluation.data,
-        "split": "validation",
+        "split": source,
         "cases": CASES,
         "isocenter": __version__,
         "calibrated": False,
@@ -212,20 +230,21 @@ def _validation(design: Design, scores: Any, card: ModelCard, *, seed: int) -> E
     return replace(evaluation, data=data)
 
 
-def _segmentation_summary(learnt: Learnt, val: Store, card: ModelCard) -> Evaluation:
+def _segmentation_summary(course: Course, val: Store, card: ModelCard, source: str) -> Evaluation:
+    over = "folds" if source == "out-of-fold" else "validation cases"
     metrics: dict[str, Json] = {
-        name: {"value": value, "low": None, "high": None, "note": "mean over validation cases"}
-        for name, value in learnt.final.metrics.items() if np.isfinite(value)
+        name: {"value": value, "low": None, "high": None, "note": f"mean over {over}"}
+        for name, value in course.final.metrics.items() if np.isfinite(value)
     }  # fmt: skip
     rows: list[tuple[object, ...]] = [("case", "dice")]
-    rows += [(item.sample.case, round(d, 5)) for item, d in zip(val.items, learnt.final.each, strict=True)]
+    rows += [(item.sample.case, round(d, 5)) for item, d in zip(val.items, course.final.each, strict=True)]
     data: dict[str, Json] = {
         "schema_version": 1,
         "task": "segment",
         "model": card.model,
         "n_cases": len(val),
         "n_patients": None,
-        "split": "validation",
+        "split": source,
         "unit_of_interval": "none",
         "classes": [],
         "metrics": metrics,
@@ -240,8 +259,8 @@ def _segmentation_summary(learnt: Learnt, val: Store, card: ModelCard) -> Evalua
     return Evaluation(data, {}, tuple(rows))
 
 
-def _log(learnt: Learnt) -> str:
-    names = sorted({name for row in learnt.log for name in row.validation})
+def _log(course: Course) -> str:
+    names = sorted({name for row in course.log for name in row.validation})
     head = ("step", "seconds", "learning_rate", "loss", *(f"val_{n}" for n in names))
     rows = [
         (
@@ -251,17 +270,17 @@ def _log(learnt: Learnt) -> str:
             f"{r.loss:.6g}",
             *(f"{r.validation[n]:.6g}" if n in r.validation else "" for n in names),
         )
-        for r in learnt.log
+        for r in course.log
     ]
     return csv_text([head, *rows])
 
 
-def _warnings(found: Material, learnt: Learnt) -> list[str]:
+def _warnings(found: Material, course: Course) -> list[str]:
     texts = list(found.seen.failed[:5])
-    gap = learnt.train_goodness.goodness - learnt.final.goodness
-    first = next(iter(learnt.final.metrics))
-    main = "dice" if found.task == "segment" else "auc" if "auc" in learnt.final.metrics else first
-    own, held = learnt.train_goodness.metrics.get(main), learnt.final.metrics.get(main)
+    gap = course.own.goodness - course.final.goodness
+    first = next(iter(course.final.metrics))
+    main = "dice" if found.task == "segment" else "auc" if "auc" in course.final.metrics else first
+    own, held = course.own.metrics.get(main), course.final.metrics.get(main)
     if own is not None and held is not None and main != "mae" and own - held > 0.08 and gap > 0:
         texts.append(
             f"{main} {own:.3f} on training cases and {held:.3f} on validation cases: the network knows the "

@@ -16,8 +16,9 @@ from isocenter.pipeline.images import read_case
 from isocenter.pipeline.learn import PLAN, Model, require_free, require_kinds
 from isocenter.training.assemble import Promises
 from isocenter.training.images.choose import Wish, first_plan, fitted_to
-from isocenter.training.images.loop import learn
+from isocenter.training.images.course import Means, run
 from isocenter.training.images.plan import Plan, plan_text, read_plan, share_of
+from isocenter.training.images.start import Start, read_start
 from isocenter.training.images.store import Progress, Store, load
 from isocenter.version import __version__
 
@@ -60,14 +61,15 @@ def train_images(
     given = read_plan(how.plan) if how.plan else None
     share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
     found = material(data, task, how, share=share, seed=wanted.seed, say=say, on_progress=on_progress)
+    start = read_start(how.start) if how.start else None
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
-    asked = _asked(found, how, wanted)
+    asked = _asked(found, how, wanted, start)
     left_off = _left_off(checkpoint, asked, force=how.force)
     if left_off is not None:
         plan, deadline = left_off
         say(f"going on with the unfinished training of {checkpoint}")
     else:
-        plan = given or first_plan(found.seen, found.task, wanted, channels=found.data.channels)
+        plan = given or first_plan(found.seen, found.task, _as_started(wanted, start), channels=found.data.channels)
         deadline = None
     require_fitting(plan, found)
     memory = _memory()
@@ -75,14 +77,16 @@ def train_images(
     for text in (*stores[0].failed, *stores[1].failed):
         say(f"left out: {text}")
     if left_off is None:
-        plan, deadline = _with_steps(plan, stores[0], how, wanted, device=device, begun=begun, say=say)
+        plan, deadline = _with_steps(
+            plan, stores[0], how, _as_started(wanted, start), device=device, begun=begun, say=say
+        )
         _keep(checkpoint, plan, asked, deadline)
     say(f"plan: {checkpoint / PLAN}")
-    learnt = learn(
-        plan, stores[0], stores[1], checkpoint=checkpoint, deadline_s=deadline, device=device,
-        processes=how.processes, logs=how.logs, on_progress=on_progress,
-    )  # fmt: skip
-    model = written(folder, found, stores, learnt, promised=promised, how=how)
+    means = Means(
+        device, how.processes, checkpoint, deadline, start, how.freeze, how.logs, found.twins, on_progress, say
+    )
+    course = run(plan, stores[0], stores[1], how.ways, means)
+    model = written(folder, found, stores[0], course, promised=promised, how=how)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return model
 
@@ -92,6 +96,14 @@ def _promised(wanted: Promises) -> Promises:
     patients to come, and a probability of one half takes their shares for true.
     """
     return replace(wanted, criterion=wanted.criterion or "youden")
+
+
+def _as_started(wish: Wish, start: Start | None) -> Wish:
+    """The wish for the network to which given weights belong, where none is wished for."""
+    if start is None or start.spec is None or wish.network is not None:
+        return wish
+    own = start.spec.network
+    return replace(wish, network=own.name, settings={**own.settings, **(wish.settings or {})})
 
 
 def _with_steps(
@@ -116,12 +128,15 @@ def _with_steps(
     return fitted, how.budget_s - (time.monotonic() - begun) - _afterwards(how.budget_s)
 
 
-def _asked(found: Material, how: Effort, wish: Wish) -> str:
+def _asked(found: Material, how: Effort, wish: Wish, start: Start | None) -> str:
     """A hash of everything that a training is asked for: an unfinished one is gone on with only if it was the same."""
     cases = [(s.case, s.split, s.target) for s in (*found.train.samples, *found.val.samples)]
     contents = sorted(item.content for item in found.items)
     plan = how.plan.read_text("utf-8") if how.plan else None
-    told = [cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, __version__]
+    told = [
+        cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, repr(how.ways), how.freeze,
+        None if start is None else start.origin, __version__,
+    ]  # fmt: skip
     return sha256(json.dumps(told).encode()).hexdigest()
 
 

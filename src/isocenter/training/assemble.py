@@ -173,7 +173,7 @@ def _classified(
 
 
 def promised_volumes(
-    volumes: Array, names: Sequence[str], patients: Sequence[str], *, coverage: float, seed: int
+    volumes: Array, names: Sequence[str], patients: Sequence[str], *, coverage: float, seed: int, source: str
 ) -> dict[str, Any]:
     """How far a segmented volume may lie from the true one: a conformal quantile of the logarithm of their ratio.
 
@@ -183,6 +183,7 @@ def promised_volumes(
         patients: of each case; each counts once.
         coverage: share of new patients whose true volume the interval holds, if they are like these.
         seed: of the choice of one case a patient.
+        source: what those cases are called: `validation` or `out-of-fold`.
     """
     once = rel.one_per_patient(np.asarray(patients), seed=seed)
     reach: dict[str, Any] = {}
@@ -190,7 +191,7 @@ def promised_volumes(
         both = volumes[once, k][(volumes[once, k] > 0).all(axis=1)]
         found = rel.conformal_quantile(np.abs(np.log(both[:, 1] / both[:, 0])), coverage) if len(both) else np.inf
         reach[name] = float(found) if isfinite(found) else None
-    return {"coverage": coverage, "log_volume_reach": reach, "n": len(once), "calibrated_on": "validation"}
+    return {"coverage": coverage, "log_volume_reach": reach, "n": len(once), "calibrated_on": source}
 
 
 def _sample(other: Design, scores: Array, *, seed: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from isocenter.training.images.loop import fresh_network
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan, plan_of
 from isocenter.training.images.store import Store
+from isocenter.training.images.trials import put
 
 _MOST_VOXELS_3D, _MOST_VOXELS_2D = 96**3 // 2, 256**2
 _LARGEST_PICTURE = 224
@@ -86,22 +87,8 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         counts = list(seen.classes.values())
         data["balance"] = max(counts) > 10 * min(counts)
     for key, value in (wish.plan or {}).items():
-        _set(data, key, value)
+        put(data, key, value)
     return plan_of(data, "the plan")
-
-
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    """A field by its path, as `schedule.learning_rate`.
-
-    Raises: InputError for a path through what is no group.
-    """
-    *groups, last = key.split(".")
-    for group in groups:
-        inner = data.setdefault(group, {})
-        if not isinstance(inner, dict):
-            raise InputError(f"the plan's {group} has no fields of its own")
-        data = inner
-    data[last] = value
 
 
 def _dims(seen: Fingerprint, task: Answers) -> int:

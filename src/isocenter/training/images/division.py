@@ -64,6 +64,33 @@ def divide(data: Dataset, share: float, *, seed: int, twins: Sequence[Sequence[s
     return replace(data, samples=tuple(s for s in pool if leader[s.case] not in held)), replace(data, samples=val)
 
 
+def fold_of(samples: Sequence[Sample], folds: int, *, seed: int, twins: Sequence[Sequence[str]] = ()) -> list[int]:
+    """A number from 0 to `folds - 1` for each case: patients and twins stay whole, classes are spread evenly.
+
+    Raises: InputError for fewer patients than folds.
+    """
+    leader = _leaders(samples, twins)
+    kind = {leader[s.case]: s.target for s in samples}
+    if len(kind) < 2 * folds:
+        raise InputError(f"--folds {folds}: {len(kind)} patients are too few; at most {len(kind) // 2} folds")
+    several = len(set(kind.values())) <= max(2, len(kind) // 4)
+    rng = np.random.default_rng((seed, 8))
+    place: dict[str, int] = {}
+    for group in sorted(set(kind.values())) if several else [None]:
+        own = sorted((p for p in kind if group is None or kind[p] == group), key=natural)
+        for i in rng.permutation(len(own)):
+            place[own[i]] = len(place) % folds
+    return [place[leader[s.case]] for s in samples]
+
+
+def some_patients(samples: Sequence[Sample], share: float, *, seed: int) -> list[int]:
+    """Indices of the cases of so many of the patients; a smaller share is part of a larger one."""
+    people = sorted({person_of(s) for s in samples}, key=natural)
+    order = np.random.default_rng((seed, 9)).permutation(len(people))
+    kept = {people[i] for i in order[: max(1, round(share * len(people)))]}
+    return [i for i, s in enumerate(samples) if person_of(s) in kept]
+
+
 def _leaders(pool: Sequence[Sample], twins: Sequence[Sequence[str]]) -> dict[str, str]:
     """A name for each group of cases that must stay together."""
     leader = {person_of(s): person_of(s) for s in pool}

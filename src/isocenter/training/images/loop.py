@@ -22,6 +22,7 @@ from isocenter.optional import require
 from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.losses import PlannedLoss, loss_of
 from isocenter.training.images.plan import Plan
+from isocenter.training.images.start import frozen_in
 from isocenter.training.images.store import Progress, Store
 from isocenter.training.images.validation import Validated, validate
 
@@ -68,6 +69,7 @@ class _State:
     network: nn.Module
     average: dict[str, Tensor]
     optimiser: torch.optim.Optimizer
+    still: list[nn.Module] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
     total: int = 0
@@ -169,39 +171,60 @@ def _learnt(
     clock, saved = time.monotonic() - state.seconds, time.monotonic()
     step = _Step(plan, module, optimiser, loss_of(plan), fabric)
     module.train()
+    for part in state.still:
+        part.eval()
     fitted, told, first = state.seconds, "training", fabric.is_global_zero
     together = fabric.world_size > 1
     while state.step < state.total:
         step.make(sampler.batch(state.step), state)
         state.seconds = time.monotonic() - clock
-        if on_progress and (state.step % 10 == 0 or state.step == state.total):
+        if on_progress and (state.step % _BEAT == 0 or state.step == state.total):
             on_progress(told, state.step, state.total)
-        enough = False
-        if first and state.step % every == 0 and state.step < state.total:
+        enough, look = False, state.step % every == 0 and state.step < state.total
+        if first and look:
             found = _look(state, plan, val, device)
             _write_down(state, step.rate, found, fabric)
-            enough = _is_enough(state, plan, found)
-            told = f"training ({found.told})"
-            state.seconds = time.monotonic() - clock
-            fitted = 0.0
+            enough, told = _is_enough(state, plan, found), f"training ({found.told})"
+            state.seconds, fitted = time.monotonic() - clock, 0.0
         beat = not together or state.step % _BEAT == 0  # clocks differ: the first process decides for all
         if first and beat and deadline_s is not None and state.seconds - fitted > deadline_s / _LOOKS:
             _fit_to(deadline_s, state)
             fitted = state.seconds
-        if together and (beat or state.step % every == 0):
+        if together and (beat or look):
             state.total, state.turns, enough = fabric.broadcast((state.total, state.turns, enough))
         if enough:
             break
-        if first and checkpoint is not None and time.monotonic() - saved > _SAVE_EVERY_S:
-            _save(checkpoint, state, plan)
-            saved = time.monotonic()
-    if not first:
-        return None
+        if first:
+            saved = _saved_now_and_then(checkpoint, state, plan, saved)
+    return _finished(state, plan, stores, checkpoint, device, fabric, clock) if first else None
+
+
+def _finished(
+    state: "_State",
+    plan: Plan,
+    stores: tuple[Store, Store],
+    checkpoint: Path | None,
+    device: str,
+    fabric: Any,
+    clock: float,
+) -> Learnt:
+    """The thorough look, and what is left of the training."""
+    if checkpoint is not None:
+        _save(checkpoint, state, plan)  # a part of a longer course that is killed later is not trained again
     final, own = _last_look(state, plan, stores, device)
     state.seconds = time.monotonic() - clock
     _write_down(state, 0.0, final, fabric)
     done = plan.changed(schedule={"turns": tuple(state.turns)})
     return Learnt(averaged(state.average, plan), done, tuple(state.log), final, own, state.seconds)
+
+
+def _saved_now_and_then(checkpoint: Path | None, state: "_State", plan: Plan, saved: float) -> float:
+    """When the course was last written; now, if it was due."""
+    now = time.monotonic()
+    if checkpoint is None or now - saved <= _SAVE_EVERY_S:
+        return saved
+    _save(checkpoint, state, plan)
+    return time.monotonic()
 
 
 class _Step:
@@ -271,6 +294,7 @@ def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
 def _start(plan: Plan, network: nn.Module | None) -> _State:
     module = network if network is not None else fresh_network(plan)
     module = laid_out(module, plan.preparation.dims)
+    still = frozen_in(module, plan.frozen)
     how = plan.schedule
     decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
@@ -282,7 +306,8 @@ def _start(plan: Plan, network: nn.Module | None) -> _State:
         kind = torch.optim.AdamW if how.optimiser == "adamw" else torch.optim.Adam
         optimiser = kind(groups, lr=how.learning_rate)
     average = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    return _State(module, average, optimiser, total=how.turns[-1][1] if how.turns else how.steps, turns=list(how.turns))
+    total = how.turns[-1][1] if how.turns else how.steps
+    return _State(module, average, optimiser, still, total=total, turns=list(how.turns))
 
 
 def _progress(state: _State, plan: Plan) -> float:

@@ -136,6 +136,7 @@ class Plan(_Part):
         default=100.0, gt=0, description="segment: distance that counts for a structure that one side lacks."
     )
     tolerance_mm: float = Field(default=1.0, gt=0, description="segment: of the surface Dice.")
+    frozen: tuple[str, ...] = Field(default=(), description="Weights that do not learn, by name; see `--from`.")
     seed: int = 0
 
     @model_validator(mode="after")

@@ -1,0 +1,224 @@
+"""Beside one plain training: weights to start from, settings tried, seeds, folds, a learning curve."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)
+pytest.importorskip("lightning_fabric")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from isocenter.data.dataset import Sample, Source  # noqa: E402
+from isocenter.errors import InputError, UnreadableFile  # noqa: E402
+from isocenter.inference.model import load  # noqa: E402
+from isocenter.networks.catalogue import build  # noqa: E402
+from isocenter.pipeline.image_material import Effort  # noqa: E402
+from isocenter.pipeline.image_training import train_images  # noqa: E402
+from isocenter.pipeline.judgement import evaluate  # noqa: E402
+from isocenter.training.images.choose import Wish  # noqa: E402
+from isocenter.training.images.course import Ways  # noqa: E402
+from isocenter.training.images.division import fold_of, person_of, some_patients  # noqa: E402
+from isocenter.training.images.loop import fresh_network, learn  # noqa: E402
+from isocenter.training.images.start import Start, read_start, take_over  # noqa: E402
+from isocenter.training.images.trials import Trial, halved, read_trials, variant  # noqa: E402
+from tests.test_cli import cli  # noqa: E402
+from tests.test_image_learning import blobs, pictures, plan_for_pictures, stripes  # noqa: E402
+
+SMALL = {"schedule.batch": 8, "network.settings": {"widths": [4, 8], "dense": [8]}}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stripes(tmp_path_factory.mktemp("ways") / "s.npz")
+
+
+class TestTrials:
+    def test_every_combination(self) -> None:
+        found = read_trials(["lr=1e-3,3e-4", "widths=[4,8],[8,16]"])
+        assert [t.changes["schedule.learning_rate"] for t in found] == [1e-3, 1e-3, 3e-4, 3e-4]
+        assert found[1].changes["network.settings.widths"] == [8, 16]
+
+    def test_refusals(self) -> None:
+        for text in ("lr", "=1", "lr="):
+            with pytest.raises(InputError, match="--try"):
+                read_trials([text])
+        with pytest.raises(InputError, match="decides what the network sees"):
+            read_trials(["patch=[8,8],[16,16]"])
+        with pytest.raises(InputError, match="at most 64"):
+            read_trials(["lr=" + ",".join(["1e-3"] * 9), "decay=" + ",".join(["0.1"] * 9)])
+        with pytest.raises(InputError, match="learning_rate"):
+            variant(plan_for_pictures(), {"schedule.learning_rate": -1})
+
+    def test_depth_of_either_kind(self) -> None:
+        plan = plan_for_pictures()
+        assert variant(plan, {"depth": 2}).network.settings["depth"] == 2
+        unet = plan.changed(network={"name": "resnet", "settings": {"widths": (8, 16), "blocks": (1, 1)}})
+        deeper = variant(unet, {"depth": 4}).network.settings
+        assert deeper["widths"] == (8, 16, 32, 64)
+        assert deeper["blocks"] == (1, 1, 1, 1)
+        build("resnet", {**deeper, "stem": "small"}, channels=1, outputs=2, dims=2)
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=17, unique=True))
+    @settings(deadline=None)
+    def test_the_best_wins_and_the_time_is_kept(self, worth: list[float]) -> None:
+        spent = []
+
+        def run(trial: Trial, share: float, _round: int) -> float:
+            spent.append(share)
+            return worth[int(trial.name)]
+
+        best, told = halved([Trial(str(i), {}) for i in range(len(worth))], run)
+        assert worth[int(best.name)] == max(worth)
+        assert sum(spent) == pytest.approx(1)
+        assert len(told) == len(spent)
+
+
+class TestStart:
+    def test_by_name_and_shape(self) -> None:
+        one = build("cnn", {"widths": (4, 8), "dense": (8,)}, channels=1, outputs=5, dims=2)
+        other = build("cnn", {"widths": (4, 8), "dense": (8,)}, channels=1, outputs=2, dims=2)
+        given_names = {f"module.{name}": value for name, value in one.state_dict().items()}
+        taken = take_over(other, Start(given_names, None, {}), freeze="all")
+        assert torch.equal(other.state_dict()["features.0.weight"], one.state_dict()["features.0.weight"])
+        assert all(name.startswith("classifier.") for name in taken.fresh)
+        assert len(taken.fresh) == 2
+        assert set(taken.unused) == set(taken.fresh)
+        assert not any(name in taken.fresh for name in taken.frozen)
+        with pytest.raises(InputError, match="fits this network by name and shape"):
+            take_over(other, Start({"x": torch.zeros(2)}, None, {}))
+
+    def test_colour_is_summed_for_grey(self) -> None:
+        one = build("resnet18", {}, channels=3, outputs=2, dims=2)
+        grey = build("resnet18", {}, channels=1, outputs=2, dims=2)
+        taken = take_over(grey, Start(one.state_dict(), None, {}))
+        assert not taken.fresh
+        assert torch.allclose(grey.conv1.weight, one.conv1.weight.sum(1, keepdim=True))
+
+    def test_what_is_frozen_stays(self) -> None:
+        plan = plan_for_pictures(network={"name": "cnn", "settings": {"widths": [4, 8], "dense": [8], "norm": "batch"}})
+        network = fresh_network(plan)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        taken = take_over(network, Start(before, None, {}), freeze="all")
+        found = learn(plan.changed(frozen=taken.frozen), pictures(), pictures(8, seed=1), network=network)
+        after = found.network.state_dict()
+        moved = {name for name in before if not torch.equal(before[name], after[name])}
+        assert moved == {"classifier.3.weight", "classifier.3.bias"}  # statistics of the frozen layers stay too
+        names = tuple(name for name, _ in network.named_parameters())
+        with pytest.raises(InputError, match="nothing is left to learn"):
+            learn(plan.changed(frozen=names), pictures(), pictures(8), network=network)
+        with pytest.raises(InputError, match="does not have"):
+            learn(plan.changed(frozen=("nobody",)), pictures(), pictures(8))
+
+    def test_from_a_model_and_from_files(self, archive: Path, tmp_path: Path) -> None:
+        train_images(archive, tmp_path / "one", wish=Wish(network="cnn", plan={**SMALL, "schedule.steps": 60}))
+        said: list[str] = []
+        made = train_images(
+            archive, tmp_path / "two", wish=Wish(plan={"schedule.steps": 2, "schedule.learning_rate": 1e-9}),
+            effort=Effort(start=str(tmp_path / "one")), tell=said.append,
+        )  # fmt: skip
+        assert made.card.network["network"]["name"] == "cnn"
+        assert any("weights were taken over" in text for text in said)
+        one, two = (load(tmp_path / name).modules[0].state_dict() for name in ("one", "two"))
+        assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+        assert made.card.training["start"]["model"] == "one"
+        bare = tmp_path / "weights.safetensors"
+        bare.write_bytes((tmp_path / "one" / "model.safetensors").read_bytes())
+        assert set(read_start(bare).tensors) == set(one)
+        bundle = tmp_path / "bundle"
+        (bundle / "configs").mkdir(parents=True)
+        (bundle / "models").mkdir()
+        torch.save({"state_dict": one}, bundle / "models" / "model.pt")
+        assert set(read_start(bundle).tensors) == set(one)
+        (tmp_path / "bad.pt").write_bytes(b"x")
+        with pytest.raises(InputError, match="may run"):
+            read_start(tmp_path / "bad.pt")
+        bare.write_bytes(b"junk")
+        with pytest.raises(UnreadableFile, match="no weights that can be read"):
+            read_start(bare)
+        torch.save({"state_dict": print}, bundle / "models" / "model.pt")
+        with pytest.raises(UnreadableFile, match="more than weights"):
+            read_start(bundle)
+
+
+class TestWays:
+    def test_settings_are_tried_on_half_of_the_steps(self, archive: Path, tmp_path: Path) -> None:
+        made = train_images(
+            archive, tmp_path / "m", wish=Wish(network="cnn", plan={**SMALL, "schedule.steps": 120}),
+            effort=Effort(ways=Ways(trials=("lr=1e-9,5e-3", "dropout=0.0,0.1"))),
+        )  # fmt: skip
+        plan = json.loads((tmp_path / "m" / "plan.json").read_text())
+        assert plan["schedule"]["learning_rate"] == 5e-3
+        assert plan["schedule"]["steps"] == 60
+        rows = made.card.training["tried"]
+        assert [row["round"] for row in rows] == [1, 1, 1, 1, 2, 2]
+        assert "Settings tried" in (tmp_path / "m" / "training.html").read_text()
+
+    def test_seeds_say_what_is_luck(self, archive: Path, tmp_path: Path) -> None:
+        wish = Wish(network="cnn", plan={**SMALL, "schedule.steps": 90})
+        made = train_images(archive, tmp_path / "m", wish=wish, effort=Effort(ways=Ways(seeds=3, ensemble=True)))
+        assert [row["seed"] for row in made.card.training["seeds"]] == [0, 1, 2]
+        assert made.card.training["spread"]["accuracy"]["deviation"] >= 0
+        model = load(tmp_path / "m")
+        assert len(model.modules) == 3
+        assert evaluate(tmp_path / "m", archive).data["n_cases"] == 24
+
+    def test_folds_judge_every_case_by_a_network_that_did_not_see_it(self, archive: Path, tmp_path: Path) -> None:
+        wish = Wish(network="cnn", plan={**SMALL, "schedule.steps": 120, "schedule.learning_rate": 5e-3})
+        made = train_images(archive, tmp_path / "m", wish=wish, effort=Effort(ways=Ways(folds=4)))
+        assert made.evaluation.data["n_cases"] == 88  # train and val, each once
+        assert made.evaluation.data["split"] == "out-of-fold"
+        assert made.card.conformal["calibrated_on"] == "out-of-fold"
+        assert len(load(tmp_path / "m").modules) == 4
+
+    def test_a_learning_curve(self, tmp_path: Path) -> None:
+        data = blobs(tmp_path / "data", 15)
+        changes = {"network.settings": {"widths": [8, 16], "norm": "batch"}, "schedule.steps": 60, "schedule.batch": 2}
+        wish = Wish(network="dynamic_unet", plan=changes)
+        made = train_images(data, tmp_path / "m", wish=wish, effort=Effort(ways=Ways(curve=True)))
+        told = made.card.training["learning_curve"]
+        assert [row["cases"] for row in told["rows"]] == [3, 6, 13]
+        assert told["low"] <= told["gain_of_doubling"] <= told["high"]
+        assert told["verdict"] in (tmp_path / "m" / "training.html").read_text()
+
+    def test_one_at_a_time(self) -> None:
+        with pytest.raises(InputError, match="one of them at a time"):
+            Ways(seeds=2, folds=3)
+
+    def test_by_the_command(self, archive: Path, tmp_path: Path) -> None:
+        base = ["train", str(archive), "-o", str(tmp_path / "m"), "--network", "cnn", "--set", "batch=8"]
+        done = cli(*base, "--set", "schedule.steps=40", "--folds", "2", "--one")
+        assert done.returncode == 0, done.stderr
+        assert len(load(tmp_path / "m").modules) == 1
+        again = cli(*base, "--force", "--set", "schedule.steps=6", "--from", str(tmp_path / "m"), "--freeze", "most")
+        assert again.returncode == 2
+        assert "--freeze most" in again.stderr
+        again = cli(*base, "--force", "--set", "schedule.steps=6", "--try", "lr=1,x")
+        assert again.returncode == 2
+        assert "learning_rate" in again.stderr
+
+
+class TestDivision:
+    @given(st.integers(2, 5), st.integers(0, 99))
+    @settings(deadline=None, max_examples=30)
+    def test_patients_are_whole_and_classes_even(self, folds: int, seed: int) -> None:
+        samples = [
+            Sample(f"c{i}", (Source(Path(f"{i}")),), patient=f"p{i // 2}", target="ab"[(i // 2) % 2]) for i in range(48)
+        ]
+        numbers = fold_of(samples, folds, seed=seed, twins=[("c0", "c10")])
+        where = {}
+        for sample, number in zip(samples, numbers, strict=True):
+            assert where.setdefault(person_of(sample), number) == number
+        assert numbers[0] == numbers[10]
+        counts = np.asarray([[sum(n == f and s.target == t for n, s in zip(numbers, samples, strict=True)) for t in "ab"] for f in range(folds)])  # fmt: skip
+        assert counts.max() - counts.min() <= 6
+
+    def test_a_smaller_share_is_part_of_a_larger(self) -> None:
+        samples = [Sample(f"c{i}", (Source(Path(f"{i}")),), patient=f"p{i // 3}") for i in range(30)]
+        quarter, half = (set(some_patients(samples, share, seed=3)) for share in (0.25, 0.5))
+        assert quarter < half
+        assert len(half) == 15
