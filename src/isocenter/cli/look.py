@@ -60,8 +60,19 @@ def data_sequences(
 
 @model_app.command("add")
 def model_add(
-    source: Annotated[Path, Argument(help="A result folder of nnU-Net v2: plans.json, dataset.json, fold_0 ...")],
+    source: Annotated[
+        Path,
+        Argument(help="A result folder of nnU-Net v2, an ONNX file, a MONAI bundle, or weights as .safetensors."),
+    ],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the model.")],
+    card: Annotated[
+        Path | None,
+        Option(
+            exists=True,
+            dir_okay=False,
+            help="What must be known of it (YAML): task, classes or labels, channels, preparation, patch.",
+        ),
+    ] = None,
     force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,
 ) -> None:
     """Take a model that was trained elsewhere, so that `predict`, `evaluate` and `explain` run it.
@@ -71,13 +82,53 @@ def model_add(
     with show.failing_cleanly():
         from isocenter.pipeline.model_add import model_add as run
 
-        card = run(source, out, force=force)
-        members = card.network.get("members", 1)
+        found = run(source, out, card=card, force=force)
+        members = found.network.get("members", 1)
         typer.echo(
             show.printable(
-                f"{out}: {card.model}, {members} networks. Nothing was measured here: run `isocenter evaluate`."
+                f"{out}: {found.model}, {members} network{'s' if members != 1 else ''}. Nothing was measured here: run "
+                "`isocenter evaluate`."
             )
         )
+
+
+@model_app.command("describe")
+def model_describe(
+    model: Annotated[Path, Argument(help="The model's folder.")],
+    about: Annotated[
+        Path | None,
+        Option(
+            exists=True,
+            dir_okay=False,
+            help="YAML with any of name, intended_use, limits, licence, data, data_licence.",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        Option(exists=True, dir_okay=False, help="evaluation.json of this model: its metrics on test cases."),
+    ] = None,
+) -> None:
+    """Print a model's card; first write into it what is said of the model, and how it did on test cases."""
+    with show.failing_cleanly():
+        from isocenter.pipeline.model_add import model_describe as run
+
+        show.card(run(model, about=about, evaluation=evaluation))
+
+
+@model_app.command("export")
+def model_export(
+    model: Annotated[str, Argument(help="The model's folder, or the name of one that ships.")],
+    out: Annotated[Path, Option("--out", "-o", help="A new folder.")],
+    form: Annotated[str, Option("--as", help="onnx (net.onnx and card.yaml) or bundle (MONAI's layout).")] = "onnx",
+) -> None:
+    """Write a model in the form of others: as ONNX with a card that `model add` takes back, or as a MONAI bundle."""
+    with show.failing_cleanly():
+        from isocenter.errors import InputError
+        from isocenter.pipeline.model_add import model_export as run
+
+        if form not in ("onnx", "bundle"):
+            raise InputError(f"--as {form}: there are onnx and bundle")
+        typer.echo(show.printable(str(run(model, out, form="onnx" if form == "onnx" else "bundle"))))
 
 
 def networks() -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from isocenter.acquire.inspection import Inspection
+    from isocenter.data.card import ModelCard
     from isocenter.data.case import Series
     from isocenter.data.evaluation import Evaluation
     from isocenter.inference.predictor import CaseAnswer
@@ -390,3 +391,23 @@ def demonstration(result: "StudyResult") -> None:
         between = f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
         typer.echo(printable(f"{found['statement']}: {found['value']:.2f} {found['unit']}{between}"))
     results([result])
+
+
+def card(found: "ModelCard") -> None:
+    """What a model states about itself, as text."""
+    rows = [
+        ("model", f"{found.model}, to {found.task}"),
+        ("classes", ", ".join(found.classes) or ", ".join(str(v) for v in found.network.get("labels", {}).values())),
+        ("trained on", f"{found.training.get('data', 'not stated')} ({found.training.get('cases', '?')} cases)"),
+        ("its licence", str(found.training.get("licence", "not stated"))),
+        ("intended use", found.intended_use), ("limits", found.limits), ("licence", found.licence),
+    ]  # fmt: skip
+    for name, text in rows:
+        typer.echo(printable(f"{name:13} {text}"))
+    for where in ("validation", "training"):
+        for name, value in found.metrics.get(where, {}).items():
+            typer.echo(printable(f"{where:13} {name} {value:.4f}"))
+    for name, row in (found.metrics.get("test") or {}).get("metrics", {}).items():
+        ends = "" if row.get("low") is None else f" {row['low']:.4f} to {row['high']:.4f}"
+        typer.echo(printable(f"{'test':13} {name} {row['value']:.4f}{ends}"))
+    typer.echo(f"{'weights':13} sha256 {found.weights_sha256}")

@@ -38,6 +38,8 @@ class ModelCard:
         metrics: by cross-validation on the training data: name -> value and interval.
         lineage: versions, settings, seed.
         intended_use: what it is for, and what not.
+        limits: where it is known to fail, and what was never tested.
+        licence: of the weights.
         weights_sha256: of the file with the fitted model.
     """
 
@@ -56,6 +58,7 @@ class ModelCard:
     metrics: Mapping[str, Json] = field(default_factory=dict)
     lineage: Mapping[str, Json] = field(default_factory=dict)
     intended_use: str = "Research only; not for clinical use. No claim beyond data like those it was trained on."
+    limits: str = "Not stated."
     licence: str = "unspecified: state one before sharing"
     weights_sha256: str = ""
 

@@ -15,7 +15,7 @@ from isocenter.formats.json_file import read_mapping
 from isocenter.optional import require
 
 _LEAF = -1
-CARD, WEIGHTS, TENSORS = "card.json", "model.skops", "model.safetensors"
+CARD, WEIGHTS, TENSORS, GRAPH = "card.json", "model.skops", "model.safetensors", "model.onnx"
 _MOST_BYTES = 2 * 2**30
 
 TRUSTED = (
@@ -46,8 +46,7 @@ def write(model: Any, card: ModelCard, folder: Path) -> None:
     data = skops.dumps(model)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(data)
-    card = replace(card, weights_sha256=sha256(data).hexdigest())
-    (folder / CARD).write_text(json.dumps(card.as_json(), indent=2, ensure_ascii=False, allow_nan=False), "utf-8")
+    write_card(replace(card, weights_sha256=sha256(data).hexdigest()), folder)
     read(folder)
 
 
@@ -91,7 +90,7 @@ def write_tensors(tensors: Mapping[str, Any], card: ModelCard, folder: Path, *, 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TENSORS).write_bytes(data)
     done = replace(card, weights_sha256=sha256(data).hexdigest())
-    (folder / CARD).write_text(json.dumps(done.as_json(), indent=2, ensure_ascii=False, allow_nan=False), "utf-8")
+    write_card(done, folder)
     read_tensors(folder, read_card(folder))
     return done
 
@@ -108,6 +107,28 @@ def read_tensors(folder: Path, card: ModelCard) -> dict[str, Any]:
         return {name: value.float() if value.is_floating_point() else value for name, value in found.items()}
     except Exception as error:  # whatever the reader says, the file is not ours
         raise UnreadableFile(f"{path}: holds no weights that can be read ({cause_of(error)})") from error
+
+
+def write_graph(data: bytes, card: ModelCard, folder: Path) -> None:
+    """Write an ONNX network and its card into an empty folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / GRAPH).write_bytes(data)
+    write_card(replace(card, weights_sha256=sha256(data).hexdigest()), folder)
+
+
+def read_graph(folder: Path, card: ModelCard) -> bytes:
+    """An ONNX network.
+
+    Raises: InputError for a folder without it; UnreadableFile for a file that was changed.
+    """
+    return _unchanged(folder / GRAPH, card)
+
+
+def write_card(card: ModelCard, folder: Path) -> None:
+    """Write a card, whole or not at all."""
+    partial = folder / f".{CARD}.partial"
+    partial.write_text(json.dumps(card.as_json(), indent=2, ensure_ascii=False, allow_nan=False), "utf-8")
+    partial.replace(folder / CARD)
 
 
 def _unchanged(path: Path, card: ModelCard) -> bytes:

@@ -114,8 +114,14 @@ def load(folder: Path) -> NetworkModel:
     if not card.network:
         raise InputError(f"{folder}: is a model of tables; it predicts rows, not images")
     spec = spec_of(card)
-    tensors = model_folder.read_tensors(folder, card)
     require("torch", extra="learn")
+    if spec.network.name == "onnx":
+        from isocenter.inference.onnx_network import OnnxNetwork
+
+        graph = model_folder.read_graph(folder, card)
+        network = OnnxNetwork(graph, folder / model_folder.GRAPH, outputs=spec.outputs, **spec.network.settings)
+        return NetworkModel(card, spec, (network,), folder)
+    tensors = model_folder.read_tensors(folder, card)
     modules = []
     for number in range(spec.members):
         module = build_of(spec, bare=True)

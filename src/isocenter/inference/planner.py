@@ -9,6 +9,7 @@ from torch import nn
 from isocenter.errors import NotEnoughMemory
 from isocenter.inference.answers import windows_of
 from isocenter.inference.model import Spec
+from isocenter.inference.onnx_network import OnnxNetwork
 from isocenter.inference.sliding import Windows, starts, tile_rows
 from isocenter.networks.dynamic_unet import DynamicUNet
 from isocenter.networks.unet import UNet
@@ -71,6 +72,8 @@ def bytes_per_voxel(module: nn.Module, outputs: int, *, half: bool) -> int:
     Measured: 424 and 800 bytes in float32, 272 and 409 in bfloat16 for U-Nets of 16 and 32 channels with 3 and 20
     outputs; 179 and 488 with OpenVINO.
     """
+    if isinstance(module, OnnxNetwork):
+        return round(1.25 * 6 * module.width * 4) + 16 * outputs
     first = next((m.out_channels for m in module.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), 32)
     return round(1.25 * 6 * first * (2 if half else 4)) + 16 * outputs
 

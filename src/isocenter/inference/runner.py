@@ -13,6 +13,7 @@ from torch import nn
 from isocenter.errors import InputError
 from isocenter.inference.answers import probabilities
 from isocenter.inference.model import NetworkModel
+from isocenter.inference.onnx_network import OnnxNetwork
 from isocenter.inference.runtime import Forward, fastest, runtime
 from isocenter.inference.sliding import Windows, starts
 from isocenter.inference.torch_runtime import TorchRuntime, native_bfloat16
@@ -50,7 +51,9 @@ class Runner:
 
     def __init__(self, model: NetworkModel, *, device: str, runtime: str = "auto") -> None:
         self.model, self.device, self.name = model, device, runtime
-        self.half = runtime.endswith("bfloat16") or (runtime == "auto" and native_bfloat16(device))
+        if any(isinstance(module, OnnxNetwork) for module in model.modules):
+            self.device, self.name = "cpu", "torch-float32"  # which calls ONNX Runtime
+        self.half = self.name.endswith("bfloat16") or (self.name == "auto" and native_bfloat16(self.device))
         self._made: dict[str, Forward] = {}
         self._remembered: str | None = None
 

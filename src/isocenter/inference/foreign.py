@@ -1,0 +1,210 @@
+"""Networks that were trained elsewhere, with a card that somebody writes: ONNX, MONAI bundles, bare weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from isocenter.data.card import ModelCard
+from isocenter.data.dataset import Answers
+from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.inference.model import NetworkSpec, Spec, build_of, with_weights
+from isocenter.inference.onnx_network import Layout, OnnxNetwork, Output
+from isocenter.inference.prepare import Preparation
+
+_MOST_BYTES = 2**20
+ONNX = "onnx"
+"""Name of the network in the card of a model that is an ONNX file."""
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class About(_Part):
+    """What a card says in words."""
+
+    name: str | None = Field(default=None, description="What the model is called.")
+    intended_use: str | None = Field(default=None, description="What it is for, and what not.")
+    limits: str | None = Field(default=None, description="Where it is known to fail, and what was never tested.")
+    licence: str | None = Field(default=None, description="Of the weights.")
+    data: str | None = Field(default=None, description="What it was trained on.")
+    data_licence: str | None = Field(default=None, description="Of that data.")
+
+
+class OnnxPart(_Part):
+    """How an ONNX network is spoken to."""
+
+    layout: Layout = "channels_first"
+    output: Output = "logits"
+
+
+class ForeignCard(_Part):
+    """What must be known of a network before it may answer."""
+
+    task: Answers
+    classes: tuple[str, ...] = Field(default=(), description="classify: in the order of the outputs.")
+    labels: dict[int, str] = Field(default_factory=dict, description="segment: value -> name, in the outputs' order.")
+    channels: tuple[str, ...] = ("image",)
+    preparation: Preparation
+    patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
+    answer: str | None = Field(default=None, description="softmax, sigmoid or value; by the task without.")
+    flips: tuple[int, ...] = ()
+    network: NetworkSpec | None = Field(default=None, description="Weights alone: a network of the catalogue.")
+    onnx: OnnxPart = OnnxPart()
+    gate: dict[str, Any] = Field(default_factory=dict, description="quantity, spacing_mm, extent_mm: of its training.")
+    about: About = About()
+
+
+def read_foreign_card(path: Path) -> ForeignCard:
+    """A card from YAML or JSON.
+
+    Raises: InputError that names the field; UnreadableFile for what is neither.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UnreadableFile(f"{path}: a card is at most {_MOST_BYTES >> 20} MiB")
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: is no card that can be read ({cause_of(error)})") from error
+    return _validated(ForeignCard, data, path)
+
+
+def read_about(path: Path) -> About:
+    """What a card says in words, from YAML.
+
+    Raises: InputError that names the field; UnreadableFile for what is no YAML.
+    """
+    try:
+        data = yaml.safe_load(path.read_text("utf-8")) if path.stat().st_size <= _MOST_BYTES else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UnreadableFile(f"{path}: cannot be read ({cause_of(error)})") from error
+    return _validated(About, data, path)
+
+
+def _validated(kind: type[T], data: object, path: Path) -> T:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        known = ", ".join(kind.model_fields)
+        raise InputError(f"{path}: {field}: {first['msg']}; a card has {known}") from error
+
+
+def spec_of_foreign(card: ForeignCard, network: NetworkSpec, path: Path) -> Spec:
+    """What the network eats and gives.
+
+    Raises: InputError for a card that contradicts itself.
+    """
+    usual = "value" if card.task == "regress" else "softmax"
+    try:
+        spec = Spec.model_validate({
+            "task": card.task, "classes": card.classes, "labels": card.labels, "channels": card.channels,
+            "preparation": card.preparation, "patch": card.patch, "network": network,
+            "answer": card.answer or usual, "flips": card.flips,
+        })  # fmt: skip
+    except ValidationError as error:
+        raise InputError(f"{path}: {cause_of(error)}") from error
+    if len(spec.patch) != spec.preparation.dims:
+        raise InputError(f"{path}: patch has {len(spec.patch)} axes, preparation {spec.preparation.dims} dimensions")
+    if card.task == "classify" and len(card.classes) < 2:
+        raise InputError(f"{path}: classes: a classifier has two or more")
+    if card.task == "segment" and not card.labels:
+        raise InputError(f"{path}: labels: a segmentation has one or more, as {{1: liver}}")
+    _require_ranges(card.gate, path)
+    if card.task != "segment" and spec.preparation.size != spec.patch:
+        raise InputError(f"{path}: preparation.size: whole images are looked at, so it equals patch ({spec.patch})")
+    return spec
+
+
+def onnx_model(path: Path, card: ForeignCard, where: Path) -> tuple[bytes, ModelCard]:
+    """An ONNX file that answers as its card says: it is run once.
+
+    Raises: InputError, UnreadableFile, with what does not fit.
+    """
+    spec = spec_of_foreign(card, NetworkSpec(name=ONNX, settings=card.onnx.model_dump()), where)
+    data = path.read_bytes()
+    _require_answer(OnnxNetwork(data, path, outputs=spec.outputs, **card.onnx.model_dump()), spec, path)
+    return data, _card(card, spec, "ONNX", path)
+
+
+def weights_model(
+    tensors: Mapping[str, Tensor], card: ForeignCard, where: Path, origin: Path
+) -> tuple[dict[str, Tensor], ModelCard]:
+    """Weights of a network of the catalogue, every one of which must fit.
+
+    Raises: InputError, UnreadableFile, with what does not fit.
+    """
+    if card.network is None:
+        raise InputError(f"{where}: network: weights alone do not say what they belong to; name it, as "
+                         "{name: segresnet, settings: {}}; see `isocenter networks`")  # fmt: skip
+    spec = spec_of_foreign(card, card.network, where)
+    module = with_weights(build_of(spec), tensors, origin)
+    _require_answer(module, spec, origin)
+    return dict(tensors), _card(card, spec, card.network.name, origin)
+
+
+def _require_answer(module: torch.nn.Module, spec: Spec, path: Path) -> None:
+    """Run the network once on zeros.
+
+    Raises: UnreadableFile where it answers with another shape, or with what is no number.
+    """
+    with torch.inference_mode():
+        found = module(torch.zeros((1, spec.preparation.channels, *spec.patch)))
+    wanted = (1, spec.outputs, *(spec.patch if spec.task == "segment" else ()))
+    if tuple(found.shape) != wanted or not bool(torch.isfinite(found).all()):
+        raise UnreadableFile(f"{path}: answers with {tuple(found.shape)}; the card says {wanted}")
+
+
+def _card(card: ForeignCard, spec: Spec, kind: str, path: Path) -> ModelCard:
+    target = {"classify": "class", "regress": "value", "segment": "labels"}[card.task]
+    made = ModelCard(
+        card.task, card.about.name or path.stem, (target,), card.classes, (), network=spec.model_dump(mode="json"),
+        gate=card.gate, preparation=spec.preparation.model_dump(mode="json"),
+        training={"kind": f"trained elsewhere ({kind})", "data": "not stated"}, lineage={"from": path.name},
+        intended_use="Research only; not for clinical use. Brought from elsewhere: nothing was measured here.",
+    )  # fmt: skip
+    return said_by(made, card.about)
+
+
+def said_by(card: ModelCard, about: About) -> ModelCard:
+    """The card with what its user says of it."""
+    from dataclasses import replace
+
+    training = dict(card.training)
+    if about.data is not None:
+        training["data"] = about.data
+    if about.data_licence is not None:
+        training["licence"] = about.data_licence
+    words = {key: getattr(about, key) for key in ("intended_use", "limits", "licence") if getattr(about, key)}
+    return replace(card, training=training, model=about.name or card.model, **words)
+
+
+def _require_ranges(gate: Mapping[str, Any], path: Path) -> None:
+    """Refuse a gate whose ranges are none.
+
+    Raises: InputError.
+    """
+    for name, value in gate.items():
+        if name == "quantity" and isinstance(value, str):
+            continue
+        if name not in ("spacing_mm", "extent_mm", "shape"):
+            raise InputError(f"{path}: gate: {name!r} is none of quantity, spacing_mm, extent_mm, shape")
+        try:
+            low, high = np.asarray(value, np.float64)
+            good = low.shape == (3,) and bool((low > 0).all() and (high >= low).all())
+        except (ValueError, TypeError):
+            good = False
+        if not good:
+            raise InputError(
+                f"{path}: gate.{name}: two rows are wanted, smallest and largest, as [[1, 1, 1], [3, 1, 1]]"
+            )

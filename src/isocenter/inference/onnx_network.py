@@ -1,0 +1,99 @@
+"""Any ONNX network as a module, so that windows, tiles, gate and reports treat it as one of ours."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isocenter.errors import UnreadableFile, cause_of
+from isocenter.optional import require
+
+Layout = Literal["channels_first", "channels_last"]
+Output = Literal["logits", "probabilities"]
+_MOST_BYTES = 2 * 2**30
+
+
+class OnnxNetwork(nn.Module):
+    """A graph that ONNX Runtime runs; it holds its weights in itself and learns nothing.
+
+    Args:
+        data: of the file.
+        where: what to call it in errors.
+        outputs: numbers that it must give for each image or voxel.
+        layout: of its input and output.
+        output: what it gives: logits, or probabilities, which are turned back into logits.
+
+    Raises: UnreadableFile for what is no network, has several inputs, or keeps weights in other files.
+    """
+
+    def __init__(
+        self, data: bytes, where: Path, *, outputs: int, layout: Layout = "channels_first", output: Output = "logits"
+    ) -> None:
+        super().__init__()
+        runtime: Any = require("onnxruntime", extra="fast")
+        self.data, self.where, self.outputs, self.layout, self.output = data, where, outputs, layout, output
+        self.width = _widest_first(data, where)
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            self.session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime raises many kinds for what it does not run
+            raise UnreadableFile(f"{where}: is no network that ONNX Runtime runs ({cause_of(error)})") from error
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or len(self.session.get_outputs()) < 1:
+            raise UnreadableFile(f"{where}: has {len(inputs)} inputs; a network with one image as its input is wanted")
+        self.name = inputs[0].name
+        first = inputs[0].shape[0] if inputs[0].shape else None
+        self.one_by_one = isinstance(first, int)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits.
+
+        Raises: UnreadableFile where the network does not take such windows, or answers with other numbers.
+        """
+        windows = np.ascontiguousarray(x.detach().cpu().numpy(), np.float32)
+        if self.layout == "channels_last":
+            windows = np.ascontiguousarray(np.moveaxis(windows, 1, -1))
+        parts = [windows[i : i + 1] for i in range(len(windows))] if self.one_by_one else [windows]
+        try:
+            found = np.concatenate([self.session.run(None, {self.name: part})[0] for part in parts])
+        except Exception as error:  # as above
+            raise UnreadableFile(
+                f"{self.where}: does not take windows of {windows.shape[1:]} ({cause_of(error)}): state its size as "
+                "`patch` in the card"
+            ) from error
+        if self.layout == "channels_last" and found.ndim == x.ndim:
+            found = np.moveaxis(found, -1, 1)
+        return torch.from_numpy(np.ascontiguousarray(self._as_logits(found), np.float32))
+
+    def _as_logits(self, found: np.ndarray) -> np.ndarray:
+        if found.ndim < 2 or found.shape[1] not in (self.outputs, 1 if self.outputs == 2 else self.outputs):
+            raise UnreadableFile(
+                f"{self.where}: answers with {found.shape[1:]}, and the card says {self.outputs} numbers for each "
+                "image or voxel (classes, or labels and background)"
+            )
+        single = found.shape[1] == 1 and self.outputs == 2
+        if self.output == "probabilities":
+            p = np.clip(found.astype(np.float64), 1e-7, 1 - 1e-7)
+            found = np.log(p / (1 - p)) if single else np.log(p)
+        return np.concatenate([np.zeros_like(found), found], axis=1) if single else found
+
+
+def _widest_first(data: bytes, where: Path) -> int:
+    """Channels of the first convolution, by which memory is estimated; the graph must hold its weights itself."""
+    onnx: Any = require("onnx", extra="fast")
+    if len(data) > _MOST_BYTES:
+        raise UnreadableFile(f"{where}: a network is at most {_MOST_BYTES >> 30} GiB")
+    try:
+        graph = onnx.load_model_from_string(data).graph
+    except Exception as error:  # protobuf raises many kinds
+        raise UnreadableFile(f"{where}: is no ONNX file ({cause_of(error)})") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise UnreadableFile(f"{where}: keeps weights in other files, which are not followed: export it as one file")
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in shapes:
+            return int(shapes[node.input[1]][0])
+    return 32
