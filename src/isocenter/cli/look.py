@@ -40,6 +40,33 @@ def data_check(
         show.checked(found, as_json=json)
 
 
+@data_app.command("get")
+def data_get(
+    name: Annotated[
+        str | None,
+        Argument(help="As pneumoniamnist, Task04_Hippocampus, tcia:COLLECTION; all names are printed without one."),
+    ] = None,
+    out: Annotated[Path, Option("--out", "-o", help="Folder into which a folder of its name comes.")] = Path("data"),
+    mirror: Annotated[str | None, Option(help="Address of another server with the same files.")] = None,
+    most: Annotated[int | None, Option(min=1, help="Of a collection: so many series.")] = None,
+) -> None:
+    """Fetch a public data set: MedMNIST v2, the Medical Segmentation Decathlon, a collection of TCIA.
+
+    It is checked against its publisher's checksum; one that broke off is gone on with by the same command.
+    """
+    with show.failing_cleanly():
+        from isocenter.acquire.download import REMOTES, get
+
+        if name is None:
+            for key, row in REMOTES.items():
+                typer.echo(f"{key:22} {row.licence:14} {row.cite}")
+            typer.echo(f"{'tcia:COLLECTION':22} {'':14} The Cancer Imaging Archive")
+            return
+        with show.progress() as tell:
+            found = get(name, out, mirror=mirror, most=most, on_progress=tell)
+        typer.echo(show.printable(f"{found}   (isocenter data check {found})"))
+
+
 @data_app.command("sequences")
 def data_sequences(
     path: Annotated[str, Argument(help="A folder of studies.")],
