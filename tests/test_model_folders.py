@@ -14,9 +14,12 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("lightning_fabric")
 
 from isocenter.data.geometry import Geometry  # noqa: E402
+from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import InputError, RecipeError, UnreadableFile  # noqa: E402
+from isocenter.features.deep import Deep, deep  # noqa: E402
 from isocenter.formats import model_folder, nifti  # noqa: E402
+from isocenter.inference.embedding import embedding  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.predictor import Predictor, Running  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
@@ -214,6 +217,38 @@ class TestDescribe:
         (tmp_path / "about.yaml").write_text("nonsense: 1")
         with pytest.raises(InputError, match="nonsense"):
             model_describe(model, about=tmp_path / "about.yaml")
+
+
+class TestDeepFeatures:
+    def test_they_are_what_the_last_layer_reads(self, classifier: tuple[Path, Path]) -> None:
+        _, model = classifier
+        loaded = load(model)
+        image = np.random.default_rng(0).normal(size=(1, 16, 16)).astype(np.float32)
+        found = embedding(loaded, image)
+        last = loaded.modules[0].classifier[-1]
+        with torch.no_grad():
+            wanted = loaded.modules[0](torch.from_numpy(image[None]))[0].numpy()
+        assert np.allclose(found @ last.weight.detach().numpy().T + last.bias.detach().numpy(), wanted, atol=1e-5)
+
+    def test_as_a_step(self, segmenter: tuple[Path, Path]) -> None:
+        data, model = segmenter
+        image, truth = (nifti.read(data / name / "case04.nii.gz") for name in ("images", "labels"))
+        voxels = truth.voxels[0].astype(np.uint8)
+        labels = LabelMap(voxels, truth.geometry, (Label(1, "ball"), Label(2, "hole"), Label(3, "none")))
+        table = deep(image, labels, Deep(model=str(model)))
+        by_label = {name: [f.value for f in table if f.label == name] for name in ("ball", "hole", "none")}
+        assert len(by_label["ball"]) == len(by_label["hole"]) == 16  # channels of the coarsest stage
+        assert by_label["ball"] != by_label["hole"]
+        assert by_label["none"] == [None]
+        moved = deep(image, LabelMap(voxels, truth.geometry, labels.labels), Deep(model=str(model)))
+        assert [f.value for f in moved] == [f.value for f in table]
+
+    def test_an_onnx_network_shows_none(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
+        _, model = segmenter
+        model_export(model, tmp_path / "out", form="onnx")
+        model_add(tmp_path / "out" / "net.onnx", tmp_path / "m", card=tmp_path / "out" / "card.yaml")
+        with pytest.raises(InputError, match="no layer"):
+            embedding(load(tmp_path / "m"), np.zeros((1, 16, 16, 16), np.float32))
 
 
 class TestRecipes:

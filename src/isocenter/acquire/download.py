@@ -146,8 +146,8 @@ def fetch(url: str, target: Path, *, digest: str | None = None, on_progress: Tel
             if attempt == _TRIES - 1:
                 done = part.stat().st_size if part.is_file() else 0
                 raise InputError(
-                    f"{url}: broke off after {done >> 20} MiB ({cause_of(error)}); the same command goes on from there, "
-                    "--mirror names another server"
+                    f"{url}: broke off after {done >> 20} MiB ({cause_of(error)}); the same command goes on from "
+                    "there, --mirror names another server"
                 ) from error
         time.sleep(_WAIT_S * 2**attempt)
     if digest is not None and (own := _md5(part)) != digest:

@@ -1,7 +1,7 @@
 """What a trained network says, with the doubt that its card states."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class NetworkAnswer(Settings):
     """The model's folder, from where the command is run; or the name of one that ships."""
     on: str = "image"
     """The volume that it looks at."""
+    explain: Literal["none", "grad-cam", "grad-cam++", "saliency", "integrated-gradients", "occlusion"] = "none"
+    """A map of what moved the answer is shown in the report, with how far it can be believed."""
 
 
 def network(subject: Subject, settings: NetworkAnswer) -> Analysis:

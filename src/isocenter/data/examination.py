@@ -8,6 +8,7 @@ from isocenter.data.features import FeatureTable
 from isocenter.data.finding import Check, Finding, Verdict, worst
 from isocenter.data.message import Message
 from isocenter.data.provenance import Json, Step
+from isocenter.data.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Examination:
         image: name of the volume that pictures show.
         window: intensities that pictures show black and white; None where the image decides.
         compare: names of two volumes on one grid that are shown beside each other.
+        explanation: what moved a network's answer, as a volume on the image's grid.
     """
 
     case: Case
@@ -59,6 +61,7 @@ class Examination:
     image: str = "original"
     window: tuple[float, float] | None = None
     compare: tuple[str, str] | None = None
+    explanation: Volume | None = None
 
     @property
     def verdict(self) -> Verdict:

@@ -1,6 +1,7 @@
 """Features: Volume + LabelMap -> FeatureTable. Every step is a row of `STEPS`."""
 
 from isocenter.data.step import StepKind
+from isocenter.features.deep import Deep, deep
 from isocenter.features.intensity import Intensity, intensity
 from isocenter.features.radiomics import radiomics
 from isocenter.features.settings import Radiomics
@@ -9,7 +10,8 @@ from isocenter.features.shape import VolumeSize, volume
 STEPS: dict[str, StepKind] = {
     "volume": StepKind(VolumeSize, volume, "region"),
     "intensity": StepKind(Intensity, intensity, "region"),
+    "deep": StepKind(Deep, deep, "region"),
     "radiomics": StepKind(Radiomics, radiomics, "region"),
 }
 
-__all__ = ["STEPS", "Intensity", "Radiomics", "VolumeSize", "intensity", "radiomics", "volume"]
+__all__ = ["STEPS", "Deep", "Intensity", "Radiomics", "VolumeSize", "deep", "intensity", "radiomics", "volume"]

@@ -36,5 +36,7 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
         ]
         document |= {"steps": steps, "report": {"overlay": "found"}}
     else:
-        document |= {"steps": [{"analyse": "network", "model": where}]}
+        onnx = card.network.get("network", {}).get("name") == "onnx"  # which has no gradients
+        explained = {} if onnx or card.task != "classify" else {"explain": "grad-cam"}
+        document |= {"steps": [{"analyse": "network", "model": where, **explained}]}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)

@@ -13,6 +13,7 @@ import numpy as np
 from isocenter.acquire.case import Progress
 from isocenter.acquire.given import given_labels, given_volume, study_labels
 from isocenter.acquire.select import choose, choose_named
+from isocenter.analyse.network import NetworkAnswer
 from isocenter.analyse.subject import Subject
 from isocenter.data.case import Case, Identity, Series
 from isocenter.data.examination import Analysis, Examination
@@ -30,6 +31,7 @@ from isocenter.ops import memory
 from isocenter.recipe import Given, Recipe, RecipeStep
 from isocenter.types import Mask
 from isocenter.version import __version__
+from isocenter.zoo import model_path
 
 _LIBRARIES = ("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "nilearn")
 
@@ -82,6 +84,7 @@ def examine(
         image=recipe.report.image,
         window=recipe.report.window,
         compare=recipe.report.compare,
+        explanation=run.explanation if stated else None,
     )
 
 
@@ -97,6 +100,7 @@ class _Run:
         self.findings: list[Finding] = []
         self.checks: list[Check] = []
         self.steps: list[Step] = []
+        self.explanation: Volume | None = None
         self._on_progress = on_progress
 
     def all_steps(self, given: Mapping[str, Path]) -> None:
@@ -246,15 +250,43 @@ class _Run:
                 self.features += marked(step.kind.run(volume, labels, step.settings), volume, labels)
             self._note(Step(name, step.settings.model_dump(mode="json")), step)
         else:
-            here = self.case.volumes["image"].geometry
-            maps = {key: onto(labels, here) for key, labels in self.case.label_maps.items()}
-            subject = Subject(
-                replace(self.case, label_maps=maps), self.series, self.features, dict(self.case.label_maps)
+            self._analyse(step, name)
+
+    def _analyse(self, step: RecipeStep, name: str) -> None:
+        """A step on the whole case, with its label maps on the image's grid."""
+        here = self.case.volumes["image"].geometry
+        maps = {key: onto(labels, here) for key, labels in self.case.label_maps.items()}
+        subject = Subject(replace(self.case, label_maps=maps), self.series, self.features, dict(self.case.label_maps))
+        found: Analysis = step.kind.run(subject, step.settings)
+        self.findings += [replace(f, not_measured=self._not_measured(f.evidence)) for f in found.findings]
+        self.checks += found.checks
+        if isinstance(step.settings, NetworkAnswer):
+            self._explain(step.settings)
+        self._note(Step(name, step.settings.model_dump(mode="json")), step)
+
+    def _explain(self, settings: NetworkAnswer) -> None:
+        """A map of what moved a network's answer, and whether it can be believed."""
+        if settings.explain == "none":
+            return
+        from isocenter.inference.model import load
+        from isocenter.pipeline.explain import explain_volume
+
+        volume = self._volume(settings.on)
+        model = load(model_path(settings.model))
+        (one,) = explain_volume(model, volume, self.case.name, methods=[settings.explain])
+        self.explanation = one.heat
+        if one.quality is not None:
+            better = one.quality.deletion_auc < one.quality.random_auc
+            text = (
+                "Map of what moved the answer ({method}): taking away what it marks lowers the probability to "
+                "{own:.2f} on average, taking away places by chance to {chance:.2f}."
             )
-            found: Analysis = step.kind.run(subject, step.settings)
-            self.findings += [replace(f, not_measured=self._not_measured(f.evidence)) for f in found.findings]
-            self.checks += found.checks
-            self._note(Step(name, step.settings.model_dump(mode="json")), step)
+            values: dict[str, str | int | float | Message | tuple[Message, ...]] = {
+                "method": one.method, "own": one.quality.deletion_auc, "chance": one.quality.random_auc,
+            }  # fmt: skip
+            verdict = Verdict.ACCEPTED if better else Verdict.REVIEW
+            self.checks.append(Check("explanation", "better than chance" if better else "no better than chance",
+                                     verdict, Message(text, values)))  # fmt: skip
 
     def _note(self, done: Step, step: RecipeStep) -> None:
         """Keep what was done, with what it was wired to."""

@@ -17,6 +17,7 @@ from isocenter.explanation.maps import METHODS, explain_image
 from isocenter.explanation.quality import Quality, quality
 from isocenter.formats import nifti
 from isocenter.inference.answers import probabilities, scored
+from isocenter.inference.foreign import ONNX
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.torch_runtime import TorchRuntime
@@ -82,14 +83,26 @@ def explain(
         raise InputError(f"{data}: holds {len(cases.samples)} cases; explain one image at a time")
     sample = cases.samples[0]
     volume = read_images(sample)
-    ready = prepare(volume, loaded.spec.preparation)
-    if ready.array[0].size > _MOST_VOXELS:
-        raise InputError(f"{data}: {ready.array[0].size} voxels are too many to explain at once; crop the image")
-    explainer = _Explainer(loaded, volume, ready, sample.case)
-    found = [explainer.explained(method, about, seed) for method in methods]
+    found = explain_volume(loaded, volume, sample.case, methods=methods, about=about, seed=seed)
     if out is not None:
         _write(found, loaded, volume, Path(out))
     return found
+
+
+def explain_volume(
+    model: NetworkModel, volume: Volume, case: str, *, methods: Sequence[str], about: str | None = None, seed: int = 0
+) -> list[Explained]:
+    """Explain the answer of a loaded model for one volume.
+
+    Raises: InputError for an image too large to explain whole, and for a network whose answer has no gradient.
+    """
+    if model.spec.network.name == ONNX and set(methods) - {"occlusion"}:
+        raise InputError("an ONNX network has no gradients here: take the method occlusion")
+    ready = prepare(volume, model.spec.preparation)
+    if ready.array[0].size > _MOST_VOXELS:
+        raise InputError(f"{case}: {ready.array[0].size} voxels are too many to explain at once; crop the image")
+    explainer = _Explainer(model, volume, ready, case)
+    return [explainer.explained(method, about, seed) for method in methods]
 
 
 class _Explainer:

@@ -41,7 +41,7 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
         lineage: what the run adds to the examination's lineage.
     Raises: ReadBackMismatch where a written mask does not say what was meant.
     """
-    from isocenter.report import comparison, document, figures, machine
+    from isocenter.report import comparison, document, explanation, figures, machine
 
     masks: dict[str, Json] = {}
     for name, labels in examination.case.label_maps.items():
@@ -52,6 +52,12 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
         one, other = (examination.case.volumes[name] for name in examination.compare)
         if one.geometry.distance_to(other.geometry) <= 0.01:
             pictures = comparison.compared(one, other)
+    if examination.explanation is not None:
+        shown = examination.case.volumes["original"]
+        png = explanation.heat_picture(shown, examination.explanation)
+        what = "What moved the network's answer"
+        pictures = (*pictures, figures.Picture("key_explanation.png", png, "axial", None, "", overlay=True, what=what))
+        nifti.write(examination.explanation, folder / "explanation.nii.gz")
     for picture in pictures:
         (folder / picture.file).write_bytes(picture.png)
     small = comparison.thumbnail(pictures)

@@ -311,6 +311,11 @@ CHINESE: dict[str, str] = {
     "Calibrated output of {model}; decided from {threshold:.2f} on.": "{model} 的校准输出；判定阈值 {threshold:.2f}。",
     "Probability of {name}": "{name}的概率",
     "The network decides for {name}.": "网络判定为 {name}。",
+    "Map of what moved the answer ({method}): taking away what it marks lowers the probability to {own:.2f} on average, "
+    "taking away places by chance to {chance:.2f}.": (
+        "影响结果的区域图（{method}）：移除其标出部分后概率平均降至 {own:.2f}，随机移除则降至 {chance:.2f}。"
+    ),
+    "What moved the network's answer": "影响网络结果的区域",
     "Prediction set at {coverage:.0%}: {set}.": "{coverage:.0%} 预测集：{set}。",
     "Volume of both lungs": "双肺体积",
     "Voxels of the lung, with vessels and without trachea and bronchi, times the volume of one.": "肺体素数（含血管，不含气管和支气管）乘以单个体素体积。",
