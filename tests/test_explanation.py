@@ -185,3 +185,53 @@ def test_the_command(tmp_path: Path) -> None:
     (found,) = explain(tmp_path / "ms", segmented / "images" / "case04.nii.gz", methods=("grad-cam",), about="1")
     assert found.heat.voxels.shape == (1, 10, 16, 16)
     assert found.quality is None
+
+
+class TestShapley:
+    def test_a_game_by_hand(self) -> None:
+        """Shapley's gloves: one left hand, two right ones; a pair is worth 1: 4/6, 1/6, 1/6."""
+        from isocenter.explanation.shapley import shapley_values
+
+        def worth(rows: np.ndarray) -> np.ndarray:
+            return np.minimum(rows[:, 0], np.maximum(rows[:, 1], rows[:, 2]))
+
+        found = shapley_values(worth, np.ones((1, 3)), np.zeros(3), seed=0)
+        assert np.allclose(found, [[4 / 6, 1 / 6, 1 / 6]])
+
+    @pytest.mark.parametrize("columns", [4, 12])
+    def test_they_sum_to_the_difference(self, columns: int) -> None:
+        from isocenter.explanation.shapley import shapley_values
+
+        pytest.importorskip("captum")
+        rng = np.random.default_rng(0)
+        rows, weights, base = rng.normal(size=(5, columns)), rng.normal(size=columns), rng.normal(size=columns)
+
+        def linear(x: np.ndarray) -> np.ndarray:
+            return x @ weights
+
+        found = shapley_values(linear, rows, base, seed=1)
+        assert np.allclose(found, (rows - base) * weights, atol=1e-6)  # of a linear model they are the terms
+
+        def bent(x: np.ndarray) -> np.ndarray:
+            return np.tanh(x @ weights) * x[:, 0]
+
+        found = shapley_values(bent, rows, base, seed=1)
+        assert np.allclose(found.sum(axis=1), bent(rows) - bent(base[None]), atol=1e-6)
+
+    def test_by_the_command(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(3)
+        lines = ["id,diagnosis,strong,weak"]
+        for i in range(80):
+            ill = i % 2
+            lines.append(f"c{i},{'ill' if ill else 'well'},{ill + rng.normal(0, 0.4):.4f},{rng.normal():.4f}")
+        table = tmp_path / "t.csv"
+        table.write_text("\n".join(lines))
+        done = cli("train", table, "--target", "diagnosis", "-o", tmp_path / "m", "--model", "logistic")
+        assert done.returncode == 0, done.stderr
+        done = cli("explain", tmp_path / "m", table, "-o", tmp_path / "e")
+        assert done.returncode == 0, done.stderr
+        assert "probability of" in done.stdout
+        assert done.stdout.index("strong") < done.stdout.index("weak")
+        lines = (tmp_path / "e" / "shapley.csv").read_text().splitlines()
+        assert lines[0].startswith("case,answer,")
+        assert cli("explain", tmp_path / "m", table, "--method", "grad-cam").returncode == 2

@@ -176,8 +176,8 @@ def networks() -> None:
 
 
 def explain(
-    model: Annotated[Path, Argument(help="The folder of a model of images.")],
-    data: Annotated[Path, Argument(metavar="INPUT", help="One image or study.")],
+    model: Annotated[Path, Argument(help="The model's folder, or the name of one that ships.")],
+    data: Annotated[Path, Argument(metavar="INPUT", help="One image or study; or a table, as the model needs.")],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the page, the pictures and the maps.")] = Path(
         "explanation"
     ),
@@ -189,9 +189,26 @@ def explain(
 ) -> None:
     """Show what moved a model's answer for one image, and how far such a map can be believed.
 
-    Each map comes with its deletion and insertion curves; a map that is no better than chance says so.
+    Each map comes with its deletion and insertion curves; a map that is no better than chance says so. Answers of a
+    model of tables are explained by Shapley values.
     """
     with show.failing_cleanly():
+        from isocenter.errors import InputError
+        from isocenter.formats.model_folder import read_card
+        from isocenter.zoo import model_path
+
+        if not read_card(model_path(model)).network:
+            if method:
+                raise InputError("--method is for images; tables are explained by Shapley values")
+            from isocenter.pipeline.explain_table import explain_table
+
+            found = explain_table(model, data, out, about=about, seed=seed)
+            typer.echo(show.printable(f"{found.unit}, beside {found.base:.3f} for a row of medians; mean size:"))
+            sizes = [float(abs(column).mean()) for column in found.values.T]
+            for size, name in sorted(zip(sizes, found.columns, strict=True), reverse=True)[:15]:
+                typer.echo(show.printable(f"  {name:30} {size:.4f}"))
+            typer.echo(show.printable(str(out / "explanation.html")))
+            return
         from isocenter.pipeline.explain import explain as run
 
         for one in run(model, data, out, methods=method or ["grad-cam"], about=about, seed=seed):
