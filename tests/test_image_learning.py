@@ -20,6 +20,7 @@ from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.volume import Quantity, Volume  # noqa: E402
 from isocenter.errors import DegenerateImage, GeometryError, InputError, UnreadableFile  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
+from isocenter.inference.answers import entropy  # noqa: E402
 from isocenter.inference.gate import concerns, gate_of  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
@@ -548,6 +549,20 @@ class TestVerbs:
         row = next(r for r in judged.rows if r[0] == "case04")
         own = next(r for r in found.rows if r[0] == "case04")
         assert row[2] == own[2]  # the written label maps say what the evaluation saw
+
+    def test_doubt_lies_at_the_edges(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
+        data, model = segmenter
+        done = cli("predict", model, data / "images" / "case04.nii.gz", "-o", tmp_path / "out", "--uncertainty")
+        assert done.returncode == 0, done.stderr
+        doubt = nifti.read(tmp_path / "out" / "uncertainty" / "case04.nii.gz").voxels[0]
+        labels = nifti.read(tmp_path / "out" / "case04.nii.gz").voxels[0]
+        assert 0 <= doubt.min() <= doubt.max() <= 1
+        from scipy import ndimage
+
+        inside = ndimage.binary_erosion(labels == 1) | ndimage.binary_erosion(labels == 2)
+        edge = (ndimage.binary_dilation(labels > 0)) & ~inside
+        assert doubt[edge].mean() > 2 * doubt[inside].mean()
+        assert entropy(np.asarray([[1.0, 0.5], [0.0, 0.5]])) == pytest.approx([0.0, 1.0], abs=1e-6)
 
     def test_the_training_cannot_judge_itself(self, segmenter: tuple[Path, Path], tmp_path: Path) -> None:
         data, model = segmenter

@@ -311,6 +311,9 @@ def predict(
     memory: Annotated[str | None, Option(help="Images: memory that it may take in all, as 4G.")] = None,
     overlap: Annotated[float, Option(min=0, max=0.9, help="Images: of the windows.")] = 0.5,
     flips: Annotated[bool, Option("--flips/--no-flips", help="Images: average over the model's flips.")] = True,
+    doubt: Annotated[
+        bool, Option("--uncertainty", help="Images: write OUT/uncertainty/<case>.nii.gz, 0 (certain) to 1, too.")
+    ] = False,
     strict: Annotated[bool, Option("--strict", help="Images unlike the training are refused, not marked.")] = False,
 ) -> None:
     """Predict every image or row of INPUT with a trained model.
@@ -328,7 +331,7 @@ def predict(
             from isocenter.pipeline.image_prediction import predict_images
 
             folder = out or Path("predictions")
-            running = Running(device, runtime, overlap, flips, strict, bytes_of(memory) if memory else None)
+            running = Running(device, runtime, overlap, flips, strict, bytes_of(memory) if memory else None, doubt)
             with show.progress() as tell:
                 answers = predict_images(model, data, folder, running=running, on_progress=tell)
             show.predicted_images(answers, folder)

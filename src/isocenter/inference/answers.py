@@ -1,12 +1,13 @@
 """From prepared images to answers: label maps, probabilities of classes, values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+from jaxtyping import Float
 
 from isocenter.inference.model import Spec
-from isocenter.inference.sliding import Forward, Slab, Told, Windows, slabs, softmax, tiles
+from isocenter.inference.sliding import Forward, Told, Windows, slabs, softmax, tiles
 from isocenter.types import Array
 
 
@@ -22,7 +23,7 @@ def segmented(
     spec: Spec,
     windows: Windows,
     *,
-    on_slab: Callable[[Slab], None] | None = None,
+    doubt: Array | None = None,
     on_progress: Told | None = None,
 ) -> Array:
     """Most probable output of each voxel (`d h w`), decided slab by slab.
@@ -32,20 +33,33 @@ def segmented(
         image: prepared, `c d h w`.
         spec: of the network.
         windows: how it is walked over.
-        on_slab: given the probabilities of each finished slab; windows without halo.
+        doubt: float32 `d h w`, filled with the entropy of each voxel's probabilities; None: not asked for.
         on_progress: told how many windows are done.
     """
     out = np.zeros(image.shape[1:], np.uint8)
     if windows.halo is not None:
         for core, probability in tiles(forward, image, windows, flat=spec.flat, on_progress=on_progress):
             out[core] = probability.argmax(axis=0)
+            if doubt is not None:
+                doubt[core] = entropy(probability)
         return out
     for slab in slabs(forward, image, windows, outputs=spec.outputs, flat=spec.flat, on_progress=on_progress):
         _, depth, height, _ = slab.probability.shape
-        out[slab.first : slab.first + depth, slab.top : slab.top + height] = slab.probability.argmax(axis=0)
-        if on_slab is not None:
-            on_slab(slab)
+        here = (slice(slab.first, slab.first + depth), slice(slab.top, slab.top + height))
+        out[here] = slab.probability.argmax(axis=0)
+        if doubt is not None:
+            doubt[here] = entropy(slab.probability)
     return out
+
+
+def entropy(probability: Float[Array, "k *s"]) -> Float[Array, "*s"]:
+    """Entropy over the outputs as a share of the largest: 0 where one is certain, 1 where all are alike.
+
+    Source: C. Shannon, Bell Syst. Tech. J. 27:379-423, 1948.
+    """
+    p = np.clip(probability, 1e-12, 1)
+    p = p / p.sum(axis=0)
+    return np.asarray(-(p * np.log(p)).sum(axis=0) / np.log(len(p)), np.float32)
 
 
 def scored(forward: Forward, images: Sequence[Array], spec: Spec, *, flips: bool = True, batch: int = 64) -> Array:

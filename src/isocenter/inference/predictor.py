@@ -9,7 +9,7 @@ import numpy as np
 from isocenter.data.geometry import Geometry
 from isocenter.data.labels import Label, LabelMap
 from isocenter.data.provenance import Step
-from isocenter.data.volume import Volume
+from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError
 from isocenter.inference.answers import scored, segmented
 from isocenter.inference.gate import Concern, concerns
@@ -34,6 +34,7 @@ class Running:
         flips: answers are averaged over the model's flips.
         strict: an image outside the training range is refused, not only marked.
         memory: bytes that the process may take in all; None: four fifths of what is free.
+        doubt: a segmentation says how uncertain each voxel is.
     """
 
     device: str = "auto"
@@ -42,6 +43,7 @@ class Running:
     flips: bool = True
     strict: bool = False
     memory: int | None = None
+    doubt: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,7 @@ class CaseAnswer:
         concerns: what of the image the model was not trained for.
         failed: why there is no answer.
         geometry: of the input.
+        doubt: entropy of each voxel's probabilities, 0 to 1, on the input's own grid.
     """
 
     case: str
@@ -63,6 +66,7 @@ class CaseAnswer:
     concerns: Sequence[Concern] = ()
     failed: str = ""
     geometry: Geometry | None = None
+    doubt: Volume | None = None
 
 
 class Predictor:
@@ -94,9 +98,12 @@ class Predictor:
         if spec.task == "segment":
             way = self._fitted(volume, ready)
             forward = self.runner.forward(ready.array, way.windows, spare=self.limit - way.peak)
-            numbers = segmented(forward, ready.array, spec, way.windows)
+            doubt = np.zeros(ready.array.shape[1:], np.float32) if self.running.doubt else None
+            numbers = segmented(forward, ready.array, spec, way.windows, doubt=doubt)
             labels = named(ready.back(numbers), volume, self.model)
-            return CaseAnswer(case, labels, concerns=found, geometry=volume.geometry)
+            return CaseAnswer(
+                case, labels, concerns=found, geometry=volume.geometry, doubt=_doubt(doubt, ready, labels)
+            )
         if spec.flat and ready.array.shape[1] != 1:
             raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
         scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
@@ -109,11 +116,20 @@ class Predictor:
         shape = tuple(int(n) for n in ready.array.shape[1:])
         way = fit(
             self.model.spec, self.model.modules[0], (shape[0], shape[1], shape[2]), limit=self.limit,
-            held=volume.voxels.nbytes + ready.array.nbytes, flips=self.running.flips, overlap=self.running.overlap,
+            held=volume.voxels.nbytes + ready.array.nbytes * (2 if self.running.doubt else 1),
+            flips=self.running.flips, overlap=self.running.overlap,
             half=self.runner.half,
         )  # fmt: skip
         self.told = way.words
         return way
+
+
+def _doubt(found: Array | None, ready: Prepared, labels: LabelMap) -> Volume | None:
+    """Entropy on the input's own grid."""
+    if found is None:
+        return None
+    step = Step("inference.entropy", {"unit": "share of the largest entropy"})
+    return Volume(ready.field(found)[None], labels.geometry, Quantity.ARBITRARY, (*labels.history, step))
 
 
 def named(numbers: Array, volume: Volume, model: NetworkModel) -> LabelMap:

@@ -23,7 +23,7 @@ from isocenter.types import Array
 if TYPE_CHECKING:
     from isocenter.training.images.store import Progress
 
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, DOUBT = "predictions.csv", "uncertainty"
 
 
 def predict_images(
@@ -39,7 +39,8 @@ def predict_images(
     Args:
         model: the model's folder.
         data: an image, a DICOM study, a folder of images, or a data set in any known shape.
-        out: folder: `<case>.nii.gz` on the input's own grid, or `predictions.csv`; None: nothing is written.
+        out: folder: `<case>.nii.gz` (and `uncertainty/<case>.nii.gz`) on the input's own grid, and
+            `predictions.csv`; None: nothing is written.
         running: how.
         on_progress: told each case.
     Raises: InputError for an input without images, or where every case fails.
@@ -60,7 +61,10 @@ def predict_images(
                 target = empty / f"{answer.case}.nii.gz"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 nifti.write(answer.labels, target)
-                answer = replace(answer, labels=None)  # written: not kept in memory  # noqa: PLW2901
+                if answer.doubt is not None:
+                    (empty / DOUBT / answer.case).parent.mkdir(parents=True, exist_ok=True)
+                    nifti.write(answer.doubt, empty / DOUBT / f"{answer.case}.nii.gz")
+                answer = replace(answer, labels=None, doubt=None)  # written: not kept in memory  # noqa: PLW2901
             found.append(answer)
         if all(a.failed for a in found):
             raise InputError(f"no case could be predicted; the first: {found[0].failed}")
