@@ -222,3 +222,52 @@ class TestDivision:
         quarter, half = (set(some_patients(samples, share, seed=3)) for share in (0.25, 0.5))
         assert quarter < half
         assert len(half) == 15
+
+
+class TestTextbook:
+    """The networks of a textbook, each by one command on pictures of its size; the page shows code beside formula."""
+
+    @pytest.mark.parametrize(
+        ("network", "edge", "channels", "formulas"),
+        [
+            ("cnn", 28, 1, ("Σ<sub>c</sub>", "y = max(0, x)", "y = W x + b", "max over q")),
+            ("cnn", 64, 3, ("Σ<sub>c</sub>", "y = W x + b")),
+            ("alexnet", 224, 3, ("Σ<sub>c</sub>", "with chance p")),
+            ("resnet18", 224, 3, ("γ · (x − μ)",)),
+        ],
+    )
+    def test_a_classifier(self, tmp_path: Path, network: str, edge: int, channels: int, formulas: tuple) -> None:
+        from PIL import Image
+
+        rng = np.random.default_rng(0)
+        for i in range(12):
+            folder = tmp_path / "data" / ("dark", "light")[i % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            shape = (32, 32) if channels == 1 else (32, 32, 3)
+            grey = rng.integers(0, 100, shape) + 120 * (i % 2)
+            Image.fromarray(grey.astype(np.uint8)).save(folder / f"{i}.png")
+        steps = ["--set", "schedule.steps=2", "--set", "batch=2", "--set", f"preparation.size=[{edge},{edge}]"]
+        done = cli("train", tmp_path / "data", "--network", network, "-o", tmp_path / "m", *steps)
+        assert done.returncode == 0, done.stderr
+        plan = json.loads((tmp_path / "m" / "plan.json").read_text())
+        assert plan["patch"] == [edge, edge]
+        assert plan["preparation"]["channels"] == channels
+        page = (tmp_path / "m" / "training.html").read_text()
+        for text in (*formulas, "log p<sub>k</sub>", "nn.Conv2d", "class "):
+            assert text in page, text
+
+    def test_a_u_net(self, tmp_path: Path) -> None:
+        from PIL import Image
+
+        rng = np.random.default_rng(0)
+        for i in range(8):
+            mask = np.zeros((48, 48), np.uint8)
+            mask[10 : 20 + i, 12:30] = 255
+            for name, picture in (("images", mask // 2 + rng.integers(0, 60, mask.shape)), ("masks", mask)):
+                (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "data" / name / f"{i}.png")
+        done = cli("train", tmp_path / "data", "--network", "unet", "-o", tmp_path / "m", "--set", "schedule.steps=2", "--set", 'network.settings={"widths": [8, 16]}')  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        page = (tmp_path / "m" / "training.html").read_text()
+        for text in ("2 Σ p t + 1", "nn.MaxPool2d", "class UNet"):
+            assert text in page, text

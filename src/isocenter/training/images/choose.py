@@ -86,8 +86,11 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         data["loss"]["label_smoothing"] = 0.05
         counts = list(seen.classes.values())
         data["balance"] = max(counts) > 10 * min(counts)
-    for key, value in (wish.plan or {}).items():
+    wished = wish.plan or {}
+    for key, value in wished.items():
         put(data, key, value)
+    if task != "segment" and "preparation.size" in wished and "patch" not in wished:
+        data["patch"] = wished["preparation.size"]  # a classifier sees whole images
     return plan_of(data, "the plan")
 
 
