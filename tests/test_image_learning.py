@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # the tests run side by side
 pytest.importorskip("lightning_fabric")
 
+from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.cli.models import seconds_of  # noqa: E402
 from isocenter.data.geometry import Geometry  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
@@ -661,6 +662,20 @@ class TestVerbs:
         weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "m")]
         assert weights[0] == weights[1]
         assert not list(tmp_path.glob(".*unfinished"))
+
+    def test_each_image_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from isocenter.pipeline import images
+
+        seen: list[str] = []
+        real = images.read_images
+        monkeypatch.setattr(images, "read_images", lambda sample: seen.append(sample.case) or real(sample))
+        data = blobs(tmp_path / "data", 6)
+        changes = {"network.settings": {"widths": [4, 8]}, "schedule.steps": 2, "schedule.batch": 2}
+        train_images(data, tmp_path / "m", wish=Wish(network="dynamic_unet", plan=changes))
+        assert sorted(seen) == [f"case{i:02d}" for i in range(6)]
+        reader = images.Reader(10)  # too little for any: each is read again
+        sample = open_dataset(data).samples[0]
+        assert reader.images(sample) is not reader.images(sample)
 
     def test_values(self, tmp_path: Path) -> None:
         from PIL import Image

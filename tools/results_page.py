@@ -1,8 +1,9 @@
 """A page of results from the folders that `train` and `evaluate` left: metrics over seeds, plan, commands.
 
-python tools/results_page.py docs/results/NAME.yaml
+python tools/results_page.py RUNS docs/results/NAME.yaml ...
 
-The YAML names title, data, commands, runs (folders of models and of evaluations), metrics and text; the page lies beside it.
+RUNS holds the folders; the YAML names title, data, commands, runs (models and evaluations), metrics and text; the page lies beside
+it.
 """
 
 import json
@@ -70,10 +71,10 @@ def page(about: dict[str, Any], root: Path) -> str:
 
 def main() -> None:
     """Write the page of each description that is named."""
-    for name in sys.argv[1:]:
-        path = Path(name)
+    runs, *names = map(Path, sys.argv[1:])
+    for path in names:
         about = yaml.safe_load(path.read_text("utf-8"))
-        path.with_suffix(".md").write_text(page(about, Path(about["folder"])), "utf-8")
+        path.with_suffix(".md").write_text(page(about, runs), "utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ World points are the patient's LPS millimetres (DICOM PS3.3 C.7.6.2): +x left, +
 Index points are `(d, h, w)` in that order, and an integer index is the centre of its voxel.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -33,8 +34,10 @@ Points: TypeAlias = Float64[Array, "n 3"]
 """Points, index or world."""
 Triple: TypeAlias = tuple[float, float, float]
 """One number for each axis (d, h, w)."""
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
 
 __all__ = [
     "Affine", "Array", "Bool", "Float32", "Float64", "FloatGrid", "Grid", "Int64", "Integer", "LabelGrid", "Mask",
-    "Num", "Points", "Real", "Triple", "Values", "Voxels",
+    "Num", "Points", "Progress", "Real", "Triple", "Values", "Voxels",
 ]  # fmt: skip

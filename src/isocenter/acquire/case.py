@@ -1,7 +1,7 @@
 """A path becomes one case, or one for each study that it holds."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,9 +19,8 @@ from isocenter.data.case import Case, Defect, Identity, RefusedFile, Result, Ser
 from isocenter.errors import AmbiguousSelection, InputError, NothingReadable, TruncatedPixels, UnreadableFile, cause_of
 from isocenter.formats.dicom_header import Header
 from isocenter.formats.dicom_image import read_header
+from isocenter.types import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is done, how many are done, and how many there are."""
 _TELL_EVERY = 64
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.labelled import series_source
 from isocenter.acquire.table import is_table
-from isocenter.data.dataset import Dataset, Sample, Source, natural
+from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.formats.json_file import read_mapping
 
@@ -41,7 +41,6 @@ _PATIENT_IN_NAME = re.compile(r"^((?:patient|pat|sub|subject|subj|case|pt)[-_]?[
 _TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别", "诊断")
 _MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
 _SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
-_PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
 _LOOKED_AT = 40
 
 
@@ -345,7 +344,7 @@ def names_only_images(cells: Mapping[str, Sequence[str]]) -> bool:
     images = image_columns(cells)
     if not images or _column(cells, _MASK):
         return bool(images)
-    known = {*images, *(_column(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, _PATIENT))}
+    known = {*images, *(_column(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, PATIENT_COLUMNS))}
     return not any(_numeric(values) for name, values in cells.items() if name not in known)
 
 
@@ -370,7 +369,7 @@ def _manifest(
     mask = _column(cells, _MASK)
     goal = target or _column(cells, _TARGET)
     columns = {
-        "patient": group or _column(cells, _PATIENT),
+        "patient": group or _column(cells, PATIENT_COLUMNS),
         "split": split or _column(cells, _SPLIT),
         "site": _column(cells, _SITE),
     }

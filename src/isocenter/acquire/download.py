@@ -5,7 +5,7 @@ import shutil
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5
 from http.client import HTTPException, HTTPResponse
@@ -16,9 +16,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.types import Progress
 from isocenter.version import __version__
 
-Tell = Callable[[str, int, int], None]
 _ZENODO = "https://zenodo.org/records/10519652/files"
 _DECATHLON = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _TCIA = "https://services.cancerimagingarchive.net/nbia-api/services/v1"
@@ -84,7 +84,12 @@ REMOTES: Mapping[str, Remote] = {
 
 
 def get(
-    name: str, out: str | Path, *, mirror: str | None = None, most: int | None = None, on_progress: Tell | None = None
+    name: str,
+    out: str | Path,
+    *,
+    mirror: str | None = None,
+    most: int | None = None,
+    on_progress: Progress | None = None,
 ) -> Path:
     """Fetch a public data set into a folder of its name.
 
@@ -121,7 +126,7 @@ def get(
     return target
 
 
-def fetch(url: str, target: Path, *, digest: str | None = None, on_progress: Tell | None = None) -> Path:
+def fetch(url: str, target: Path, *, digest: str | None = None, on_progress: Progress | None = None) -> Path:
     """Fetch one file. What lies in `target.part` is gone on with, where the server can.
 
     Args:
@@ -159,7 +164,7 @@ def fetch(url: str, target: Path, *, digest: str | None = None, on_progress: Tel
     return target
 
 
-def _go_on(url: str, part: Path, name: str, tell: Tell | None) -> None:
+def _go_on(url: str, part: Path, name: str, tell: Progress | None) -> None:
     """One connection, from where the file broke off.
 
     Raises: OSError where it ends before its length.
@@ -230,7 +235,7 @@ def _untar(packed: Path, target: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def _collection(name: str, folder: Path, base: str, most: int | None, tell: Tell | None) -> Path:
+def _collection(name: str, folder: Path, base: str, most: int | None, tell: Progress | None) -> Path:
     """Every series of a collection of The Cancer Imaging Archive, a folder a patient and series.
 
     Source: NBIA REST API, services v1 (`getSeries`, `getImage`).

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isocenter.acquire.case import Progress, open_cases
+from isocenter.acquire.case import open_cases
 from isocenter.acquire.policy import REPAIR, Policy
 from isocenter.data.case import Case, RefusedFile, Series
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Json
+from isocenter.types import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from isocenter.acquire.case import Progress
 from isocenter.acquire.discover import files_below, kind_of
 from isocenter.acquire.table import Row, Table, dated
 from isocenter.errors import InputError, NothingReadable
 from isocenter.formats.dicom_image import read_header
+from isocenter.types import Progress
 
 Status = Literal["matched", "unmatched", "ambiguous", "near", "conflict", "duplicate", "hidden", "unlisted"]
 

@@ -10,6 +10,9 @@ from isocenter.errors import InputError
 Answers = Literal["classify", "regress", "segment"]
 """What images can be labelled with: a class, a value, a label map."""
 
+PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
+"""Names of a table's column of patients, in small letters."""
+
 
 @dataclass(frozen=True)
 class Source:

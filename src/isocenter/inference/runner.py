@@ -14,8 +14,8 @@ from isocenter.errors import InputError
 from isocenter.inference.answers import probabilities
 from isocenter.inference.model import NetworkModel
 from isocenter.inference.onnx_network import OnnxNetwork
-from isocenter.inference.runtime import Forward, fastest, runtime
-from isocenter.inference.sliding import Windows, starts
+from isocenter.inference.runtime import fastest, runtime
+from isocenter.inference.sliding import Forward, Windows, starts
 from isocenter.inference.torch_runtime import TorchRuntime, native_bfloat16
 from isocenter.types import Array
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from isocenter.errors import InputError, MissingExtra
+from isocenter.inference.sliding import Forward
 from isocenter.optional import require
 from isocenter.types import Array
 
 if TYPE_CHECKING:
     from torch import nn
 
-Forward = Callable[[Array], Array]
 _MOST_SHAPES = 12
 TOLERANCE = 0.02
 """Largest mean difference of probabilities from those of float32; a quarter of it: of voxels decided otherwise."""

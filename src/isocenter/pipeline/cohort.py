@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isocenter.acquire.case import Progress
 from isocenter.acquire.matching import Match, Study, index_studies, match
 from isocenter.acquire.policy import REPAIR, Policy
 from isocenter.acquire.table import Role, read_table
@@ -16,6 +15,7 @@ from isocenter.pipeline.output import recover, require_folder, written
 from isocenter.pipeline.run import Options, PlannedStudy, StudyResult, hash_of, require_given, run_studies, same_input
 from isocenter.recipe import load
 from isocenter.report.document import UNITS, Language
+from isocenter.types import Progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,9 @@ from isocenter.pipeline.output import whole_folder
 from isocenter.report.data_page import render_data
 from isocenter.report.gallery import case_picture
 from isocenter.training.images.fingerprint import answers_of, fingerprint
-from isocenter.training.images.store import Progress
 from isocenter.training.leaks import Checked, Item, check, content_of, thumbnail_of
 from isocenter.training.table import case_names, patient_column
+from isocenter.types import Progress
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _SHOWN = 12

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from isocenter.acquire.case import Progress
 from isocenter.acquire.given import given_labels, given_volume, study_labels
 from isocenter.acquire.select import choose, choose_named
 from isocenter.analyse.network import NetworkAnswer
@@ -29,7 +28,7 @@ from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.ops import memory
 from isocenter.recipe import Given, Recipe, RecipeStep
-from isocenter.types import Mask
+from isocenter.types import Mask, Progress
 from isocenter.version import __version__
 from isocenter.zoo import model_path
 

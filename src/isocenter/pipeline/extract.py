@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from isocenter.acquire.case import Progress, open_case
+from isocenter.acquire.case import open_case
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.given import raw_labels, require_on
 from isocenter.acquire.table import is_table
@@ -23,6 +23,7 @@ from isocenter.features.pyradiomics import settings_from
 from isocenter.features.pyradiomics_names import pyradiomics_name
 from isocenter.features.settings import Radiomics
 from isocenter.formats.delimited import csv_text
+from isocenter.types import Progress
 from isocenter.version import __version__
 
 COLUMNS = ("case", "label", "family", "name", "ibsi", "value", "unit", "missing")

@@ -21,8 +21,7 @@ from isocenter.pipeline.images import image_items, known_images, read_case
 from isocenter.pipeline.masks import MISSING_MM, TOLERANCE_MM
 from isocenter.report.gallery import Worst, contours, worst_pictures
 from isocenter.training.images.division import held_out
-from isocenter.training.images.store import Progress
-from isocenter.types import Triple
+from isocenter.types import Progress, Triple
 
 _PICTURES = 6
 

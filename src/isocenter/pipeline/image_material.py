@@ -8,16 +8,20 @@ from isocenter.acquire.datasets import open_dataset
 from isocenter.data.dataset import Answers, Dataset
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
-from isocenter.pipeline.images import image_items, read_case, twins_of, without_image_leaks
+from isocenter.ops.memory import free_bytes
+from isocenter.pipeline.images import Reader, image_items, twins_of, without_image_leaks
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divide, held_out
 from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.start import Freeze
-from isocenter.training.images.store import Progress
 from isocenter.training.leaks import Item, check
+from isocenter.types import Progress
 
 Tell = Callable[[str], None]
+
+_KEPT_SHARE = 0.15
+"""Of the free memory, for images as they were read."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Material:
     items: Sequence[Item]
     dropped: list[Json]
     twins: Sequence[tuple[str, str]]
+    reader: Reader
 
 
 def material(
@@ -105,7 +110,8 @@ def material(
     if len(lacking) == len(data.samples):
         raise InputError(f"{data.path}: no case has a {'label map' if answers == 'segment' else 'class or value'}")
     data = data.only([s.case for s in data.samples if s.case not in set(lacking)]) if lacking else data
-    items = image_items(data, on_progress=on_progress)
+    reader = Reader(int(_KEPT_SHARE * free_bytes()))
+    items = image_items(data, read=reader.images, on_progress=on_progress)
     dropped: list[Json] = []
     if len(data.splits) > 1:
         data, dropped = without_image_leaks(data, items, drop=how.drop_leaks, allowed=how.allow_leaks)
@@ -114,12 +120,12 @@ def material(
     twins = twins_of(check(items, kind="image", near=False))
     train, val = divide(data, share, seed=seed, twins=twins)
     pool = replace(data, samples=(*train.samples, *val.samples))
-    seen = fingerprint(pool, answers, read_case, on_progress=on_progress)
+    seen = fingerprint(pool, answers, reader.case, on_progress=on_progress)
     if not data.known_patients:
         say("no patient is stated: each case counts as one patient; name them with --group if that is not so")
     say(f"{data.kind}: {len(train.samples)} cases to learn from, {len(val.samples)} to judge by"
         + (f", {data.splits['test']} not looked at" if "test" in data.splits else ""))  # fmt: skip
-    return Material(data, answers, seen, train, val, items, dropped, twins)
+    return Material(data, answers, seen, train, val, items, dropped, twins, reader)
 
 
 def require_fitting(plan: Plan, found: Material) -> None:

@@ -21,7 +21,7 @@ from isocenter.pipeline.output import whole_folder
 from isocenter.types import Array
 
 if TYPE_CHECKING:
-    from isocenter.training.images.store import Progress
+    from isocenter.types import Progress
 
 PREDICTIONS, DOUBT = "predictions.csv", "uncertainty"
 

@@ -12,14 +12,14 @@ from isocenter.errors import InputError
 from isocenter.inference.runner import device_of
 from isocenter.pipeline.image_material import Effort, Material, Tell, material, require_fitting
 from isocenter.pipeline.image_model import written
-from isocenter.pipeline.images import read_case
 from isocenter.pipeline.learn import PLAN, Model, require_free, require_kinds
 from isocenter.training.assemble import Promises
 from isocenter.training.images.choose import Wish, first_plan, fitted_to
 from isocenter.training.images.course import Means, run
 from isocenter.training.images.plan import Plan, plan_text, read_plan, share_of
 from isocenter.training.images.start import Start, read_start
-from isocenter.training.images.store import Progress, Store, load
+from isocenter.training.images.store import Store, load
+from isocenter.types import Progress
 from isocenter.version import __version__
 
 _MEMORY_SHARE = 0.4
@@ -73,7 +73,10 @@ def train_images(
         deadline = None
     require_fitting(plan, found)
     memory = _memory()
-    stores = [load(part, plan, read_case, memory=memory, on_progress=on_progress) for part in (found.train, found.val)]
+    stores = [
+        load(part, plan, found.reader.case, memory=memory, on_progress=on_progress) for part in (found.train, found.val)
+    ]
+    found.reader.forget()
     for text in (*stores[0].failed, *stores[1].failed):
         say(f"left out: {text}")
     if left_off is None:

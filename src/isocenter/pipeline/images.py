@@ -1,6 +1,6 @@
 """Cases of a data set of images: reading them, and whether they repeat or leak."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +11,8 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
-from isocenter.training.images.store import Progress
 from isocenter.training.leaks import Checked, Item, Leak, check, content_of, hashes_of, thumbnail_of
+from isocenter.types import Progress
 
 MOST_NEAR = 20_000
 """Images among which near ones are looked for: the time grows with the square."""
@@ -24,14 +24,48 @@ def read_case(sample: Sample) -> tuple[Volume, LabelMap | None]:
     return volume, None if sample.mask is None else read_mask(sample.mask, volume.geometry)
 
 
-def image_items(data: Dataset, *, on_progress: Progress | None = None) -> list[Item]:
+class Reader:
+    """Reads cases, and keeps so many bytes of their images: a training looks at each three times.
+
+    Args:
+        most: bytes that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self._kept: dict[str, Volume] = {}
+
+    def images(self, sample: Sample) -> Volume:
+        """The image of a case."""
+        if sample.case in self._kept:
+            return self._kept[sample.case]
+        volume = read_images(sample)
+        if volume.voxels.nbytes <= self.left:
+            self.left -= volume.voxels.nbytes
+            self._kept[sample.case] = volume
+        return volume
+
+    def case(self, sample: Sample) -> tuple[Volume, LabelMap | None]:
+        """The image of a case and its label map, if it has one."""
+        volume = self.images(sample)
+        return volume, None if sample.mask is None else read_mask(sample.mask, volume.geometry)
+
+    def forget(self) -> None:
+        """Give the memory back."""
+        self._kept.clear()
+        self.left = 0
+
+
+def image_items(
+    data: Dataset, *, read: Callable[[Sample], Volume] = read_images, on_progress: Progress | None = None
+) -> list[Item]:
     """Every image by its content; what cannot be read is left out, and named by whoever reads it."""
     items = []
     for number, sample in enumerate(data.samples):
         if on_progress and number % 64 == 0:
             on_progress("comparing images", number, len(data.samples))
         try:
-            volume = read_images(sample)
+            volume = read(sample)
         except (IsocenterError, OSError):
             continue
         grey = np.asarray(volume.voxels.mean(axis=0) if volume.channels > 1 else volume.voxels[0])

@@ -25,9 +25,9 @@ from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
 from isocenter.pipeline.training_rows import known_again
 from isocenter.report.document import Language
-from isocenter.training.fit import Progress, goodness, score
+from isocenter.training.fit import goodness, score
 from isocenter.training.table import Columns
-from isocenter.types import Array
+from isocenter.types import Array, Progress
 from isocenter.version import __version__
 from isocenter.zoo import model_path
 

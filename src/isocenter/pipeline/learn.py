@@ -22,10 +22,10 @@ from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
 from isocenter.pipeline.training_rows import told_of_training, without_leaks
 from isocenter.training.assemble import Promises, Trained, assemble
-from isocenter.training.fit import Plan, Progress, score, with_sites
+from isocenter.training.fit import Plan, score, with_sites
 from isocenter.training.leaks import KINDS
 from isocenter.training.table import Columns, case_names, features_of, read_design
-from isocenter.types import Array
+from isocenter.types import Array, Progress
 from isocenter.version import __version__
 
 PLAN, LOG, TRAINING_PAGE = "plan.json", "training.csv", "training.html"

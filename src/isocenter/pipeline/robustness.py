@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isocenter.acquire.case import Progress, open_case
+from isocenter.acquire.case import open_case
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.given import raw_labels, require_on
 from isocenter.data.labels import LabelMap
@@ -18,7 +18,7 @@ from isocenter.features import Radiomics, radiomics
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics.agreement import Agreement, icc_agreement, icc_one_way
 from isocenter.pipeline.extract import load_settings
-from isocenter.types import Array, Mask
+from isocenter.types import Array, Mask, Progress
 
 COLUMNS = ("family", "name", "cases", "icc", "low", "high", "robust", "missing")
 _LEAST_CASES = 5

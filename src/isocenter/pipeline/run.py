@@ -13,7 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from threading import Thread
 
-from isocenter.acquire.case import Progress, open_cases
+from isocenter.acquire.case import open_cases
 from isocenter.acquire.policy import REPAIR, Policy
 from isocenter.data.case import Case
 from isocenter.data.finding import Verdict
@@ -23,6 +23,7 @@ from isocenter.pipeline.examine import content_hash, examine
 from isocenter.pipeline.output import recover, require_folder, safe_name, whole_folder, write, written
 from isocenter.recipe import Recipe, load, parse
 from isocenter.report.document import Language
+from isocenter.types import Progress
 from isocenter.version import __version__
 
 _log = logging.getLogger(__name__)

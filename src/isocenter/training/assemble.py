@@ -15,8 +15,8 @@ from isocenter.metrics import reliability as rel
 from isocenter.metrics.decision import auc
 from isocenter.metrics.intervals import LEAST_PATIENTS
 from isocenter.metrics.survival import harrell_c
-from isocenter.training.fit import Fitted, Plan, Progress, doubtful_hazards, fit, score, site_matrix
-from isocenter.types import Array
+from isocenter.training.fit import Fitted, Plan, doubtful_hazards, fit, score, site_matrix
+from isocenter.types import Array, Progress
 
 ALL_LABELS = "all labels"
 """What the union of a model's labels is called among its promises."""

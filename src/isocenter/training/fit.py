@@ -1,7 +1,7 @@
 """Fitting: nested cross-validation by patient, then the model that ships."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -13,9 +13,7 @@ from isocenter.data.card import Task
 from isocenter.data.design import Design
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.training.models import Kind, kinds_for
-from isocenter.types import Array
-
-Progress = Callable[[str, int, int], None]
+from isocenter.types import Array, Progress
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from isocenter.data.card import ModelCard, Task
+from isocenter.data.dataset import PATIENT_COLUMNS
 from isocenter.data.design import Design
 from isocenter.errors import InputError
 from isocenter.types import Array
 
 SPLITS = ("train", "val", "test")
-_PATIENT = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
 _CASE = ("case", "id", "lesion", "image", "name")
 _MOST_CLASSES = 50
 _LARGEST = 1e30
@@ -126,7 +126,7 @@ def case_names(cells: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 def patient_column(cells: Mapping[str, Sequence[str]]) -> str | None:
     """The column that names patients, where it has a usual name."""
-    return next((name for name in cells if name.strip().lower() in _PATIENT), None)
+    return next((name for name in cells if name.strip().lower() in PATIENT_COLUMNS), None)
 
 
 def features_of(cells: Mapping[str, Sequence[str]], where: str, card: ModelCard) -> Array:

@@ -18,10 +18,10 @@ from isocenter.training.images.division import fold_of, some_patients
 from isocenter.training.images.loop import Learnt, Row, fresh_network, learn
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.start import Freeze, Start, Taken, take_over
-from isocenter.training.images.store import Progress, Store
+from isocenter.training.images.store import Store
 from isocenter.training.images.trials import halved, read_trials, variant
 from isocenter.training.images.validation import Validated, validate
-from isocenter.types import Array
+from isocenter.types import Array, Progress
 
 _TRIED_SHARE = 0.5
 """Of the time, for trying settings; the other half trains the best."""

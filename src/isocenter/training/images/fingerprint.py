@@ -13,8 +13,8 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError, IsocenterError
-from isocenter.training.images.store import Progress, Read
-from isocenter.types import Array
+from isocenter.training.images.store import Read
+from isocenter.types import Array, Progress
 
 _MOST_CASES = 400
 _MOST_VALUES = 20_000

@@ -23,8 +23,9 @@ from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.losses import PlannedLoss, loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.start import frozen_in
-from isocenter.training.images.store import Progress, Store
+from isocenter.training.images.store import Store
 from isocenter.training.images.validation import Validated, validate
+from isocenter.types import Progress
 
 _SAVE_EVERY_S = 60.0
 _LOOKS, _BEAT = 20, 10

@@ -13,9 +13,8 @@ from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.inference.prepare import prepare, prepare_labels
 from isocenter.training.images.plan import Plan
-from isocenter.types import Array
+from isocenter.types import Array, Progress
 
-Progress = Callable[[str, int, int], None]
 Read = Callable[[Sample], tuple[Volume, LabelMap | None]]
 """Reads a case; handed in, since reading is acquisition's."""
 _PLACES = 4000
