@@ -129,6 +129,12 @@ class TestStart:
         bare = tmp_path / "weights.safetensors"
         bare.write_bytes((tmp_path / "one" / "model.safetensors").read_bytes())
         assert set(read_start(bare).tensors) == set(one)
+        third = train_images(
+            archive, tmp_path / "three", wish=Wish(network="cnn", plan={"schedule.steps": 2}),
+            effort=Effort(start=str(bare), freeze="half"),
+        )  # fmt: skip
+        assert third.card.training["start"]["frozen"] > 0
+        assert "weights.safetensors" in (tmp_path / "three" / "training.html").read_text()
         bundle = tmp_path / "bundle"
         (bundle / "configs").mkdir(parents=True)
         (bundle / "models").mkdir()
