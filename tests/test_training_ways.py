@@ -130,7 +130,7 @@ class TestStart:
         bare.write_bytes((tmp_path / "one" / "model.safetensors").read_bytes())
         assert set(read_start(bare).tensors) == set(one)
         third = train_images(
-            archive, tmp_path / "three", wish=Wish(network="cnn", plan={"schedule.steps": 2}),
+            archive, tmp_path / "three", wish=Wish(network="cnn", plan={**SMALL, "schedule.steps": 2}),
             effort=Effort(start=str(bare), freeze="half"),
         )  # fmt: skip
         assert third.card.training["start"]["frozen"] > 0
