@@ -448,12 +448,21 @@ class TestTogether:
         for name, value in one.network.state_dict().items():  # the mean of two gradients is the gradient of all
             assert torch.allclose(value, both.network.state_dict()[name], atol=2e-3), name
         assert both.final.metrics["accuracy"] > 0.9
+        assert [row.step for row in both.log] == [row.step for row in one.log]
         assert (tmp_path / "logs" / "metrics.csv").read_text().count("\n") > 5
         assert list((tmp_path / "logs").glob("events.out.tfevents*"))
 
     def test_clocks_that_differ_do_not_part_them(self) -> None:
         plan = plan_for_pictures(schedule={"steps": 100_000, "batch": 8, "validate_every": 50})
         assert learn(plan, pictures(), pictures(8, seed=1), deadline_s=3.0, processes=2).plan.schedule.turns
+
+    def test_weights_larger_than_a_pipe_come_back(self, tmp_path: Path) -> None:
+        """Values that come back through a pipe of 64 kB would wait for each other for ever."""
+        data = stripes(tmp_path / "s.npz")
+        done = cli("train", data, "-o", tmp_path / "m", "--network", "cnn", "--set", "schedule.steps=4", "--set", "batch=8", "--processes", 2, "--logs", tmp_path / "logs")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "m" / "model.safetensors").stat().st_size > 200_000
+        assert (tmp_path / "logs" / "metrics.csv").is_file()
 
     def test_a_batch_that_cannot_be_shared(self) -> None:
         with pytest.raises(InputError, match="cannot be shared by 9"):

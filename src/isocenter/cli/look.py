@@ -121,7 +121,7 @@ def model_add(
 
 @model_app.command("describe")
 def model_describe(
-    model: Annotated[Path, Argument(help="The model's folder.")],
+    model: Annotated[Path, Argument(help="The model's folder, or the name of one that ships.")],
     about: Annotated[
         Path | None,
         Option(

@@ -87,12 +87,12 @@ def model_describe(
     """Write into a model's card what people say of it, and how it did on test cases.
 
     Args:
-        model: the model's folder.
+        model: the model's folder; the name of one that ships only to read its card.
         about: YAML with any of name, intended_use, limits, licence, data, data_licence.
         evaluation: `evaluation.json` of this very model.
     Raises: InputError for an evaluation of another model.
     """
-    folder = Path(model)
+    folder = model_path(model) if about is None and evaluation is None else Path(model)
     card = model_folder.read_card(folder)
     if about is not None:
         from isocenter.inference.foreign import read_about, said_by

@@ -18,8 +18,8 @@ def model_path(name: str | Path) -> Path:
     Raises: InputError for neither.
     """
     given = Path(name)
+    if str(name) in names() and not (given / CARD).is_file():
+        return Path(__file__).parent / str(name)  # also where a data set of this name lies here
     if given.is_dir():
         return given
-    if str(name) in names():
-        return Path(__file__).parent / str(name)
     raise InputError(f"{name}: is no model's folder, and none that ships is called so; there are {', '.join(names())}")

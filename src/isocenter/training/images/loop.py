@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass, field
 from math import cos, pi
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -121,14 +121,16 @@ def learn(
     if plan.schedule.batch < processes:
         raise InputError(f"a batch of {plan.schedule.batch} cannot be shared by {processes} processes")
     fabric = _fabric(plan, device, processes, logs)
-    if processes > 1:
-        given = _Held((plan, (train, val), network, checkpoint, deadline_s, device))
-        weights, *rest = fabric.launch(_learnt_together, max(1, torch.get_num_threads() // processes), given).value
-        average = {name: torch.from_numpy(value) for name, value in weights.items()}
-        return Learnt(averaged(average, plan), *rest)
-    found = _learnt(fabric, plan, (train, val), network, checkpoint, deadline_s, device, on_progress)
-    assert found is not None, "the only process has the weights"
-    return found
+    stores = (train, val)
+    if processes == 1:
+        state = _course(fabric, plan, stores, network, checkpoint, deadline_s, device, on_progress)
+        return _finished(state, plan, stores, device, fabric)
+    with TemporaryDirectory(prefix="isocenter-") as temporary:
+        folder = checkpoint or Path(temporary)
+        given = _Held((plan, stores, network, folder, deadline_s, device))
+        fabric.launch(_course_together, max(1, torch.get_num_threads() // processes), given)
+        state = _start(plan, network, folder)  # where the first process left it
+        return _finished(state, plan, stores, device, None)
 
 
 class _Held:
@@ -138,21 +140,14 @@ class _Held:
         self.value = value
 
 
-def _learnt_together(fabric: Any, threads: int, given: _Held) -> _Held:
-    """The loop as one of several processes sees it; only the first has something to tell.
-
-    Weights go back as arrays: shared tensors would end with the process that holds them.
-    """
+def _course_together(fabric: Any, threads: int, given: _Held) -> None:
+    """The steps as one of several processes makes them; what they come to is left in the checkpoint."""
     torch.set_num_threads(threads)
     plan, stores, network, checkpoint, deadline_s, device = given.value
-    found = _learnt(fabric, plan, stores, network, checkpoint, deadline_s, device, None)
-    if found is None:
-        return _Held(None)
-    weights = {name: np.asarray(value) for name, value in found.network.state_dict().items()}
-    return _Held((weights, found.plan, found.log, found.final, found.train_goodness, found.seconds))
+    _course(fabric, plan, stores, network, checkpoint, deadline_s, device, None)
 
 
-def _learnt(
+def _course(
     fabric: Any,
     plan: Plan,
     stores: tuple[Store, Store],
@@ -161,11 +156,10 @@ def _learnt(
     deadline_s: float | None,
     device: str,
     on_progress: Progress | None,
-) -> Learnt | None:
+) -> "_State":
+    """Every step; of several processes, the first one looks, writes down and saves."""
     train, val = stores
-    state = _start(plan, network)
-    if checkpoint is not None:
-        _resume(checkpoint, state, plan)
+    state = _start(plan, network, checkpoint)
     module, optimiser = fabric.setup(state.network, state.optimiser)
     sampler = Sampler(train, plan, rank=fabric.global_rank, ranks=fabric.world_size)
     every = plan.schedule.validate_every or max(1, plan.schedule.steps // _LOOKS)
@@ -197,23 +191,16 @@ def _learnt(
             break
         if first:
             saved = _saved_now_and_then(checkpoint, state, plan, saved)
-    return _finished(state, plan, stores, checkpoint, device, fabric, clock) if first else None
-
-
-def _finished(
-    state: "_State",
-    plan: Plan,
-    stores: tuple[Store, Store],
-    checkpoint: Path | None,
-    device: str,
-    fabric: Any,
-    clock: float,
-) -> Learnt:
-    """The thorough look, and what is left of the training."""
-    if checkpoint is not None:
+    if first and checkpoint is not None:
         _save(checkpoint, state, plan)  # a part of a longer course that is killed later is not trained again
+    return state
+
+
+def _finished(state: "_State", plan: Plan, stores: tuple[Store, Store], device: str, fabric: Any) -> Learnt:
+    """The thorough look, and what is left of the training."""
+    begun = time.monotonic()
     final, own = _last_look(state, plan, stores, device)
-    state.seconds = time.monotonic() - clock
+    state.seconds += time.monotonic() - begun
     _write_down(state, 0.0, final, fabric)
     done = plan.changed(schedule={"turns": tuple(state.turns)})
     return Learnt(averaged(state.average, plan), done, tuple(state.log), final, own, state.seconds)
@@ -292,7 +279,8 @@ def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
     )  # fmt: skip
 
 
-def _start(plan: Plan, network: nn.Module | None) -> _State:
+def _start(plan: Plan, network: nn.Module | None, checkpoint: Path | None) -> _State:
+    """Fresh weights, or given ones; then what an unfinished run left."""
     module = network if network is not None else fresh_network(plan)
     module = laid_out(module, plan.preparation.dims)
     still = frozen_in(module, plan.frozen)
@@ -308,7 +296,10 @@ def _start(plan: Plan, network: nn.Module | None) -> _State:
         optimiser = kind(groups, lr=how.learning_rate)
     average = {name: value.detach().clone() for name, value in module.state_dict().items()}
     total = how.turns[-1][1] if how.turns else how.steps
-    return _State(module, average, optimiser, still, total=total, turns=list(how.turns))
+    state = _State(module, average, optimiser, still, total=total, turns=list(how.turns))
+    if checkpoint is not None:
+        _resume(checkpoint, state, plan)
+    return state
 
 
 def _progress(state: _State, plan: Plan) -> float:
@@ -369,7 +360,7 @@ def _write_down(state: _State, rate: float, found: Validated, fabric: Any) -> No
     row = Row(state.step, round(state.seconds, 2), rate, loss, found.metrics)
     state.log.append(row)
     state.losses.clear()
-    if fabric.loggers:
+    if fabric is not None and fabric.loggers:
         fabric.log_dict(
             {"loss": row.loss, "rate": rate, **{f"val/{k}": v for k, v in found.metrics.items()}}, step=state.step
         )
