@@ -16,7 +16,7 @@ pytest.importorskip("lightning_fabric")
 
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.cli.models import seconds_of  # noqa: E402
-from isocenter.data.geometry import Geometry  # noqa: E402
+from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.volume import Quantity, Volume  # noqa: E402
 from isocenter.errors import DegenerateImage, GeometryError, InputError, UnreadableFile  # noqa: E402
@@ -518,6 +518,16 @@ class TestGate:
         assert {c.level for c in concerns(coarse, gate)} == {"refuse", "review"}
         (bright,) = concerns(like, gate, RNG.normal(size=(1, 10, 20, 20)) + 4)
         assert bright.level == "review"
+
+    def test_pictures_of_another_size(self) -> None:
+        """A model of thumbnails knows nothing of what a large picture shows once it is shrunk."""
+        gate = gate_of([(1, 28, 28)], [], str(Quantity.ARBITRARY), [RNG.normal(size=(1, 1, 28, 28))])
+        small, large = (
+            Volume(np.zeros((1, 1, n, n)), Geometry.regular((1, n, n), space=Space.PIXELS)) for n in (40, 512)
+        )
+        assert concerns(small, gate) == []
+        (odd,) = concerns(large, gate)
+        assert "1 x 512 x 512 pixels" in odd.text
 
 
 @pytest.fixture(scope="module")

@@ -118,10 +118,11 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
         Message("The network decides for {name}.", {"name": spec.classes[best]}),
     )]  # fmt: skip
     if card.conformal.get("quantiles"):
-        message = Message(
-            "Prediction set at {coverage:.0%}: {set}.",
-            {"set": ", ".join(inside) or "-", "coverage": float(card.conformal["coverage"])},
-        )
+        coverage = float(card.conformal["coverage"])
+        message = Message("Prediction set at {coverage:.0%}: {set}.", {"set": ", ".join(inside), "coverage": coverage})
+        if not inside:
+            text = "Prediction set at {coverage:.0%}: empty; the image is unlike the cases of every class."
+            message = Message(text, {"coverage": coverage})
         sure = Verdict.ACCEPTED if len(inside) == 1 else Verdict.REVIEW
         checks.append(Check("prediction_set", "|".join(inside), sure, message))
     return Analysis(tuple(findings), tuple(checks))

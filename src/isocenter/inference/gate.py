@@ -84,6 +84,9 @@ def concerns(volume: Volume, gate: Mapping[str, Any], prepared: Array | None = N
         found.append(Concern("review", "the model was trained on images with millimetres, and this one states none"))
     if known and spacing is not None:
         found += _outside("voxels", spacing, known, unit="mm", soft=1.5, hard=4.0)
+    if not known and gate.get("shape"):
+        own = tuple(float(n) for n in volume.geometry.shape)
+        found += _outside("a size", own, gate["shape"], unit="pixels", soft=2.0, hard=float("inf"))
     extent = gate.get("extent_mm")
     if extent and spacing is not None:
         own = tuple(n * s for n, s in zip(volume.geometry.shape, spacing, strict=True))

@@ -55,8 +55,8 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
     if examination.explanation is not None:
         shown = examination.case.volumes["original"]
         png = explanation.heat_picture(shown, examination.explanation)
-        what = "What moved the network's answer"
-        pictures = (*pictures, figures.Picture("key_explanation.png", png, "axial", None, "", overlay=True, what=what))
+        what, plane = "What moved the network's answer", pictures[0].plane if pictures else "axial"
+        pictures = (*pictures, figures.Picture("key_explanation.png", png, plane, None, "", overlay=True, what=what))
         nifti.write(examination.explanation, folder / "explanation.nii.gz")
     for picture in pictures:
         (folder / picture.file).write_bytes(picture.png)

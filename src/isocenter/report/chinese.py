@@ -316,6 +316,9 @@ CHINESE: dict[str, str] = {
         "影响结果的区域图（{method}）：移除其标出部分后概率平均降至 {own:.2f}，随机移除则降至 {chance:.2f}。"
     ),
     "What moved the network's answer": "影响网络结果的区域",
+    "Prediction set at {coverage:.0%}: empty; the image is unlike the cases of every class.": (
+        "{coverage:.0%} 预测集：空；图像与任何类别的病例都不相似。"
+    ),
     "Prediction set at {coverage:.0%}: {set}.": "{coverage:.0%} 预测集：{set}。",
     "Volume of both lungs": "双肺体积",
     "Voxels of the lung, with vessels and without trachea and bronchi, times the volume of one.": "肺体素数（含血管，不含气管和支气管）乘以单个体素体积。",

@@ -143,6 +143,7 @@ class _Held:
 def _course_together(fabric: Any, threads: int, given: _Held) -> None:
     """The steps as one of several processes makes them; what they come to is left in the checkpoint."""
     torch.set_num_threads(threads)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     plan, stores, network, checkpoint, deadline_s, device = given.value
     _course(fabric, plan, stores, network, checkpoint, deadline_s, device, None)
 
