@@ -7,7 +7,7 @@ SOURCES := pyproject.toml src/isocenter/version.py
 
 .PHONY: demo test check bench docs format clean
 
-demo: $(VENV)/.base
+demo: $(VENV)/.learn
 	@$(BIN)/isocenter demo
 
 test: $(VENV)/.dev
@@ -43,10 +43,15 @@ $(VENV)/.base: $(VENV)/bin/python $(SOURCES)
 	@$(PIP) install -e .
 	@touch $@
 
+$(VENV)/.learn: $(VENV)/bin/python $(SOURCES)
+	@echo "installing isocenter with PyTorch, which runs its networks"
+	@$(PIP) install -e '.[learn]'
+	@touch $@ $(VENV)/.base
+
 $(VENV)/.dev: $(VENV)/bin/python $(SOURCES)
 	@echo "installing isocenter and what its tests need"
 	@$(PIP) install -e '.[dev]'
-	@touch $@ $(VENV)/.base
+	@touch $@ $(VENV)/.base $(VENV)/.learn
 
 $(VENV)/.bench: $(VENV)/bin/python $(SOURCES)
 	@echo "installing isocenter and what it is measured against"

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from isocenter.acquire.case import Progress, open_case
+from isocenter.acquire.case import open_case
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Check, Verdict
 from isocenter.data.message import Message
 from isocenter.data.provenance import Step
 from isocenter.formats import mni152
 from isocenter.metrics.overlap import dice
+from isocenter.optional import require
 from isocenter.pipeline.examine import examine
 from isocenter.pipeline.output import require_folder, whole_folder, write
 from isocenter.pipeline.run import StudyResult
-from isocenter.recipe import load
+from isocenter.recipe import Recipe, load
 from isocenter.report.document import Language
+from isocenter.types import Progress
 from isocenter.version import __version__
 
 CASE = "mni152"
@@ -40,12 +42,34 @@ def demo(
     Returns: how it ended; `result.folder` holds the report.
     Raises: UnreadableFile where nilearn's data are absent.
     """
-    target = Path(out)
+    return _shown("brain-mr", Path(out), CASE, language, on_progress)
+
+
+def demo_network(
+    out: str | Path = "isocenter-demo",
+    *,
+    language: Language = "en",
+    on_progress: Progress | None = None,
+) -> StudyResult:
+    """Run `hippocampus`, and with it the network that ships, on the MNI152 average brain.
+
+    Args: see `demo`.
+    Raises: MissingExtra without the packages of networks.
+    """
+    require("torch", extra="learn")
+    return _shown("hippocampus", Path(out), f"{CASE}-hippocampus", language, on_progress)
+
+
+def _shown(name: str, target: Path, case_name: str, language: Language, on_progress: Progress | None) -> StudyResult:
     require_folder(target)
-    recipe = load("brain-mr")
-    case = replace(open_case(mni152.path_of("t1")), name=CASE)
-    found = examine(case, recipe, on_progress=on_progress)
-    examination = judge(found)
+    recipe = load(name)
+    case = replace(open_case(mni152.path_of("t1")), name=case_name)
+    found = judge(examine(case, recipe, on_progress=on_progress))
+    return _written(found, recipe, target / case_name, language)
+
+
+def _written(examination: Examination, recipe: Recipe, folder: Path, language: Language) -> StudyResult:
+    """The report of the average brain, which says that it is nobody's."""
     said = {
         **examination.recipe,
         "title": {
@@ -57,11 +81,10 @@ def demo(
             "zh": f"由 152 名健康人的脑平均而成，已去除颅骨，不属于任何个人。{recipe.description.zh}",
         },
     }
-    folder = target / CASE
     with whole_folder(folder) as partial:
         write(replace(examination, recipe=said), partial, language=language, lineage={})
     reasons = tuple(map(str, examination.reasons))
-    return StudyResult(CASE, case.path, folder, examination.verdict, reasons)
+    return StudyResult(folder.name, examination.case.path, folder, examination.verdict, reasons)
 
 
 def judge(examination: Examination) -> Examination:

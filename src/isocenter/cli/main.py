@@ -185,13 +185,25 @@ def demo(
     out: Annotated[Path, Option("--out", "-o", help="Folder for the result.")] = Path("isocenter-demo"),
     lang: Lang = Language.EN,
 ) -> None:
-    """Measure the tissues of an average brain that comes with the installation, and write the report."""
+    """Measure the tissues and hippocampi of an average brain that comes with the installation, and write the reports.
+
+    The hippocampi need the packages of networks: pip install 'isocenter[learn]'.
+    """
     with show.failing_cleanly():
         from isocenter.demonstration import demo as run_demo
+        from isocenter.demonstration import demo_network
+        from isocenter.errors import MissingExtra
 
         with show.progress() as tell:
             found = run_demo(out, language=lang.value, on_progress=tell)
         show.demonstration(found)
+        try:
+            with show.progress() as tell:
+                network = demo_network(out, language=lang.value, on_progress=tell)
+        except MissingExtra as error:
+            show.say(f"the hippocampi were left out: {error}")
+        else:
+            show.demonstration(network)
 
 
 @app.command()
