@@ -59,7 +59,7 @@ def page(about: dict[str, Any], root: Path) -> str:
         lines += [
             "## Plan",
             "",
-            f"Of {run['name']}; the others differ in the seed and the steps.",
+            f"Of {run['name']}{'; the others differ in the seed and the steps' if len(runs) > 1 else ''}.",
             "",
             "```json",
             plan.strip(),
