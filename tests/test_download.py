@@ -207,6 +207,41 @@ def test_a_collection(server: Server, tmp_path: Path) -> None:
         get("tcia:Bad", tmp_path, mirror=server.url)
 
 
+def test_series_whose_files_share_names_and_damaged_ones(server: Server, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/1.dcm", b"first" * 200)
+        archive.writestr("b/1.dcm", b"second" * 200)
+    good = buffer.getvalue()
+    server.files["/getSeries?Collection=S&format=json"] = json.dumps([{"SeriesInstanceUID": "1.2"}]).encode()
+    broken = bytearray(good)
+    broken[45:60] = b"\xff" * 15
+    server.files["/getImage?SeriesInstanceUID=1.2"] = bytes(broken)
+    with pytest.raises(UnreadableFile, match="arrived damaged"):
+        get("tcia:S", tmp_path, mirror=server.url)
+    server.files["/getImage?SeriesInstanceUID=1.2"] = good
+    found = get("tcia:S", tmp_path, mirror=server.url)
+    assert len(list(found.rglob("*1.dcm"))) == 2
+
+
+def test_a_task_that_was_killed_while_it_was_unpacked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tar_of({"Task02_Heart/imagesTr/a.nii.gz": b"1", "Task02_Heart/dataset.json": b"{}"})
+    monkeypatch.setitem(
+        download.REMOTES, "Task02_Heart", Remote(server.url, "Task02_Heart.tar", digest(data), "l", "c")
+    )
+    server.files["/Task02_Heart.tar"] = data
+    (tmp_path / ".Task02_Heart.partial" / "imagesTr").mkdir(parents=True)
+    found = get("Task02_Heart", tmp_path)
+    assert (found / "imagesTr" / "a.nii.gz").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["Task02_Heart"]
+    (tmp_path / "other" / "Task02_Heart").mkdir(parents=True)
+    (tmp_path / "other" / "Task02_Heart" / "mine.txt").write_text("x")
+    with pytest.raises(InputError, match="is there already"):
+        get("Task02_Heart", tmp_path / "other")
+
+
 def test_what_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Task04_Hippocampus"):
         get("imagenet", tmp_path)

@@ -234,4 +234,13 @@ class TestShapley:
         assert done.stdout.index("strong") < done.stdout.index("weak")
         lines = (tmp_path / "e" / "shapley.csv").read_text().splitlines()
         assert lines[0].startswith("case,answer,")
+        (tmp_path / "one.csv").write_text("\n".join(table.read_text().splitlines()[:2]))
+        alone = cli("explain", tmp_path / "m", tmp_path / "one.csv", "-o", tmp_path / "e1")
+        assert alone.returncode == 0, alone.stderr
+        row = (tmp_path / "e1" / "shapley.csv").read_text().splitlines()[1]
+        assert row == lines[1]  # a row says the same alone: it lies beside the training's medians
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "thesis.txt").write_text("years")
+        assert cli("explain", tmp_path / "m", table, "-o", tmp_path / "mine").returncode == 2
+        assert (tmp_path / "mine" / "thesis.txt").read_text() == "years"
         assert cli("explain", tmp_path / "m", table, "--method", "grad-cam").returncode == 2

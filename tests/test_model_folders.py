@@ -13,13 +13,14 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("lightning_fabric")
 
-from isocenter.data.geometry import Geometry  # noqa: E402
+from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import InputError, RecipeError, UnreadableFile  # noqa: E402
 from isocenter.features.deep import Deep, deep  # noqa: E402
 from isocenter.formats import model_folder, nifti  # noqa: E402
 from isocenter.inference.embedding import embedding  # noqa: E402
+from isocenter.inference.foreign import read_foreign_card  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.predictor import Predictor, Running  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
@@ -112,6 +113,10 @@ class TestOnnx:
             model_add(net, tmp_path / "m")
         for parts, says in (
             ({"labels": {}}, "labels: a segmentation has one"), ({"patch": [8, 8]}, "patch has 2 axes"),
+            ({"answer": "sigmoid"}, "does not fit segment"), ({"patch": [4, 8, 10**6]}, "no size that a network"),
+            ({"labels": {0: "x"}}, "0 is background"), ({"channels": ["a", "b"]}, "2 are named"), ({"flips": [3]}, "flips"),
+            ({"preparation": {"dims": 3, "intensity": "range"}}, "needs low"),
+            ({"preparation": {"dims": 3, "spacing_mm": [0, 1, 1]}}, "above 0"),
             ({"nonsense": 1}, "nonsense"), ({"gate": {"spacing_mm": [1, 2]}}, "two rows are wanted"),
         ):  # fmt: skip
             with pytest.raises(InputError, match=says):
@@ -121,7 +126,24 @@ class TestOnnx:
         with pytest.raises(InputError, match="tf2onnx"):
             model_add(tmp_path / "net.h5", tmp_path / "m", card=card)
 
-    def test_weights_in_other_files_are_not_followed(self, tmp_path: Path) -> None:
+    def test_two_classes_from_one_output(self, tmp_path: Path) -> None:
+        net = graph(
+            tmp_path / "net.onnx", [onnx.helper.make_node("ReduceMean", ["image"], ["m"], axes=[2, 3], keepdims=0)],
+            [tensor("image", [None, 1, 8, 8])], [tensor("m", [None, 1])], {},
+        )  # fmt: skip
+        parts = {
+            "task": "classify", "classes": ["no", "yes"], "labels": {}, "patch": [8, 8],
+            "preparation": {"dims": 2, "size": [8, 8], "intensity": "none"},
+        }  # fmt: skip
+        model_add(net, tmp_path / "m", card=card_file(tmp_path / "c.yaml", **parts))
+        image = Volume(np.full((1, 1, 8, 8), 3.0, np.float32), Geometry.regular((1, 8, 8), space=Space.PIXELS))
+        assert Predictor(tmp_path / "m")(image).scores[1] == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-5)
+        for odd in ("sigmoid", "value"):
+            with pytest.raises(InputError, match="answer"):
+                model_add(net, tmp_path / "n", card=card_file(tmp_path / "c.yaml", **parts, answer=odd))
+
+    @pytest.mark.parametrize("deep", [False, True])
+    def test_weights_in_other_files_are_not_followed(self, tmp_path: Path, deep: bool) -> None:
         net = graph(
             tmp_path / "net.onnx", [onnx.helper.make_node("Mul", ["image", "w"], ["p"])],
             [tensor("image", [None, 1, None, None, None])], [tensor("p", [None, 1, None, None, None])],
@@ -133,6 +155,11 @@ class TestOnnx:
         one.ClearField("raw_data")
         entry = one.external_data.add()
         entry.key, entry.value = "location", "/etc/passwd"
+        if deep:  # within a graph that a node holds
+            inner = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["w"], ["y"])], "inner", [], [tensor("y", [1])], [one])  # fmt: skip
+            model.graph.node.append(onnx.helper.make_node("If", ["w"], ["z"], then_branch=inner, else_branch=inner))
+            one.data_location = onnx.TensorProto.DEFAULT
+            del model.graph.initializer[:]
         net.write_bytes(model.SerializeToString())
         with pytest.raises(UnreadableFile, match="keeps weights in other files"):
             model_add(net, tmp_path / "m", card=card_file(tmp_path / "card.yaml"))
@@ -154,6 +181,26 @@ class TestOnnx:
         graph_file.write_bytes(graph_file.read_bytes() + b"x")
         with pytest.raises(UnreadableFile, match="was changed"):
             load(tmp_path / "again")
+
+
+class TestCards:
+    @pytest.mark.parametrize(
+        "text", ["a: &a [*a]", "name: 2024-13-45", "a: !!python/object:os.system x", "[" * 40, "a: [1"]
+    )
+    def test_yaml_that_is_no_plain_data(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "card.yaml").write_text(text)
+        with pytest.raises((UnreadableFile, InputError)):
+            read_foreign_card(tmp_path / "card.yaml")
+
+    def test_folders_that_cannot_be_made_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").write_text("mine")
+        card = card_file(tmp_path / "card.yaml")
+        (tmp_path / "net.onnx").write_bytes(b"x")
+        for odd in (".", "..", "file"):
+            with pytest.raises(InputError, match="cannot be made anew|no folder"):
+                model_add(tmp_path / "net.onnx", odd, card=card)
+        assert (tmp_path / "file").read_text() == "mine"
 
 
 class TestBundle:

@@ -151,7 +151,48 @@ class TestStart:
             read_start(bundle)
 
 
+class TestPlansAndWishes:
+    def test_a_plan_takes_wishes_or_refuses_them(self, archive: Path, tmp_path: Path) -> None:
+        train_images(archive, tmp_path / "one", wish=Wish(network="cnn", plan={**SMALL, "schedule.steps": 4}))
+        effort = Effort(plan=tmp_path / "one" / "plan.json")
+        made = train_images(
+            archive, tmp_path / "two", wish=Wish(seed=7, plan={"schedule.learning_rate": 0.05}), effort=effort
+        )
+        plan = json.loads((tmp_path / "two" / "plan.json").read_text())
+        assert (plan["seed"], plan["schedule"]["learning_rate"]) == (7, 0.05)
+        assert made.card.lineage["plan"]["seed"] == 7
+        with pytest.raises(InputError, match="--plan names its network"):
+            train_images(archive, tmp_path / "x", wish=Wish(network="resnet"), effort=effort)
+        with pytest.raises(InputError, match="no weights to keep"):
+            train_images(archive, tmp_path / "x", wish=Wish(network="cnn"), effort=Effort(freeze="all"))
+
+    def test_other_steps_are_another_course(self) -> None:
+        plan = plan_for_pictures(schedule={"steps": 1000, "turns": ((50, 2000),)})
+        assert plan.changed(schedule={"steps": 200}).schedule.turns == ()
+        assert plan.changed(seed=2).schedule.turns == ((50, 2000),)
+
+
 class TestWays:
+    def test_what_diverges_is_not_taken(self, archive: Path, tmp_path: Path) -> None:
+        said: list[str] = []
+        made = train_images(
+            archive, tmp_path / "m", wish=Wish(network="cnn", plan={**SMALL, "schedule.steps": 40, "schedule.optimiser": "sgd"}),
+            effort=Effort(ways=Ways(trials=("lr=9.9,1e-2",))), tell=said.append,
+        )  # fmt: skip
+        assert json.loads((tmp_path / "m" / "plan.json").read_text())["schedule"]["learning_rate"] == 1e-2
+        rows = made.card.training["tried"]
+        assert rows[0]["goodness"] is None or rows[0]["goodness"] < rows[1]["goodness"]
+        best, told = halved([Trial("a", {}), Trial("b", {}), Trial("c", {})], lambda t, _s, _n: {"a": 0.5, "b": np.nan, "c": 0.9}[t.name])  # fmt: skip
+        assert best.name == "c"
+        assert told[1]["goodness"] is None
+
+    def test_too_few_to_tell(self, tmp_path: Path) -> None:
+        data = blobs(tmp_path / "data", 6)
+        changes = {"network.settings": {"widths": [4, 8]}, "schedule.steps": 12, "schedule.batch": 2}
+        made = train_images(data, tmp_path / "m", wish=Wish(network="dynamic_unet", plan=changes), effort=Effort(ways=Ways(curve=True)))  # fmt: skip
+        assert made.card.training["learning_curve"]["low"] is None
+        assert "too few to tell" in (tmp_path / "m" / "training.html").read_text()
+
     def test_settings_are_tried_on_half_of_the_steps(self, archive: Path, tmp_path: Path) -> None:
         made = train_images(
             archive, tmp_path / "m", wish=Wish(network="cnn", plan={**SMALL, "schedule.steps": 120}),
@@ -182,12 +223,12 @@ class TestWays:
         assert len(load(tmp_path / "m").modules) == 4
 
     def test_a_learning_curve(self, tmp_path: Path) -> None:
-        data = blobs(tmp_path / "data", 15)
+        data = blobs(tmp_path / "data", 36)
         changes = {"network.settings": {"widths": [8, 16], "norm": "batch"}, "schedule.steps": 60, "schedule.batch": 2}
         wish = Wish(network="dynamic_unet", plan=changes)
         made = train_images(data, tmp_path / "m", wish=wish, effort=Effort(ways=Ways(curve=True)))
         told = made.card.training["learning_curve"]
-        assert [row["cases"] for row in told["rows"]] == [3, 6, 13]
+        assert [row["cases"] for row in told["rows"]] == [8, 16, 31]
         assert told["low"] <= told["gain_of_doubling"] <= told["high"]
         assert told["verdict"] in (tmp_path / "m" / "training.html").read_text()
 

@@ -5,10 +5,12 @@ import shutil
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5
 from http.client import HTTPException, HTTPResponse
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -23,7 +25,7 @@ _ZENODO = "https://zenodo.org/records/10519652/files"
 _DECATHLON = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _TCIA = "https://services.cancerimagingarchive.net/nbia-api/services/v1"
 _BLOCK, _TRIES, _WAIT_S, _TIMEOUT_S = 1 << 20, 4, 1.0, 60
-_MOST_LIST = 64 * 2**20
+_MOST_LIST, _MOST_UNPACKED = 64 * 2**20, 32 * 2**30
 SOURCE = "source.json"
 
 
@@ -116,13 +118,21 @@ def get(
     target = folder / Path(found.file).stem
     if (target / SOURCE).is_file():
         return target
-    target.mkdir(parents=True, exist_ok=True)
     url = f"{(mirror or found.base).rstrip('/')}/{found.file}"
-    packed = fetch(url, target / found.file, digest=found.md5, on_progress=on_progress)
-    if found.file.endswith(".tar"):
-        _untar(packed, target)
-        packed.unlink()
-    _note(target, {"url": url, "md5": found.md5, "licence": found.licence, "cite": found.cite})
+    told = {"url": url, "md5": found.md5, "licence": found.licence, "cite": found.cite}
+    if not found.file.endswith(".tar"):
+        target.mkdir(parents=True, exist_ok=True)
+        fetch(url, target / found.file, digest=found.md5, on_progress=on_progress)
+        _note(target, told)
+        return target
+    if target.exists():
+        raise InputError(
+            f"{target}: is there already, and was not fetched by this command; name another folder with --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = fetch(url, folder / found.file, digest=found.md5, on_progress=on_progress)
+    _untar(packed, target, told)
+    packed.unlink()
     return target
 
 
@@ -212,12 +222,12 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _untar(packed: Path, target: Path) -> None:
-    """Unpack without leaving the folder; a single folder inside becomes the folder itself.
+def _untar(packed: Path, target: Path, told: dict[str, Any]) -> None:
+    """Unpack without leaving the folder, which appears whole or not at all; a single folder inside becomes it.
 
     Raises: UnreadableFile for what is no archive, or reaches out of its folder.
     """
-    partial = target / ".partial"
+    partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -230,8 +240,8 @@ def _untar(packed: Path, target: Path) -> None:
         raise UnreadableFile(f"{packed}: cannot be unpacked ({cause_of(error)})") from error
     inside = list(partial.iterdir())
     source = inside[0] if len(inside) == 1 and inside[0].is_dir() else partial
-    for path in source.iterdir():
-        path.rename(target / path.name)
+    _note(source, told)
+    source.rename(target)
     shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -298,15 +308,23 @@ def _unzip(packed: Path, place: Path) -> None:
     partial.mkdir(parents=True)
     try:
         with zipfile.ZipFile(packed) as archive:
-            for number, member in enumerate(m for m in archive.infolist() if not m.is_dir()):
-                name = _plain(Path(member.filename).name) or str(number)
-                with archive.open(member) as source, (partial / name).open("xb") as stream:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            _require_bounded(members)
+            for number, member in enumerate(members):
+                name = _plain(Path(member.filename).name)
+                place_in = partial / name if not (partial / name).exists() else partial / f"{number}-{name}"
+                with archive.open(member) as source, place_in.open("xb") as stream:
                     shutil.copyfileobj(source, stream)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, LZMAError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         packed.unlink(missing_ok=True)
         raise UnreadableFile(f"{packed.name}: arrived damaged ({cause_of(error)}); fetch it again") from error
     partial.replace(place)
+
+
+def _require_bounded(members: list[zipfile.ZipInfo]) -> None:
+    if sum(m.file_size for m in members) > _MOST_UNPACKED:
+        raise zipfile.BadZipFile(f"unpacks to more than {_MOST_UNPACKED >> 30} GiB")
 
 
 def _note(target: Path, told: dict[str, Any]) -> None:

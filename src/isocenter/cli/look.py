@@ -156,6 +156,9 @@ def model_export(
         if form not in ("onnx", "bundle"):
             raise InputError(f"--as {form}: there are onnx and bundle")
         typer.echo(show.printable(str(run(model, out, form="onnx" if form == "onnx" else "bundle"))))
+        show.say(
+            "  calibration, threshold and prediction sets stay behind: they are no part of a network", colour="yellow"
+        )
 
 
 def networks() -> None:
@@ -203,7 +206,9 @@ def explain(
             from isocenter.pipeline.explain_table import explain_table
 
             found = explain_table(model, data, out, about=about, seed=seed)
-            typer.echo(show.printable(f"{found.unit}, beside {found.base:.3f} for a row of medians; mean size:"))
+            typer.echo(
+                show.printable(f"{found.unit}, beside {found.base:.3f} for a row of the training medians; mean size:")
+            )
             sizes = [float(abs(column).mean()) for column in found.values.T]
             for size, name in sorted(zip(sizes, found.columns, strict=True), reverse=True)[:15]:
                 typer.echo(show.printable(f"  {name:30} {size:.4f}"))

@@ -128,7 +128,7 @@ def train(
     allow_leak: Annotated[
         list[str] | None, Option(help="Go on with leaks of this kind: patient, image, row, near-image.")
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[int | None, Option(help="Of folds, models and resampling; 0, or the plan's, without.")] = None,
     force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,
 ) -> None:
     """Learn from labelled images, or to predict a column of a table.
@@ -186,7 +186,7 @@ def train(
         made = Plan(
             model=model, folds=folds or 5, select=select, selector=selector, harmonise=harmonise,
             covariates=tuple(covariate or ()),
-            unseen_site=unseen_site, seed=seed,
+            unseen_site=unseen_site, seed=seed or 0,
         )  # fmt: skip
         with show.progress() as tell:
             found = run(
@@ -210,7 +210,7 @@ def _is_images(data: Path, *, wished: bool) -> bool:
 
 def _train_images(
     data: Path, out: Path, *, task: str | None, budget: str | None, network: str | None, plan: Path | None,
-    change: list[str] | None, seed: int, promises: "Promises", effort: dict[str, Any],
+    change: list[str] | None, seed: int | None, promises: "Promises", effort: dict[str, Any],
 ) -> None:  # fmt: skip
     from isocenter.errors import InputError
     from isocenter.pipeline.image_material import Effort

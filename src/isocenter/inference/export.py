@@ -13,9 +13,11 @@ from isocenter.inference.runtime import onnx_bytes
 from isocenter.optional import require
 from isocenter.version import __version__
 
+_LOST = "Exported without calibration, threshold, prediction sets and the range of its intensities."
+
 
 def write_onnx(model: NetworkModel, folder: Path) -> None:
-    """`net.onnx` and the `card.yaml` with which `isocenter model add` takes it back.
+    """`net.onnx` and the `card.yaml` with which `isocenter model add` takes it back; what is lost stands in its limits.
 
     Raises: InputError for an ensemble, or what is an ONNX network already.
     """
@@ -27,7 +29,7 @@ def write_onnx(model: NetworkModel, folder: Path) -> None:
         "answer": spec.answer, "flips": list(spec.flips), "onnx": {"layout": "channels_first", "output": "logits"},
         "gate": {k: v for k, v in model.card.gate.items() if k in ("quantity", "spacing_mm", "extent_mm", "shape")},
         "about": {
-            "name": model.card.model, "intended_use": model.card.intended_use, "limits": model.card.limits,
+            "name": model.card.model, "intended_use": model.card.intended_use, "limits": f"{model.card.limits} {_LOST}",
             "licence": model.card.licence, "data": str(model.card.training.get("data", "not stated")),
             "data_licence": str(model.card.training.get("licence", "not stated")),
         },

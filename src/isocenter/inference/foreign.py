@@ -6,18 +6,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Answers
 from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.formats.yaml_file import read_plain
 from isocenter.inference.model import NetworkSpec, Spec, build_of, with_weights
 from isocenter.inference.onnx_network import Layout, OnnxNetwork, Output
 from isocenter.inference.prepare import Preparation
 
-_MOST_BYTES = 2**20
+_MOST_VOXELS = 2**27
 ONNX = "onnx"
 """Name of the network in the card of a model that is an ONNX file."""
 
@@ -69,13 +69,7 @@ def read_foreign_card(path: Path) -> ForeignCard:
 
     Raises: InputError that names the field; UnreadableFile for what is neither.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UnreadableFile(f"{path}: a card is at most {_MOST_BYTES >> 20} MiB")
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: is no card that can be read ({cause_of(error)})") from error
-    return _validated(ForeignCard, data, path)
+    return _validated(ForeignCard, read_plain(path), path)
 
 
 def read_about(path: Path) -> About:
@@ -83,11 +77,7 @@ def read_about(path: Path) -> About:
 
     Raises: InputError that names the field; UnreadableFile for what is no YAML.
     """
-    try:
-        data = yaml.safe_load(path.read_text("utf-8")) if path.stat().st_size <= _MOST_BYTES else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: cannot be read ({cause_of(error)})") from error
-    return _validated(About, data, path)
+    return _validated(About, read_plain(path), path)
 
 
 def _validated(kind: type[T], data: object, path: Path) -> T:
@@ -100,12 +90,37 @@ def _validated(kind: type[T], data: object, path: Path) -> T:
         raise InputError(f"{path}: {field}: {first['msg']}; a card has {known}") from error
 
 
+def _require_sense(card: ForeignCard, network: NetworkSpec, path: Path) -> None:
+    """Refuse a card that contradicts itself, before anything is run.
+
+    Raises: InputError.
+    """
+    allowed = {"classify": ("softmax", "sigmoid"), "regress": ("value",), "segment": ("softmax",)}[card.task]
+    if card.answer is not None and card.answer not in allowed:
+        raise InputError(f"{path}: answer: {card.answer} does not fit {card.task}; there is {', '.join(allowed)}")
+    if card.answer == "sigmoid" and network.name == ONNX and (len(card.classes) == 2 or card.onnx.output != "logits"):
+        raise InputError(
+            f"{path}: answer: sigmoid is for logits of several classes; for two classes, and for probabilities, leave "
+            "it away"
+        )
+    if any(not 1 <= n <= 2048 for n in card.patch) or np.prod([float(n) for n in card.patch]) > _MOST_VOXELS:
+        raise InputError(f"{path}: patch: {card.patch} is no size that a network sees at once")
+    if any(value < 1 for value in card.labels):
+        raise InputError(f"{path}: labels: values are 1 or more; 0 is background, and needs no name")
+    if len(card.channels) not in (1, card.preparation.channels):
+        raise InputError(
+            f"{path}: channels: {len(card.channels)} are named, and preparation.channels says "
+            f"{card.preparation.channels}"
+        )
+
+
 def spec_of_foreign(card: ForeignCard, network: NetworkSpec, path: Path) -> Spec:
     """What the network eats and gives.
 
     Raises: InputError for a card that contradicts itself.
     """
     usual = "value" if card.task == "regress" else "softmax"
+    _require_sense(card, network, path)
     try:
         spec = Spec.model_validate({
             "task": card.task, "classes": card.classes, "labels": card.labels, "channels": card.channels,
@@ -158,8 +173,11 @@ def _require_answer(module: torch.nn.Module, spec: Spec, path: Path) -> None:
 
     Raises: UnreadableFile where it answers with another shape, or with what is no number.
     """
-    with torch.inference_mode():
-        found = module(torch.zeros((1, spec.preparation.channels, *spec.patch)))
+    try:
+        with torch.inference_mode():
+            found = module(torch.zeros((1, spec.preparation.channels, *spec.patch)))
+    except RuntimeError as error:
+        raise UnreadableFile(f"{path}: does not run on windows of {spec.patch} ({cause_of(error)})") from error
     wanted = (1, spec.outputs, *(spec.patch if spec.task == "segment" else ()))
     if tuple(found.shape) != wanted or not bool(torch.isfinite(found).all()):
         raise UnreadableFile(f"{path}: answers with {tuple(found.shape)}; the card says {wanted}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Answers
@@ -55,6 +55,13 @@ class Spec(BaseModel):
     answer: Literal["softmax", "sigmoid", "value"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
     members: int = Field(default=1, ge=1, le=64, description="Networks whose answers are averaged.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Spec":
+        axes = {1, 2} if self.preparation.dims == 2 else {0, 1, 2}
+        if not set(self.flips) <= axes or len(set(self.flips)) != len(self.flips):
+            raise ValueError(f"flips are axes of a volume (d, h, w), each once: of {sorted(axes)}; got {self.flips}")
+        return self
 
     @property
     def outputs(self) -> int:
@@ -138,6 +145,11 @@ def with_weights(module: "nn.Module", tensors: Mapping[str, "Tensor"], where: Pa
     odd = sorted(set(own) ^ set(tensors)) or sorted(n for n, t in own.items() if t.shape != tensors[n].shape)
     if odd:
         raise UnreadableFile(f"{where}: the weights do not fit the network that the card describes ({odd[0]})")
+    kinds = [name for name, value in own.items() if value.is_floating_point() != tensors[name].is_floating_point()]
+    if kinds:
+        raise UnreadableFile(
+            f"{where}: {kinds[0]} holds {tensors[kinds[0]].dtype}, and the network wants other numbers"
+        )
     module.load_state_dict(dict(tensors), assign=True)
     return module.eval()
 

@@ -1,5 +1,6 @@
 """Any ONNX network as a module, so that windows, tiles, gate and reports treat it as one of ours."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,13 +88,25 @@ def _widest_first(data: bytes, where: Path) -> int:
     if len(data) > _MOST_BYTES:
         raise UnreadableFile(f"{where}: a network is at most {_MOST_BYTES >> 30} GiB")
     try:
-        graph = onnx.load_model_from_string(data).graph
+        model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf raises many kinds
         raise UnreadableFile(f"{where}: is no ONNX file ({cause_of(error)})") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
         raise UnreadableFile(f"{where}: keeps weights in other files, which are not followed: export it as one file")
-    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in shapes:
             return int(shapes[node.input[1]][0])
     return 32
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor that a model holds: in its graph, in graphs within nodes, in functions, in attributes."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if field.is_repeated else (value,):
+            if field.message_type.name == "TensorProto":
+                yield part
+            else:
+                yield from _tensors(part)

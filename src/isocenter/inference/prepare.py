@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
@@ -43,6 +43,20 @@ class Preparation(BaseModel):
     high: tuple[float, ...] = Field(default=(), description="foreground, range: upper bound of each channel.")
     mean: tuple[float, ...] = Field(default=(), description="foreground: mean of each channel.")
     deviation: tuple[float, ...] = Field(default=(), description="foreground: deviation of each channel.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Preparation":
+        if self.spacing_mm is not None and not all(0 < s < 1e4 for s in self.spacing_mm):
+            raise ValueError(f"spacing_mm is above 0 along each axis; got {self.spacing_mm}")
+        if self.size is not None and (len(self.size) != self.dims or not all(0 < n <= 4096 for n in self.size)):
+            raise ValueError(f"size has {self.dims} edges of 1 to 4096; got {self.size}")
+        wanted = {"range": ("low", "high"), "foreground": ("low", "high", "mean", "deviation")}.get(self.intensity, ())
+        for name in wanted:
+            if len(getattr(self, name)) != self.channels:
+                raise ValueError(
+                    f"intensity {self.intensity} needs {name}: one number for each of {self.channels} channels"
+                )
+        return self
 
 
 _MOST_VALUES = 2_000_000

@@ -29,7 +29,7 @@ from isocenter.types import Array
 from isocenter.zoo import model_path
 
 _MOST_VOXELS = 192**3
-_OURS = (".html", ".json", ".nii.gz", ".png")
+_OURS = (".html", ".json", ".nii.gz", ".png", "shapley.csv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +87,15 @@ def explain(
     if out is not None:
         _write(found, loaded, volume, Path(out))
     return found
+
+
+def require_explanations(folder: Path) -> None:
+    """Refuse a folder in which other things lie than explanations.
+
+    Raises: InputError.
+    """
+    if folder.exists() and (not folder.is_dir() or any(not p.name.endswith(_OURS) for p in folder.iterdir())):
+        raise InputError(f"{folder}: holds other things than explanations; name another folder")
 
 
 def explain_volume(
@@ -182,8 +191,7 @@ def _index(about: str | None, names: tuple[str, ...], best: int) -> int:
 
 
 def _write(found: Sequence[Explained], model: NetworkModel, volume: Volume, folder: Path) -> None:
-    if folder.exists() and any(not p.name.endswith(_OURS) for p in folder.iterdir()):
-        raise InputError(f"{folder}: holds other things than explanations; name another folder")
+    require_explanations(folder)
     rows = []
     with whole_folder(folder) as empty:
         for one in found:

@@ -11,6 +11,7 @@ from isocenter.explanation.shapley import shapley_values
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics import reliability as rel
+from isocenter.pipeline.explain import require_explanations
 from isocenter.pipeline.output import whole_folder
 from isocenter.report.shapley import render_shapley
 from isocenter.training.fit import score
@@ -29,7 +30,7 @@ class ExplainedTable:
         columns: names of the columns.
         values: `n d`; each row sums to its answer less `base`.
         answers: of the model.
-        base: its answer for the medians of the columns.
+        base: its answer for the medians of the training rows.
         unit: what the answers are.
     """
 
@@ -69,10 +70,7 @@ def explain_table(
         found = score(estimator, rows, card.task)
         return np.asarray(rel.calibrated(found, card.calibration)[:, index] if card.task == "classify" else found)
 
-    baseline = np.nanmedian(matrix, axis=0)
-    if not np.all(np.isfinite(baseline)):
-        odd = card.features[int(np.flatnonzero(~np.isfinite(baseline))[0])]
-        raise InputError(f"{table}: the column {odd!r} holds no number: nothing stands for its absence")
+    baseline = np.asarray(estimator.named_steps["fill"].statistics_, np.float64)  # medians of the training rows
     rows = np.where(np.isfinite(matrix), matrix, baseline)
     values = shapley_values(answer, rows, baseline, seed=seed)
     unit = {
@@ -82,6 +80,7 @@ def explain_table(
     answers, base = answer(rows), float(answer(baseline[None])[0])
     found = ExplainedTable(case_names(cells), card.features, values, answers, base, unit)
     if out is not None:
+        require_explanations(Path(out))
         with whole_folder(Path(out)) as empty:
             head = ("case", "answer", *card.features)
             lines = [

@@ -162,7 +162,7 @@ def _told(found: Material, train: Store, course: Course, hold_out: int | None) -
         },
         "dropped_for_leaks": found.dropped,
         "hold_out": hold_out,
-        "failed": [*train.failed],
+        "failed": [*dict.fromkeys((*train.failed, *course.judged.failed))],
         **course.told,
         "seconds": round(course.seconds, 1),
     }
@@ -216,7 +216,7 @@ def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, se
         name=card.model,
     )
     evaluation = judge(found, seed=seed)
-    notes = ["Validation cases: the network never course from them; calibration and threshold were chosen on them."]
+    notes = ["Validation cases: the network never learnt from them; calibration and threshold were chosen on them."]
     if not design.known_patients:
         notes.append("No patient is known: each case counts as one patient.")
     data = {

@@ -19,6 +19,7 @@ from isocenter.training.images.course import Means, run
 from isocenter.training.images.plan import Plan, plan_text, read_plan, share_of
 from isocenter.training.images.start import Start, read_start
 from isocenter.training.images.store import Store, load
+from isocenter.training.images.trials import variant
 from isocenter.types import Progress
 from isocenter.version import __version__
 
@@ -58,9 +59,10 @@ def train_images(
     require_free(folder, force=how.force)
     require_kinds(how.allow_leaks)
     device = device_of(how.device)
-    given = read_plan(how.plan) if how.plan else None
+    given = _given(how, wanted)
+    seed = wanted.seed if wanted.seed is not None else given.seed if given else 0
     share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
-    found = material(data, task, how, share=share, seed=wanted.seed, say=say, on_progress=on_progress)
+    found = material(data, task, how, share=share, seed=seed, say=say, on_progress=on_progress)
     start = read_start(how.start) if how.start else None
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     asked = _asked(found, how, wanted, start)
@@ -99,6 +101,21 @@ def _promised(wanted: Promises) -> Promises:
     patients to come, and a probability of one half takes their shares for true.
     """
     return replace(wanted, criterion=wanted.criterion or "youden")
+
+
+def _given(how: Effort, wish: Wish) -> Plan | None:
+    """The plan of a file, with the fields and the seed that are wished for beside it.
+
+    Raises: InputError for a wish that a plan answers already, and for frozen weights without any to start from.
+    """
+    if how.freeze != "none" and how.start is None:
+        raise InputError(f"--freeze {how.freeze}: there are no weights to keep; give some with --from")
+    if how.plan is None:
+        return None
+    if wish.network is not None:
+        raise InputError("--plan names its network: leave --network away, or change it with --set network.name=...")
+    plan = variant(read_plan(how.plan), wish.plan or {})
+    return plan if wish.seed is None else plan.changed(seed=wish.seed)
 
 
 def _as_started(wish: Wish, start: Start | None) -> Wish:

@@ -115,6 +115,8 @@ def require_free(folder: Path, *, force: bool) -> None:
 
     Raises: InputError.
     """
+    if not folder.name or folder.name == ".." or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder}: is no folder that can be made anew; name one, such as ./model")
     there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     if there and not (force and there <= _OURS):
         odd = sorted(there - _OURS)

@@ -107,7 +107,10 @@ def model_describe(
         }
         card = replace(card, metrics={**card.metrics, "test": kept})
     if about is not None or evaluation is not None:
-        model_folder.write_card(card, folder)
+        try:
+            model_folder.write_card(card, folder)
+        except ValueError as error:
+            raise InputError(f"{evaluation}: holds what is no number, which a card does not keep ({error})") from error
     return card
 
 

@@ -144,7 +144,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     What stood at `target` stays until the new one is complete. Killed at any moment, `recover` leaves either the old
     folder or the new one.
+
+    Raises: InputError for a file, or a name that cannot be replaced.
     """
+    if not target.name or target.name == ".." or (target.exists() and not target.is_dir()):
+        raise InputError(f"{target}: is no folder that can be made anew; name one, such as ./result")
     partial = target.with_name(f".isocenter-partial-{target.name}")
     previous = target.with_name(f".isocenter-previous-{target.name}")
     recover(target)

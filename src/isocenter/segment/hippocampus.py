@@ -123,6 +123,8 @@ def _one_side(volume: Volume, matrix: Affine, side: str, predictor: object, sett
         moved, centre = float(np.linalg.norm(found - centre)), found
         if moved < _SETTLED_MM:
             break
+    else:
+        concerns += (f"the crop did not settle: it still moved by {moved:.1f} mm",)
     shift = float(np.linalg.norm(centre - expected))
     if shift > settings.most_shift_mm:
         raise DegenerateImage(

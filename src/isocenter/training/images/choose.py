@@ -38,14 +38,14 @@ class Wish:
         network: its name.
         settings: of the network.
         laterality: `fixed`, `free`; None: by the task.
-        seed: of everything random.
+        seed: of everything random; None: the plan's, or 0.
         plan: fields of the plan that are set by hand, as `schedule.learning_rate`.
     """
 
     network: str | None = None
     settings: Mapping[str, Any] | None = None
     laterality: str | None = None
-    seed: int = 0
+    seed: int | None = None
     plan: Mapping[str, Any] | None = None
 
 
@@ -78,7 +78,7 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         "preparation": preparation.model_dump(), "patch": patch, "network": {"name": name, "settings": settings},
         "loss": {"name": {"classify": "cross_entropy", "regress": "huber", "segment": "dice_ce"}[task]},
         "laterality": wish.laterality or ("fixed" if seen.spacing is not None or task != "segment" else "free"),
-        "seed": wish.seed,
+        "seed": wish.seed or 0,
     }  # fmt: skip
     data["augmentation"] = _augmentation(seen, task, preparation)
     data["schedule"] = _schedule(seen, task, preparation)

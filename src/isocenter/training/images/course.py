@@ -11,7 +11,7 @@ from torch import nn
 
 from isocenter.data.dataset import Sample
 from isocenter.data.provenance import Json
-from isocenter.errors import InputError
+from isocenter.errors import DegenerateImage, InputError
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics.intervals import Z
 from isocenter.training.images.division import fold_of, some_patients
@@ -25,6 +25,9 @@ from isocenter.types import Array, Progress
 
 _TRIED_SHARE = 0.5
 """Of the time, for trying settings; the other half trains the best."""
+_LEAST_JUDGED = 5
+_FOR_LOOKS = 0.9
+"""Of each part's time, where several networks share it; the rest is for their last looks."""
 _CURVE = ((0.25, 0.2), (0.5, 0.3), (1.0, 0.5))
 """Share of the patients, and of the time."""
 
@@ -169,7 +172,7 @@ def _trained(
     return learn(
         own, train, val, network=network,
         checkpoint=None if means.checkpoint is None else means.checkpoint / name,
-        deadline_s=None if means.deadline_s is None else share * means.deadline_s,
+        deadline_s=None if means.deadline_s is None else share * means.deadline_s * (1 if share == 1 else _FOR_LOOKS),
         device=means.device, processes=means.processes,
         logs=None if means.logs is None else means.logs if name == "one" else means.logs / name,
         on_progress=_named(means.on_progress, name),
@@ -198,9 +201,15 @@ def _chosen(
 
     def one(trial: Any, share: float, number: int) -> float:
         name = f"try {list(plans).index(trial.name) + 1} of {len(plans)}, round {number + 1}"
-        return _trained(plans[trial.name], train, val, means, share * _TRIED_SHARE, name).final.goodness
+        try:
+            return _trained(plans[trial.name], train, val, means, share * _TRIED_SHARE, name).final.goodness
+        except DegenerateImage as error:
+            means.tell(f"{trial.name}: {error}")
+            return float("-inf")
 
     best, rows = halved(trials, one)
+    if all(row["goodness"] is None for row in rows):
+        raise InputError("none of the tried settings learnt anything: lower the learning rates")
     means.tell(f"best of {len(trials)} settings on validation cases: {best.name}")
     return plans[best.name], rows
 
@@ -219,7 +228,10 @@ def _over_seeds(
     if not ways.ensemble:
         return _alone(first, val, told)
     networks = tuple(one.network for one in found)
-    final, own = (validate(together(networks, plan), store, plan, thorough=True) for store in (val, _few(train, val)))
+    final, own = (
+        validate(together(networks, plan, means.device), store, plan, thorough=True)
+        for store in (val, _few(train, val))
+    )
     judges = (networks[0],) * len(val)
     return Course(networks, first.plan, first.log, final, val, judges, own, first.seconds, told)
 
@@ -258,16 +270,22 @@ def _over_shares(plan: Plan, train: Store, val: Store, means: Means, whole: floa
         found.append((share, len(part), _trained(plan, part, val, means, whole * time, name)))
     half, full = found[-2][2].final, found[-1][2].final
     gain = each_case(full, val) - each_case(half, val)
-    mean, half_width = float(gain.mean()), Z * float(gain.std(ddof=1)) / np.sqrt(len(gain))
-    low, high = mean - half_width, mean + half_width
-    verdict = "more cases would help" if low > 0 else "that more cases would help was not seen"
+    mean = float(np.nanmean(gain))
+    low = high = None
+    verdict = f"{len(gain)} validation cases are too few to tell whether more would help"
+    if len(gain) >= _LEAST_JUDGED:
+        reach = Z * float(np.nanstd(gain, ddof=1)) / float(np.sqrt(len(gain)))
+        low, high = mean - reach, mean + reach
+        verdict = "more cases would help" if low > 0 else "that more cases would help was not seen"
     rows = [{"share": share, "cases": count, **_rounded(one.final.metrics)} for share, count, one in found]
     told: dict[str, Json] = {
         "rows": rows, "gain_of_doubling": mean, "low": low, "high": high, "verdict": verdict,
         "measure": "Dice" if plan.task == "segment" else "log-likelihood" if plan.task == "classify" else "- error",
     }  # fmt: skip
-    means.tell(f"learning curve: {verdict} ({told['measure']} {mean:+.4f} a case, {low:+.4f} to {high:+.4f}, "
-               "from half of the patients to all)")  # fmt: skip
+    ends = "" if low is None or high is None else f", {low:+.4f} to {high:+.4f}"
+    means.tell(
+        f"learning curve: {verdict} ({told['measure']} {mean:+.4f} a case{ends}, from half of the patients to all)"
+    )
     return found[-1][2], told
 
 
@@ -281,9 +299,9 @@ def each_case(found: Validated, store: Store) -> Array:
     return np.asarray(np.log(np.maximum(found.scores[np.arange(len(truth)), truth.astype(int)], 1e-12)))
 
 
-def together(networks: Sequence[nn.Module], plan: Plan) -> Callable[[Array], Array]:
+def together(networks: Sequence[nn.Module], plan: Plan, device: str) -> Callable[[Array], Array]:
     """The mean of the logits of several networks."""
-    runs = [TorchRuntime(copy.deepcopy(network), precision=plan.precision) for network in networks]
+    runs = [TorchRuntime(copy.deepcopy(network), precision=plan.precision, device=device) for network in networks]
 
     def mean(windows: Array) -> Array:
         total: Array = runs[0](windows)
@@ -301,7 +319,11 @@ def _few(train: Store, val: Store) -> Store:
 
 def _joined(parts: Sequence[Validated]) -> Validated:
     """The looks of several folds as one; metrics are means over folds, never pooled."""
-    metrics = {name: float(np.mean([p.metrics[name] for p in parts if name in p.metrics])) for name in parts[0].metrics}
+    metrics = {}
+    for name in dict.fromkeys(name for p in parts for name in p.metrics):
+        known = [p.metrics[name] for p in parts if np.isfinite(p.metrics.get(name, np.nan))]
+        if known:
+            metrics[name] = float(np.mean(known))
     scores = None if parts[0].scores is None else np.concatenate([np.asarray(p.scores) for p in parts])
     volumes = None if parts[0].volumes is None else np.concatenate([np.asarray(p.volumes) for p in parts])
     each = tuple(value for p in parts for value in p.each)

@@ -189,6 +189,8 @@ def _course(
         if together and (beat or look):
             state.total, state.turns, enough = fabric.broadcast((state.total, state.turns, enough))
         if enough:
+            state.total = state.step  # so a resumed course knows that it ended
+            state.turns.append((state.step, state.step))
             break
         if first:
             saved = _saved_now_and_then(checkpoint, state, plan, saved)

@@ -182,7 +182,8 @@ class Plan(_Part):
     @property
     def _steady_flips(self) -> tuple[int, ...]:
         """Flips after which an answer means the same; one that exchanges labels is for learning only."""
-        return tuple(axis for axis in self.flips if axis != 2 or self.laterality == "free")
+        own = self.flips if self.preparation.dims == 3 else tuple(axis for axis in self.flips if axis > 0)
+        return tuple(axis for axis in own if axis != 2 or self.laterality == "free")
 
     def changed(self, **parts: Any) -> "Plan":
         """The plan with other fields, checked again; nested ones as `schedule={"steps": 10}`.
@@ -190,6 +191,9 @@ class Plan(_Part):
         Raises: InputError that names the field.
         """
         data = self.model_dump()
+        schedule = parts.get("schedule")
+        if isinstance(schedule, dict) and "steps" in schedule and "turns" not in schedule:
+            parts["schedule"] = {**schedule, "turns": ()}  # they were those of another course
         for key, value in parts.items():
             data[key] = {**data[key], **value} if isinstance(data.get(key), dict) and isinstance(value, dict) else value
         return plan_of(data, "the plan")

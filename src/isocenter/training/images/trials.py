@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import ceil, log2
+from math import ceil, inf, isfinite, log2
 from typing import Any
 
 from isocenter.errors import InputError
@@ -145,8 +145,9 @@ def halved(trials: Sequence[Trial], run: Callable[[Trial, float, int], float]) -
     for number in range(rounds):
         share = 1 / rounds / len(left)
         scores = [run(trial, share, number) for trial in left]
+        scores = [s if isfinite(s) else -inf for s in scores]  # what diverged is worse than anything
         told += [
-            {"settings": t.name, "round": number + 1, "share": round(share, 4), "goodness": s}
+            {"settings": t.name, "round": number + 1, "share": round(share, 4), "goodness": s if isfinite(s) else None}
             for t, s in zip(left, scores, strict=True)
         ]
         order = sorted(range(len(left)), key=lambda i: (-scores[i], i))
