@@ -480,6 +480,7 @@ class TestTry:
         }  # fmt: skip
         special = {
             "stain",
+            "network",
             "brain",
             "body",
             "lungs",

@@ -169,7 +169,7 @@ def load(name_or_path: str | Path) -> Recipe:
     """
     library = files("isocenter") / "recipe_library" / f"{str(name_or_path)[:100]}.yaml"
     path = Path(name_or_path)
-    if (path / CARD).is_file():
+    if _is_model(path):
         return parse(recipe_text(path, read_card(path)), source=str(path))
     if path.suffix.lower() not in (".yaml", ".yml"):
         if "/" not in str(name_or_path) and "\\" not in str(name_or_path) and library.is_file():
@@ -189,6 +189,13 @@ def load(name_or_path: str | Path) -> Recipe:
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: a recipe is UTF-8 text; byte {error.start} is not") from error
     return parse(text, source=str(path))
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return (path / CARD).is_file()
+    except OSError:  # a name that no file system holds
+        return False
 
 
 def parse(text: str, *, source: str) -> Recipe:

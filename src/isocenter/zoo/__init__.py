@@ -20,6 +20,9 @@ def model_path(name: str | Path) -> Path:
     given = Path(name)
     if str(name) in names() and not (given / CARD).is_file():
         return Path(__file__).parent / str(name)  # also where a data set of this name lies here
-    if given.is_dir():
-        return given
+    try:
+        if given.is_dir():
+            return given
+    except OSError as error:  # a name that no file system holds
+        raise InputError(f"{str(name)[:80]}: is no folder ({error.strerror})") from error
     raise InputError(f"{name}: is no model's folder, and none that ships is called so; there are {', '.join(names())}")
