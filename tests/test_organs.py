@@ -481,6 +481,7 @@ class TestTry:
         special = {
             "stain",
             "network",
+            "hippocampus",
             "brain",
             "body",
             "lungs",
