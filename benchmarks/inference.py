@@ -26,11 +26,11 @@ def phantom(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.
     for number in range(max(2, int(np.prod(shape) // 60_000))):
         centre, radius = rng.uniform(0, shape), rng.uniform(5, 12)
         lows = [max(0, int(c - radius)) for c in centre]
-        part = tuple(slice(a, int(c + radius) + 1) for a, c in zip(lows, centre, strict=True))
+        part = tuple(slice(a, min(n, int(c + radius) + 1)) for a, c, n in zip(lows, centre, shape, strict=True))
         grid = np.ogrid[part]
         ball = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) < radius**2
         labels[part][ball] = 1 + number % 2
-    return image + 1.5 * (labels == 1) - 1.5 * (labels == 2), labels
+    return (image + 1.5 * (labels == 1) - 1.5 * (labels == 2)).astype(np.float32), labels
 
 
 def trained(widths: tuple[int, ...], *, steps: int):
@@ -57,7 +57,7 @@ def trained(widths: tuple[int, ...], *, steps: int):
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-    print(f"  loss after {steps} steps: {float(loss):.3f}", flush=True)
+    print(f"  loss after {steps} steps: {float(loss.detach()):.3f}", flush=True)
     return module.eval()
 
 
