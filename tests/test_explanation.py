@@ -228,6 +228,9 @@ class TestShapley:
         table.write_text("\n".join(lines))
         done = cli("train", table, "--target", "diagnosis", "-o", tmp_path / "m", "--model", "logistic")
         assert done.returncode == 0, done.stderr
+        odd = cli("train", table, "--target", "diagnosis", "-o", tmp_path / "x", "--seeds", "3")
+        assert odd.returncode == 2
+        assert "--seeds is for images" in odd.stderr
         done = cli("explain", tmp_path / "m", table, "-o", tmp_path / "e")
         assert done.returncode == 0, done.stderr
         assert "probability of" in done.stdout

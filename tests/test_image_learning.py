@@ -530,10 +530,8 @@ class TestGate:
         assert "1 x 512 x 512 pixels" in odd.text
 
 
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small segmentation that was trained through the library."""
-    folder = tmp_path_factory.mktemp("segmenter")
+def small_segmenter(folder: Path) -> tuple[Path, Path]:
+    """Data, and a small segmentation that was trained on it through the library."""
     data = blobs(folder / "data", 15)
     changes = {
         "network.settings": {"widths": [8, 16], "norm": "batch"}, "schedule.steps": 90, "schedule.batch": 4, "schedule.learning_rate": 0.01,
@@ -541,6 +539,11 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     }  # fmt: skip
     train_images(data, folder / "model", wish=Wish(plan=changes, network="dynamic_unet"), effort=Effort(hold_out=5))
     return data, folder / "model"
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return small_segmenter(tmp_path_factory.mktemp("segmenter"))
 
 
 class TestVerbs:

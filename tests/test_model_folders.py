@@ -24,28 +24,20 @@ from isocenter.inference.foreign import read_foreign_card  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.predictor import Predictor, Running  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
-from isocenter.pipeline.image_material import Effort  # noqa: E402
 from isocenter.pipeline.image_training import train_images  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.pipeline.model_add import model_add, model_describe, model_export  # noqa: E402
 from isocenter.recipe import load as load_recipe  # noqa: E402
 from isocenter.training.images.choose import Wish  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
-from tests.test_image_learning import blobs, stripes  # noqa: E402
+from tests.test_image_learning import small_segmenter, stripes  # noqa: E402
 
 EXACT = Running(runtime="torch-float32")
 
 
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("segmenter")
-    data = blobs(folder / "data", 15)
-    changes = {
-        "network.settings": {"widths": [8, 16], "norm": "batch"}, "schedule.steps": 90, "schedule.batch": 4, "schedule.learning_rate": 0.01,
-        "schedule.ema": 0.9, "network.name": "dynamic_unet",
-    }  # fmt: skip
-    train_images(data, folder / "model", wish=Wish(plan=changes, network="dynamic_unet"), effort=Effort(hold_out=5))
-    return data, folder / "model"
+    return small_segmenter(tmp_path_factory.mktemp("segmenter"))
 
 
 @pytest.fixture(scope="module")

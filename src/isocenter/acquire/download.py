@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import md5
+from hashlib import file_digest, md5
 from http.client import HTTPException, HTTPResponse
 from lzma import LZMAError
 from pathlib import Path
@@ -215,11 +215,8 @@ def _opened(url: str, headers: dict[str, str]) -> HTTPResponse:
 
 
 def _md5(path: Path) -> str:
-    digest = md5(usedforsecurity=False)
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(stream, lambda: md5(usedforsecurity=False)).hexdigest()
 
 
 def _untar(packed: Path, target: Path, told: dict[str, Any]) -> None:

@@ -176,6 +176,10 @@ def train(
                 },
             )
             return
+        _refuse_for_tables({
+            "--from": start, "--freeze": freeze != "none", "--try": tries, "--seeds": seeds > 1, "--ensemble": ensemble,
+            "--learning-curve": curve, "--processes": processes > 1, "--logs": logs,
+        })  # fmt: skip
         from isocenter.pipeline.learn import train as run
         from isocenter.training.fit import Plan
 
@@ -194,6 +198,18 @@ def train(
                 allow_leaks=leaks, force=force, on_progress=tell,
             )  # fmt: skip
         show.trained(found)
+
+
+def _refuse_for_tables(given: dict[str, object]) -> None:
+    """Options that mean nothing for a table are refused, not passed over.
+
+    Raises: InputError.
+    """
+    from isocenter.errors import InputError
+
+    odd = [name for name, value in given.items() if value]
+    if odd:
+        raise InputError(f"{odd[0]} is for images, and this is a table of numbers: leave it away")
 
 
 def _is_images(data: Path, *, wished: bool) -> bool:

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -371,10 +371,7 @@ def content_hash(files: Sequence[Path]) -> str:
 
 def _file_hash(file: Path) -> bytes:
     with file.open("rb") as stream:
-        digest = sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
+        return file_digest(stream, "sha256").digest()
 
 
 def _lineage(recipe: Recipe, files: Sequence[Path]) -> dict[str, Json]:

@@ -1,6 +1,7 @@
 """Both hippocampi on a T1-weighted head: the shipped network on a crop about each."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +13,9 @@ from isocenter.data.step import Settings
 from isocenter.data.volume import Volume
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.types import Affine, Array, Float64
+
+if TYPE_CHECKING:
+    from isocenter.inference.predictor import Predictor
 
 _CENTRES_MM = {"left": (25.0, 20.7, -10.1), "right": (-29.2, 19.8, -10.3)}
 """Of the structure in MNI space, as LPS."""
@@ -93,15 +97,13 @@ class _Side:
     concerns: tuple[str, ...]
 
 
-def _one_side(volume: Volume, matrix: Affine, side: str, predictor: object, settings: Hippocampus) -> _Side:
+def _one_side(volume: Volume, matrix: Affine, side: str, predictor: "Predictor", settings: Hippocampus) -> _Side:
     """Crop, predict, and move the crop until it lies as those of the training did.
 
     Raises: DegenerateImage where nothing is found, or too far away.
     """
-    from isocenter.inference.predictor import Predictor
     from isocenter.ops.components import largest_components
 
-    assert isinstance(predictor, Predictor)
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     turn = u @ vt
     mirror = np.diag([-1.0 if side == "right" else 1.0, 1.0, 1.0])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from typing import Literal
 
@@ -104,13 +105,8 @@ def _bare(path: Path) -> dict[str, Tensor]:
 
 
 def _hash(path: Path) -> str:
-    from hashlib import sha256
-
     with path.open("rb") as stream:
-        digest = sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(stream, "sha256").hexdigest()
 
 
 def take_over(module: nn.Module, start: Start, *, freeze: Freeze = "none") -> Taken:
