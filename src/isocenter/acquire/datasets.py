@@ -8,31 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.acquire.columns import read_columns
+from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
 from isocenter.acquire.labelled import series_source
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.formats.json_file import read_mapping
 
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-IMAGE_ENDINGS = (
-    ".nii.gz",
-    ".nii",
-    ".seg.nrrd",
-    ".nrrd",
-    ".nhdr",
-    ".mha",
-    ".mhd",
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".dcm",
-    ".h5",
-    ".hdf5",
-)
 _BESIDE = ("-mask", "_mask", "_seg", "_label")
 _ORDER = ("", "train", "val", "test")
 _IMAGES = ("images", "image", "imagestr", "img", "imgs")
@@ -112,29 +94,6 @@ def _with_patients(found: Dataset) -> Dataset:
     return replace(found, samples=samples, notes=(*found.notes, note))
 
 
-def stem_of(path: Path) -> str | None:
-    """The name without the ending of an image; None for what is none."""
-    name = path.name
-    ending = next((e for e in IMAGE_ENDINGS if name.lower().endswith(e)), None)
-    return None if ending is None or name.startswith(".") else name[: -len(ending)]
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Images of a folder by their stem.
-
-    Raises: InputError where one stem stands in two files.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        stem = stem_of(path) if path.is_file() else None
-        if stem is None:
-            continue
-        if stem in found:
-            raise InputError(f"{folder}: {found[stem].name} and {path.name} are one case in two files")
-        found[stem] = path
-    return found
-
-
 def _decathlon(folder: Path, labelled: bool) -> Dataset | None:
     """`dataset.json` beside `imagesTr` and `labelsTr`: the Decathlon's layout, or nnU-Net's."""
     images, labels = folder / "imagesTr", folder / "labelsTr"
@@ -155,8 +114,8 @@ def _decathlon(folder: Path, labelled: bool) -> Dataset | None:
             table[int(number)] = str(name)
     channels = data.get("channel_names", data.get("modality", {"0": "image"}))
     channels = {str(k): str(v) for k, v in channels.items()} if isinstance(channels, dict) else {"0": "image"}
-    truth = _files(labels)
-    pictures = _files(images)
+    truth = files_of(labels)
+    pictures = files_of(images)
     numbered = not set(truth) & set(pictures)  # nnU-Net: case_0000, case_0001
     samples, problems = [], []
     for case in truth:
@@ -180,7 +139,7 @@ def _decathlon(folder: Path, labelled: bool) -> Dataset | None:
 
 def _paired(folder: Path, labelled: bool) -> Dataset | None:
     """Folders `images` and `labels`, matched by name; perhaps inside `train`, `val`, `test`."""
-    parts = {SPLITS[p.name.lower()]: p for p in _folders(folder) if p.name.lower() in SPLITS}
+    parts = {SPLITS[p.name.lower()]: p for p in folders_of(folder) if p.name.lower() in SPLITS}
     inner = {split: pair for split, part in parts.items() if (pair := _pair_of(part)) is not None}
     own = _pair_of(folder)
     if own is None and not inner:
@@ -188,7 +147,7 @@ def _paired(folder: Path, labelled: bool) -> Dataset | None:
     samples: list[Sample] = []
     problems: list[str] = []
     for split, (images, labels) in (inner or {"": own or (folder, folder)}).items():
-        pictures, truth = _files(images), _files(labels)
+        pictures, truth = files_of(images), files_of(labels)
         before = f"{split}/" if len(inner) > 1 else ""
         for stem, path in pictures.items():
             mask = truth.get(stem) or next(
@@ -206,7 +165,7 @@ def _paired(folder: Path, labelled: bool) -> Dataset | None:
 
 
 def _pair_of(folder: Path) -> tuple[Path, Path] | None:
-    below = {p.name.lower(): p for p in _folders(folder)}
+    below = {p.name.lower(): p for p in folders_of(folder)}
     images = next((below[name] for name in _IMAGES if name in below), None)
     labels = next((below[name] for name in _LABELS if name in below), None)
     return (images, labels) if images and labels else None
@@ -214,7 +173,7 @@ def _pair_of(folder: Path) -> tuple[Path, Path] | None:
 
 def _beside(folder: Path, labelled: bool) -> Dataset | None:
     """Images with `name-mask.png` or `name_seg.nii.gz` in the same folder."""
-    files = _files(folder)
+    files = files_of(folder)
     found = {stem: next((f"{stem}{e}" for e in _BESIDE if f"{stem}{e}" in files), None) for stem in files}
     masks = {name for name in found.values() if name}
     if not masks:
@@ -231,7 +190,7 @@ def _beside(folder: Path, labelled: bool) -> Dataset | None:
 
 def _hdf5_pairs(folder: Path, _labelled: bool) -> Dataset | None:
     """HDF5 files that each hold an image and a label map."""
-    files = {stem: p for stem, p in _files(folder).items() if p.suffix.lower() in (".h5", ".hdf5")}
+    files = {stem: p for stem, p in files_of(folder).items() if p.suffix.lower() in (".h5", ".hdf5")}
     if not files:
         return None
     from isocenter.formats import hdf5
@@ -249,12 +208,12 @@ def _hdf5_pairs(folder: Path, _labelled: bool) -> Dataset | None:
 
 def _class_folders(folder: Path, _labelled: bool) -> Dataset | None:
     """A folder for each class; perhaps inside `train`, `val`, `test`."""
-    parts = [p for p in _folders(folder) if p.name.lower() in SPLITS]
+    parts = [p for p in folders_of(folder) if p.name.lower() in SPLITS]
     samples: list[Sample] = []
     problems: list[str] = []
     for part in parts or [folder]:
         split = SPLITS[part.name.lower()] if parts else ""
-        for group in _folders(part):
+        for group in folders_of(part):
             if group.name.lower() in (*_IMAGES, *_LABELS):
                 return None
             for path in sorted(group.rglob("*")):
@@ -290,13 +249,9 @@ def _are_slices(files: Sequence[Path]) -> bool:
     return len(set(uids)) < len(uids)
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def _archive_inside(folder: Path, _labelled: bool) -> Dataset | None:
     archives = [p for p in folder.glob("*.npz") if p.is_file()]
-    return _medmnist(archives[0]) if len(archives) == 1 and not _folders(folder) else None
+    return _medmnist(archives[0]) if len(archives) == 1 and not folders_of(folder) else None
 
 
 def _medmnist(path: Path) -> Dataset:
@@ -330,10 +285,6 @@ def _medmnist(path: Path) -> Dataset:
     return Dataset(path, "MedMNIST's archive", tuple(samples))
 
 
-def _column(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    return next((own for own in cells if own.strip().lower() in names), None)
-
-
 def image_columns(cells: Mapping[str, Any]) -> list[str]:
     """Columns of images: `image`, `image2`, `image_T1`, `image:T1`; and those called 图像."""
     return [name for name in cells if re.fullmatch(r"(?:images?|影像|图像)(?:[ _:-]?\w+)?", name.strip().lower())]
@@ -342,9 +293,9 @@ def image_columns(cells: Mapping[str, Any]) -> list[str]:
 def names_only_images(cells: Mapping[str, Sequence[str]]) -> bool:
     """Whether a table names images and holds no other column of numbers that could be a feature."""
     images = image_columns(cells)
-    if not images or _column(cells, _MASK):
+    if not images or column_of(cells, _MASK):
         return bool(images)
-    known = {*images, *(_column(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, PATIENT_COLUMNS))}
+    known = {*images, *(column_of(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, PATIENT_COLUMNS))}
     return not any(_numeric(values) for name, values in cells.items() if name not in known)
 
 
@@ -366,14 +317,14 @@ def _manifest(
     for name in (group, target, split):
         if name is not None and name not in cells:
             raise InputError(f"{path.name}: has no column {name!r}; it has {', '.join(list(cells)[:12])}")
-    mask = _column(cells, _MASK)
-    goal = target or _column(cells, _TARGET)
+    mask = column_of(cells, _MASK)
+    goal = target or column_of(cells, _TARGET)
     columns = {
-        "patient": group or _column(cells, PATIENT_COLUMNS),
-        "split": split or _column(cells, _SPLIT),
-        "site": _column(cells, _SITE),
+        "patient": group or column_of(cells, PATIENT_COLUMNS),
+        "split": split or column_of(cells, _SPLIT),
+        "site": column_of(cells, _SITE),
     }
-    case = _column(cells, _CASE)
+    case = column_of(cells, _CASE)
     samples, problems = [], []
     rest = [name for name in cells if name not in {*images, mask, goal, case, *columns.values()}]
     for row in range(len(cells[images[0]])):

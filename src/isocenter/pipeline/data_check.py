@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from isocenter.acquire.columns import read_columns
-from isocenter.acquire.datasets import SPLITS, names_only_images, open_dataset
+from isocenter.acquire.dataset_files import SPLITS
+from isocenter.acquire.datasets import names_only_images, open_dataset
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import Dataset
 from isocenter.data.design import Design

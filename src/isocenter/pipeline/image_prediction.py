@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isocenter.acquire.datasets import open_dataset, stem_of
+from isocenter.acquire.dataset_files import stem_of
+from isocenter.acquire.datasets import open_dataset
 from isocenter.acquire.labelled import read_images, series_source
 from isocenter.data.dataset import Dataset, Sample, Source, natural
 from isocenter.data.evaluation import Predictions
