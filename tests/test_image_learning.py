@@ -32,13 +32,15 @@ from isocenter.pipeline.image_prediction import predict_images  # noqa: E402
 from isocenter.pipeline.image_training import train_images  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
-from isocenter.training.images.batches import Sampler, cut  # noqa: E402
+from isocenter.training.images.batches import Sampler  # noqa: E402
 from isocenter.training.images.choose import Wish, first_plan  # noqa: E402
 from isocenter.training.images.fingerprint import answers_of, fingerprint  # noqa: E402
 from isocenter.training.images.loop import learn  # noqa: E402
 from isocenter.training.images.losses import LOSSES, loss_of  # noqa: E402
 from isocenter.training.images.plan import LossPlan, Plan, plan_of, plan_text, read_plan  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
+from isocenter.training.images.tasks import TASKS  # noqa: E402
+from isocenter.training.images.tasks.voxels import cut  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
 
 RNG = np.random.default_rng(5)
@@ -292,7 +294,7 @@ class TestAugmentation:
         from isocenter.data.dataset import Sample, Source
 
         store = Store((Item(Sample("a", (Source(Path("a")),)), image, np.nan, mask),))
-        batch = Sampler(store, plan).batch(0)
+        batch = TASKS["segment"].batch(Sampler(store, plan), 0)
         mirrored = batch.images[:, 0, 0, 0, 7] > 1
         assert 4 < int(mirrored.sum()) < 28
         assert (batch.target[:, 0, 0, 0] == 1).all()  # what lies on the left is called left, bright or not
@@ -500,7 +502,7 @@ class TestPlans:
         assert (plan.preparation.dims, plan.preparation.spacing_mm, plan.patch) == (3, (1.5, 1.0, 1.0), (16, 16, 16))
         assert plan.network.name == "dynamic_unet"
         assert plan.flips == ()  # millimetres: sides may differ
-        with pytest.raises(InputError, match="resnet18 gives one answer a image"):
+        with pytest.raises(InputError, match="resnet18 answers for each image"):
             first_plan(seen, "segment", Wish(network="resnet18"), channels=data.channels)
 
 

@@ -49,10 +49,16 @@ def test_every_network_answers_in_its_dimensions(name: str) -> None:
         if dims == 3 and (name.startswith(("vgg", "deeplab")) or name in {"resnet34", "resnet50"}):
             continue  # the same code, in minutes
         given = {"size": (32,) * dims} if name == "vit" else {}
+        if row.answers == "object":
+            given = {"widths": (4, 8, 8, 8, 8)} | ({} if name == "detr" else {"channels": 8})
         module = build(name, {**SMALL.get(name, {}), **given}, channels=2, outputs=3, dims=dims).eval()
         edge = max(32, row.least)
         with torch.no_grad():
             answer = module(torch.zeros(1, 2, *(edge,) * dims))
+        if row.answers == "object":
+            assert len(answer) == 1
+            assert answer[0].boxes.shape[1:] == (2, dims)
+            continue
         assert answer.shape == ((1, 3) if row.answers == "image" else (1, 3, *(edge,) * dims))
 
 

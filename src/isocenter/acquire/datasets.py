@@ -1,15 +1,17 @@
 """Data sets in the field's own shapes: which cases a folder, archive or table holds."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
 from isocenter.acquire.labelled import series_source
+from isocenter.acquire.marked import boxes_in, coco, is_table_of_boxes, voc
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
@@ -40,7 +42,8 @@ def open_dataset(
         path: a folder of a class each (perhaps inside `train`, `val`, `test`), a MedMNIST `.npz`, the layout of the
             Medical Segmentation Decathlon or nnU-Net, paired `images` and `labels`, HDF5 files that hold both, a
             table (patient, image, label or mask, split, site), or DICOM studies with SEG or RTSTRUCT.
-        group: a table's column of patients.
+        group: a table's column of patients; of other shapes, a regular expression whose first group, in the name of a
+            case, is its patient.
         target: a table's column of the class or value.
         split: a table's column of splits.
         labelled: images without a label are problems, not cases.
@@ -58,7 +61,9 @@ def open_dataset(
     elif given.suffix.lower() == ".npz":
         found = _medmnist(given)
     elif is_table(given) or given.suffix.lower() in (".parquet", ".pq"):
-        found = _manifest(given, group=group, target=target, split=split, labelled=labelled)
+        found = boxes_in(given, group=group, split=split, labelled=labelled) or _manifest(
+            given, group=group, target=target, split=split, labelled=labelled
+        )
     if found is None:
         raise InputError(
             f"{given}: is no data set of a known shape: a folder of a class each, a MedMNIST .npz, imagesTr and "
@@ -68,14 +73,74 @@ def open_dataset(
     if not found.samples:
         raise InputError(f"{given}: looks like {found.kind}, and holds no labelled case" + _first(found.problems))
     ordered = sorted(found.samples, key=lambda s: (_ORDER.index(s.split), natural(s.case)))
-    twice = [name for name, count in Counter(s.case for s in ordered).items() if count > 1]
+    _require_names([sample.case for sample in ordered], given)
+    found = _with_splits(replace(found, samples=tuple(ordered)))
+    return _patients_by(found, group) if group is not None and given.is_dir() else _with_patients(found)
+
+
+def _require_names(cases: Sequence[str], where: Path) -> None:
+    """Refuse names that are no names for files, or stand twice.
+
+    Raises: InputError.
+    """
+    odd = next((case for case in cases if not _is_inside(case)), None)
+    if odd is not None:
+        raise InputError(
+            f"{where}: the case {odd!r} is no name for a file: predictions would land outside their folder"
+        )
+    twice = [name for name, count in Counter(cases).items() if count > 1]
     if twice:
-        raise InputError(f"{given}: the case {twice[0]!r} stands twice")
-    return _with_patients(replace(found, samples=tuple(ordered)))
+        raise InputError(f"{where}: the case {twice[0]!r} stands twice")
+
+
+_MISSING = ("na", "n/a", "nan", "#n/a", "null")
+"""Words of spreadsheets for a cell without a value, in small letters."""
+
+
+def _is_inside(name: str) -> bool:
+    """A case's name that is a path below a folder, in letters that a file can have."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    plain = name.isprintable() and name == name.strip() and ":" not in name
+    return bool(name) and plain and not path.is_absolute() and ".." not in path.parts and path.parts[-1:] != (".",)
+
+
+def _with_splits(found: Dataset) -> Dataset:
+    """Cases that state no split, where others do, are learnt from; it is told."""
+    blank = sum(not sample.split for sample in found.samples)
+    if not blank or blank == len(found.samples):
+        return found
+    samples = tuple(replace(s, split=s.split or "train") for s in found.samples)
+    ordered = tuple(sorted(samples, key=lambda s: (_ORDER.index(s.split), natural(s.case))))
+    note = f"{blank} cases state no split and count as `train`"
+    return replace(found, samples=ordered, notes=(*found.notes, note))
 
 
 def _first(problems: Sequence[str]) -> str:
     return f": {problems[0]}" if problems else ""
+
+
+def _patients_by(found: Dataset, pattern: str) -> Dataset:
+    """Patients by a regular expression on the names of the cases.
+
+    Raises: InputError for one that is none, that has no group, or that no name matches.
+    """
+    try:
+        rule = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--group {pattern!r}: is no regular expression ({error})") from error
+    if rule.groups < 1:
+        raise InputError(f"--group {pattern!r}: put the patient in parentheses, as in '--([A-Z]+-[0-9]+)'")
+    matches = [rule.search(sample.case) for sample in found.samples]
+    people = ["" if match is None else match[1] or "" for match in matches]
+    unknown = sum(not person for person in people)
+    if unknown == len(people):
+        raise InputError(f"--group {pattern!r}: matches no name of a case, such as {found.samples[0].case}")
+    named = [i for i, person in enumerate(people) if person]
+    first, count = found.samples[named[0]].case, len(set(people) - {""})
+    note = f"patients by --group: {first} is of {people[named[0]]} ({count} patients"
+    note += f"; {unknown} cases name none)" if unknown else ")"
+    samples = tuple(replace(s, patient=p) for s, p in zip(found.samples, people, strict=True))
+    return replace(found, samples=samples, notes=(*found.notes, note))
 
 
 def _with_patients(found: Dataset) -> Dataset:
@@ -108,33 +173,52 @@ def _decathlon(folder: Path, labelled: bool) -> Dataset | None:
         if isinstance(value, list):
             raise InputError(f"{folder}: the label {key!r} is a region of several values, which is not trained yet")
         number, name = (value, key) if isinstance(value, int) else (key, value)
-        if not str(number).lstrip("-").isdigit():
+        if not str(number).lstrip("-").isdecimal():
             raise UnreadableFile(f"{folder / 'dataset.json'}: the label {key!r}: {value!r} has no number")
         if int(number):
             table[int(number)] = str(name)
     channels = data.get("channel_names", data.get("modality", {"0": "image"}))
-    channels = {str(k): str(v) for k, v in channels.items()} if isinstance(channels, dict) else {"0": "image"}
+    channels = _by_number(channels) if isinstance(channels, dict) and channels else {"0": "image"}
     truth = files_of(labels)
     pictures = files_of(images)
     numbered = not set(truth) & set(pictures)  # nnU-Net: case_0000, case_0001
     samples, problems = [], []
     for case in truth:
         own = [pictures.get(f"{case}_{i:04d}") for i in range(len(channels))] if numbered else [pictures.get(case)]
-        if any(one is None for one in own):
+        there = [one for one in own if one is not None]
+        if len(there) < len(own):
             problems.append(f"{case}: has a label map and not all of its images")
             continue
-        samples.append(Sample(case, tuple(Source(p) for p in own if p is not None), mask=Source(truth[case])))
+        samples.append(Sample(case, _modalities(there, len(channels)), mask=Source(truth[case])))
     known = set(truth) if not numbered else {f"{c}_{i:04d}" for c in truth for i in range(len(channels))}
     alone = [stem for stem in pictures if stem not in known]
     if labelled or (numbered and len(channels) > 1):
         problems += [f"{stem}: has an image and no label map" for stem in alone]
     else:
         samples += [
-            Sample(stem.removesuffix("_0000") if numbered else stem, (Source(pictures[stem]),)) for stem in alone
+            Sample(stem.removesuffix("_0000") if numbered else stem, _modalities([pictures[stem]], len(channels)))
+            for stem in alone
         ]
     kind = "nnU-Net's layout" if numbered else "the Medical Segmentation Decathlon's layout"
-    many = tuple(channels.values()) if numbered else (next(iter(channels.values())),)
+    several = numbered or any(len(s.images) > 1 for s in samples)
+    many = tuple(channels.values()) if several else (next(iter(channels.values())),)
     return Dataset(folder, kind, tuple(samples), table, many, tuple(problems))
+
+
+def _by_number(channels: Mapping[str, Any]) -> dict[str, str]:
+    """Names of channels in the order of their numbers, however the file lists them."""
+    try:
+        order = sorted(channels, key=int)
+    except ValueError:
+        order = list(channels)
+    return {str(key): str(channels[key]) for key in order}
+
+
+def _modalities(files: Sequence[Path], count: int) -> tuple[Source, ...]:
+    """Each file an image; of one file of several modalities (the Decathlon's fourth axis), each by its number."""
+    if len(files) == 1 and count > 1 and files[0].name.lower().endswith((".nii", ".nii.gz")):
+        return tuple(Source(files[0], index=i) for i in range(count))
+    return tuple(Source(path) for path in files)
 
 
 def _paired(folder: Path, labelled: bool) -> Dataset | None:
@@ -208,13 +292,13 @@ def _hdf5_pairs(folder: Path, _labelled: bool) -> Dataset | None:
 
 def _class_folders(folder: Path, _labelled: bool) -> Dataset | None:
     """A folder for each class; perhaps inside `train`, `val`, `test`."""
-    parts = [p for p in folders_of(folder) if p.name.lower() in SPLITS]
+    parts = _split_folders(folder)
     samples: list[Sample] = []
     problems: list[str] = []
     for part in parts or [folder]:
         split = SPLITS[part.name.lower()] if parts else ""
         for group in folders_of(part):
-            if group.name.lower() in (*_IMAGES, *_LABELS):
+            if group.name.lower() in _IMAGES:
                 return None
             for path in sorted(group.rglob("*")):
                 stem = stem_of(path) if path.is_file() else None
@@ -224,11 +308,45 @@ def _class_folders(folder: Path, _labelled: bool) -> Dataset | None:
                     continue
                 name = path.relative_to(folder).with_name(stem).as_posix()
                 samples.append(Sample(name, (Source(path),), target=group.name, split=split))
-    if len({sample.target for sample in samples}) < 2 or _are_slices([s.images[0].path for s in samples]):
+    if (
+        len({s.target for s in samples}) < 2
+        or _are_slices([s.images[0].path for s in samples])
+        or _are_studies(samples)
+    ):
         return None
     if Counter(s.case for s in samples).most_common(1)[0][1] > 1:  # a.png beside a.jpg
         samples = [replace(s, case=s.images[0].path.relative_to(folder).as_posix()) for s in samples]
     return Dataset(folder, "a folder of images for each class", tuple(samples), problems=tuple(problems))
+
+
+def _split_folders(folder: Path) -> list[Path]:
+    """Folders of splits; none where every folder is of a class.
+
+    Raises: InputError where some are of splits and others are not.
+    """
+    below = [p for p in folders_of(folder) if any(stem_of(f) for f in p.rglob("*"))]
+    parts = [p for p in below if p.name.lower() in SPLITS]
+    if parts and len(parts) < len(below):
+        other = next(p.name for p in below if p not in parts)
+        raise InputError(
+            f"{folder}: {parts[0].name} is the name of a split, and {other} beside it is none: rename the folders, or "
+            "give a table with the columns image and label"
+        )
+    return parts
+
+
+def _are_studies(samples: Sequence[Sample]) -> bool:
+    """Each folder holds the same few names, as `ct`, `pet`, `mask`: patients, and no classes."""
+    names: dict[str, set[str]] = {}
+    for sample in samples:
+        names.setdefault(sample.target, set()).add(sample.case.rpartition("/")[2])
+    kinds = list(names.values())
+    return (
+        len(kinds) > 1
+        and len(kinds[0]) > 1
+        and all(one == kinds[0] for one in kinds)
+        and not any(name.isdecimal() for name in kinds[0])
+    )
 
 
 def _are_slices(files: Sequence[Path]) -> bool:
@@ -259,6 +377,7 @@ def _medmnist(path: Path) -> Dataset:
     from isocenter.formats import arrays
 
     samples: list[Sample] = []
+    problems: list[str] = []
     heads = arrays.heads(path)
     if not any(name.endswith("_images") for name in heads):
         raise InputError(f"{path.name}: holds no train_images; it has {', '.join(heads)[:200]}")
@@ -279,10 +398,19 @@ def _medmnist(path: Path) -> Dataset:
         if len(labels) != shape[0] or labels.dtype.kind not in "iuf" or len(shape) not in (3, 4, 5):
             raise UnreadableFile(f"{path.name}: {name} is {shape}, {truth} {labels.shape} of {labels.dtype}")
         samples += [
-            Sample(f"{split}/{i}", (Source(path, name, i),), target=f"{value:g}", split=split)
+            Sample(f"{split}/{i}", (Source(path, name, i),), target=_number_text(value), split=split)
             for i, value in enumerate(labels.tolist())
+            if math.isfinite(value)
         ]
-    return Dataset(path, "MedMNIST's archive", tuple(samples))
+        problems += [
+            f"{split}/{i}: its label is no number" for i, v in enumerate(labels.tolist()) if not math.isfinite(v)
+        ]
+    return Dataset(path, "MedMNIST's archive", tuple(samples), problems=tuple(problems))
+
+
+def _number_text(value: float) -> str:
+    """A number without loss: whole ones without a point."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def image_columns(cells: Mapping[str, Any]) -> list[str]:
@@ -291,7 +419,9 @@ def image_columns(cells: Mapping[str, Any]) -> list[str]:
 
 
 def names_only_images(cells: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a table names images and holds no other column of numbers that could be a feature."""
+    """Whether a table names images and holds no other column of numbers that could be a feature; or boxes in images."""
+    if is_table_of_boxes(cells):
+        return True
     images = image_columns(cells)
     if not images or column_of(cells, _MASK):
         return bool(images)
@@ -337,7 +467,8 @@ def _manifest(
         if not all(own):
             problems.append(f"row {row + 2} ({name}): states no {images[own.index('')]}")
             continue
-        if labelled and not (text(goal) or text(mask)):
+        answer = "" if text(goal).lower() in _MISSING else text(goal)
+        if labelled and not (answer or text(mask)):
             problems.append(f"row {row + 2} ({name}): has an image and no label")
             continue
         part = text(columns["split"]).lower()
@@ -348,7 +479,7 @@ def _manifest(
                 name,
                 tuple(_cell(path, one) for one in own),
                 patient=text(columns["patient"]),
-                target=text(goal),
+                target=answer,
                 mask=_cell(path, text(mask)) if text(mask) else None,
                 split=SPLITS.get(part, ""),
                 site=text(columns["site"]),
@@ -407,6 +538,6 @@ def _named_apart(study: str, file: Path, folder: Path) -> str:
 
 
 _FOLDERS: tuple[Callable[[Path, bool], Dataset | None], ...] = (
-    _decathlon, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
+    _decathlon, voc, coco, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
 )  # fmt: skip
 """Shapes of folders, in the order in which they are tried."""

@@ -202,7 +202,11 @@ def _opened(url: str, headers: dict[str, str]) -> HTTPResponse:
 
     Raises: InputError for an address that is none; URLError, HTTPError.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url}: is no address ({error})") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"{url}: is no address; it begins with https://")
     request = Request(url, headers={"User-Agent": f"isocenter/{__version__}", **headers})  # noqa: S310 - checked above
     try:

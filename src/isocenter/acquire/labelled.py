@@ -32,7 +32,15 @@ def read_image(source: Source) -> Volume:
         from isocenter.formats import hdf5
 
         return hdf5.read_dataset(source.path, source.inside)
-    return open_case(source.path).volume()
+    case = open_case(source.path)
+    if source.index is None:
+        return case.volume()
+    if len(case.series) != 1:
+        raise InputError(f"{source.path}: holds {len(case.series)} series; one of several modalities was wanted")
+    cine = case.series[0].cine()
+    if source.index >= len(cine):
+        raise InputError(f"{source.path}: holds {len(cine)} modalities, and number {source.index + 1} was wanted")
+    return cine.frame(source.index)
 
 
 def series_source(case: Case, series: Series) -> Source:

@@ -14,7 +14,14 @@ from isocenter.analyse.chest import Emphysema, LungVolumes, emphysema, lung_volu
 from isocenter.analyse.composition import BodyComposition, body_composition
 from isocenter.analyse.hippocampus import HippocampusVolumes, hippocampus_volumes
 from isocenter.analyse.lesion import Diameters, Growth, diameters, growth
-from isocenter.analyse.network import NetworkAnswer, NetworkVolumes, network, network_volumes
+from isocenter.analyse.network import (
+    NetworkAnswer,
+    NetworkObjects,
+    NetworkVolumes,
+    network,
+    network_objects,
+    network_volumes,
+)
 from isocenter.analyse.picture import (
     CardiothoracicRatio,
     Count,
@@ -43,6 +50,7 @@ STEPS: dict[str, StepKind] = {
     "t1_contrast": StepKind(T1Contrast, t1_contrast, "case"),
     "tissue_volumes": StepKind(TissueVolumes, tissue_volumes, "case"),
     "network": StepKind(NetworkAnswer, network, "case"),
+    "network_objects": StepKind(NetworkObjects, network_objects, "case"),
     "network_volumes": StepKind(NetworkVolumes, network_volumes, "case"),
     "hippocampus_volumes": StepKind(HippocampusVolumes, hippocampus_volumes, "case"),
     "lung_volumes": StepKind(LungVolumes, lung_volumes, "case"),
@@ -64,6 +72,7 @@ __all__ = [
     "Orientation", "PictureKind", "RegistrationQuality", "T1Contrast", "T1Weighted", "TissueVolumes",
     "UltrasoundField", "body_composition", "brain_plausibility", "calcium_score", "cardiothoracic_ratio", "count",
     "diameters", "distances", "emphysema", "growth", "hippocampus_volumes", "lung_volumes", "network",
-    "network_volumes", "orientation_known", "picture_kind", "registration_quality", "t1_contrast", "t1_weighted",
+    "network_objects", "network_volumes", "orientation_known",
+    "picture_kind", "registration_quality", "t1_contrast", "t1_weighted",
     "tissue_volumes", "ultrasound_field",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """What a trained network says, with the doubt that its card states."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -8,9 +8,12 @@ import numpy as np
 from isocenter.analyse.subject import Subject, labels_of, results_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Finding, Verdict
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
 from isocenter.data.step import Settings
 from isocenter.errors import InputError
+from isocenter.types import Array
 
 
 class NetworkVolumes(Settings):
@@ -24,21 +27,105 @@ class NetworkVolumes(Settings):
 
 def network_volumes(subject: Subject, settings: NetworkVolumes) -> Analysis:
     """State the volume of each structure that a network drew, with an interval, and whether the image was like those
-    of its training.
+    of its training; of images without millimetres, pixels and the share of the image.
 
     The interval is conformal: of images like those of the training, the stated share of true volumes lies inside.
 
-    Raises: InputError for labels of another step; UnitError for an image without millimetres.
+    Raises: InputError for labels of another step.
     """
     labels = subject.native.get(settings.of) or labels_of(subject, settings.of)
     told = results_of(labels, "segment.network")
     findings = []
+    if labels.geometry.space is Space.PIXELS:
+        return Analysis(tuple(_in_pixels(labels, settings.of)), (gate_check("network_gate", told["concerns"]),))
     for label in labels.labels:
         value = float(np.count_nonzero(labels.voxels == label.value)) * labels.geometry.voxel_volume_mm3 / 1000
         findings.append(
             volume_finding(Message("Volume of {name}", {"name": label.name}), value, told, label.name, settings.of)
         )
     return Analysis(findings=tuple(findings), checks=(gate_check("network_gate", told["concerns"]),))
+
+
+def _in_pixels(labels: LabelMap, evidence: str) -> Iterator[Finding]:
+    """Pixels of each label, and their share of the image."""
+    for label in labels.labels:
+        count, what = float(np.count_nonzero(labels.voxels == label.value)), {"name": label.name}
+        yield Finding(
+            Message("Pixels of {name}", what), count, "{pixels}", None, Message("Pixels with this label."), (evidence,)
+        )
+        method = Message("Pixels with this label, of all pixels.")
+        share = 100 * count / labels.voxels.size
+        yield Finding(Message("Share of the image: {name}", what), share, "%", None, method, (evidence,))
+
+
+class NetworkObjects(Settings):
+    """Settings of `network_objects`."""
+
+    label_maps = ("of",)
+
+    of: str
+    """The label map that `segment: network_objects` made."""
+    most: int = 50
+    """Objects that are listed, the surest first; all are counted."""
+
+
+def network_objects(subject: Subject, settings: NetworkObjects) -> Analysis:
+    """Count the objects that a detector found, and list each with its place, its size and how sure it is.
+
+    The score is calibrated: of validation images' answers with such a score, about that share was of an object.
+
+    Raises: InputError for labels of another step.
+    """
+    labels = subject.native.get(settings.of) or labels_of(subject, settings.of)
+    told = results_of(labels, "segment.network_objects")
+    rows = told["objects"]
+    findings = [
+        Finding(
+            Message("Number of {name}", {"name": name}), float(sum(row["class"] == name for row in rows)), "1", None,
+            Message("Objects with a score of {least:.2f} or more.", {"least": float(told["least"])}), (settings.of,),
+        )
+        for name in told["classes"]
+    ]  # fmt: skip
+    calibrated = told.get("calibrated_on") is not None
+    method = Message(
+        "Score of the network, calibrated on its validation cases." if calibrated else "Score of the network."
+    )
+    for row in rows[: settings.most]:
+        box = np.asarray((row["low"], row["high"]))
+        where = {"name": row["class"], "number": row["value"], "size": size_words(box, labels.geometry),
+                 "place": place_words(box, labels.geometry)}  # fmt: skip
+        findings.append(
+            Finding(
+                Message("{name} (no. {number}), {size}, at {place}", where),
+                row["score"],
+                "1",
+                None,
+                method,
+                (settings.of,),
+            )
+        )
+    return Analysis(tuple(findings), (gate_check("network_gate", told["concerns"]),))
+
+
+def size_words(box: Array, geometry: Geometry) -> str:
+    """Edges of a box: width, height and (of a volume) depth."""
+    edges = box[1] - box[0]
+    pixels = geometry.space is Space.PIXELS
+    edges = edges if pixels else edges * np.asarray(geometry.spacing_mm)
+    shown = edges[::-1] if geometry.shape[0] > 1 else edges[:0:-1]
+    return " x ".join(f"{v:.0f}" if pixels else f"{v:.1f}" for v in shown) + (" px" if pixels else " mm")
+
+
+def place_words(box: Array, geometry: Geometry) -> str:
+    """Middle of a box: column, row and slice from 1 on; and patient millimetres by their letters, if there are any."""
+    d, h, w = (np.floor(box.mean(axis=0)) + 1).astype(int).tolist()
+    place = f"({w}, {h})" if geometry.shape[0] == 1 else f"({w}, {h}, {d})"
+    if geometry.space is not Space.PATIENT:
+        return place
+    x, y, z = (geometry.affine @ np.append(box.mean(axis=0) - 0.5, 1.0))[:3]
+    axes = ((x, "L", "R"), (y, "P", "A"), (z, "S", "I"))
+    letters = [f"{abs(v):.0f} {plus if v >= 0 else minus}" for v, plus, minus in axes]
+    return f"{place}, {' '.join(letters)} mm"
 
 
 def volume_finding(statement: Message, value: float, told: Mapping[str, Any], name: str, evidence: str) -> Finding:
@@ -90,8 +177,9 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
         raise InputError(f"no volume is called {settings.on!r}; there are {list(subject.case.volumes)}")
     predictor = Predictor(model_path(settings.model))
     card, spec = predictor.model.card, predictor.model.spec
-    if spec.task == "segment":
-        raise InputError(f"{settings.model}: draws, and gives no class or value; use `segment: network`")
+    if spec.task in ("segment", "detect"):
+        other = "network" if spec.task == "segment" else "network_objects"
+        raise InputError(f"{settings.model}: draws, and gives no class or value; use `segment: {other}`")
     found = predictor(subject.case.volumes[settings.on], "the image")
     assert found.scores is not None, "a class or value has scores"
     gate = gate_check("network_gate", [c.text for c in found.concerns])

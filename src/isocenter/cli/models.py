@@ -43,7 +43,8 @@ def train(
     ] = None,
     group: Group = None,
     task: Annotated[
-        str | None, Option(help="classify, regress, segment (images) or survive (tables); from the labels without it.")
+        str | None,
+        Option(help="classify, regress, segment, detect (images) or survive (tables); from the labels without it."),
     ] = None,
     budget: Annotated[
         str | None, Option(help="Images: how long it may take in all, as 90s, 20m, 2h. It ends on time.")
@@ -145,7 +146,9 @@ def train(
 
         promises = Promises(calibrate, coverage, at)
         leaks = tuple(allow_leak or ())
-        if _is_images(data, wished=bool(budget or network or plan or change or hold_out or task == "segment")):
+        if _is_images(
+            data, wished=bool(budget or network or plan or change or hold_out or task in {"segment", "detect"})
+        ):
             from isocenter.training.images.course import Ways
 
             _train_images(
@@ -234,7 +237,7 @@ def _train_images(
     from isocenter.training.images.choose import Wish
 
     if task == "survive":
-        raise InputError("--task survive: images are classified, regressed or segmented")
+        raise InputError("--task survive: images are classified, regressed or segmented, or objects found in them")
     wish = Wish(network=network, seed=seed, plan=changes_of(change or []))
     with show.progress() as tell:
         found = train_images(
@@ -349,7 +352,9 @@ def predict(
             folder = out or Path("predictions")
             running = Running(device, runtime, overlap, flips, strict, bytes_of(memory) if memory else None, doubt)
             with show.progress() as tell:
-                answers = predict_images(model, data, folder, running=running, on_progress=tell)
+                answers = predict_images(
+                    model, data, folder, running=running, on_progress=tell, tell=lambda text: show.say(f"  {text}")
+                )
             show.predicted_images(answers, folder)
             return
         from isocenter.pipeline.learn import predict as run
@@ -454,8 +459,8 @@ def task_of(text: str | None) -> "Task | None":
     """
     from isocenter.errors import InputError
 
-    if text is not None and text not in ("classify", "regress", "segment", "survive"):
-        raise InputError(f"--task {text}: there are classify, regress, segment and survive")
+    if text is not None and text not in ("classify", "regress", "segment", "detect", "survive"):
+        raise InputError(f"--task {text}: there are classify, regress, segment, detect and survive")
     return cast("Task | None", text)
 
 

@@ -282,6 +282,7 @@ def trained_images(found: "Model") -> None:
     point = card.operating_point
     if point:
         typer.echo(f"operating point: {point['threshold']:.3g} ({point['criterion']}, chosen on: {point['chosen_on']})")
+    typer.echo(printable(f"plan: {found.folder / 'plan.json'}"))
     typer.echo(printable(f"{found.folder / 'training.html'}  ({card.model}; research only, not for clinical use)"))
     typer.echo(printable(f"validation: {line}"))
 
@@ -366,10 +367,10 @@ def _described(found: "Checked") -> None:
     sizes = [" x ".join(map(str, shape[name])) for name in ("least", "median", "most")]
     typer.echo(f"slices, rows, columns: {sizes[0]} to {sizes[2]}, median {sizes[1]}")
     typer.echo("spacing: " + ("none" if spacing is None else " x ".join(f"{s:.3g}" for s in spacing) + " mm"))
+    where = " (inside the labels)" if about["task"] == "segment" else ""
     for name, one in zip(range(len(about["intensity"])), about["intensity"], strict=True):
-        typer.echo(
-            f"channel {name}: {about['quantity']}, {one['least']:.4g} to {one['most']:.4g}, mean {one['mean']:.4g}"
-        )
+        reach = f"{one['least']:.4g} to {one['most']:.4g}, mean {one['mean']:.4g}"
+        typer.echo(f"channel {name}: {about['quantity']}, {reach}{where}")
     for title, rows in (("classes", about["classes"]), ("labels", about["labels"])):
         if rows:
             typer.echo(printable(f"{title}: " + ", ".join(f"{k} ({v})" for k, v in rows.items())))

@@ -7,8 +7,8 @@ from typing import Literal
 
 from isocenter.errors import InputError
 
-Answers = Literal["classify", "regress", "segment"]
-"""What images can be labelled with: a class, a value, a label map."""
+Answers = Literal["classify", "regress", "segment", "detect"]
+"""What images can be labelled with: a class, a value, a label map, objects."""
 
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
 """Names of a table's column of patients, in small letters."""
@@ -34,6 +34,27 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Marked:
+    """An object as a data set states it: a box.
+
+    Args:
+        name: class.
+        low: corner (d, h, w): in voxels, where voxel i covers i to i + 1; or in patient millimetres (LPS: z, y, x).
+        high: the other corner.
+        frame: `voxels` or `mm`.
+        ignored: neither found nor missed counts: difficult objects, crowds.
+        outline: polygons (x, y, x, y, ... in voxels) of its mask; empty: only the box is known.
+    """
+
+    name: str
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    frame: Literal["voxels", "mm"] = "voxels"
+    ignored: bool = False
+    outline: tuple[tuple[float, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
     """One case.
 
@@ -43,8 +64,10 @@ class Sample:
         patient: empty where unknown.
         target: class name, or value as text; empty where none is stated.
         mask: its label map.
+        objects: what is marked in it; empty: nothing is there; None: nobody looked.
         split: `train`, `val`, `test`, or empty.
         site: institution.
+        number: what the data set's own file calls it by, as COCO's image id; None: nothing.
         groups: columns for subgroups.
     """
 
@@ -53,8 +76,10 @@ class Sample:
     patient: str = ""
     target: str = ""
     mask: Source | None = None
+    objects: tuple[Marked, ...] | None = None
     split: str = ""
     site: str = ""
+    number: int | str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +95,7 @@ class Dataset:
         channels: name of each image of a case.
         problems: what is wrong, each with its case: images without labels, labels without images.
         notes: what was taken for granted, as patients from file names.
+        categories: class -> the number by which the data set's own file calls it; empty where it has none.
     """
 
     path: Path
@@ -79,6 +105,7 @@ class Dataset:
     channels: tuple[str, ...] = ("image",)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    categories: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def splits(self) -> dict[str, int]:
@@ -119,4 +146,4 @@ def natural(text: str) -> tuple[tuple[int, object], ...]:
     """A key by which `2` stands before `10`."""
     import re
 
-    return tuple((0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", text) if part)
+    return tuple((0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", text) if part)

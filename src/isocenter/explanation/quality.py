@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from isocenter.types import Array
+
+_LEAST_FALL, _LEAST_GAIN = 0.05, 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,12 +20,26 @@ class Quality:
         deletion: probability as the highest voxels are replaced by a blurred image first; a good map falls early.
         insertion: probability as they are shown first on a blurred image; a good map rises early.
         random: the deletion curve of random orders, mean of several: what a map must beat.
+        random_areas: under each of these.
     """
 
     share: Array = field(repr=False)
     deletion: Array = field(repr=False)
     insertion: Array = field(repr=False)
     random: Array = field(repr=False)
+    random_areas: tuple[float, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["better", "no better", "cannot be told"]:
+        """Whether the map finds what matters sooner than random orders do.
+
+        It must beat each of them, and by a hundredth. Where the answer hardly moves even when all is blurred away, no
+        order can be told from another.
+        """
+        if float(np.ptp(np.concatenate((self.deletion, self.random)))) < _LEAST_FALL:
+            return "cannot be told"
+        best = min(self.random_areas, default=self.random_auc)
+        return "better" if self.deletion_auc < best - _LEAST_GAIN else "no better"
 
     @property
     def deletion_auc(self) -> float:
@@ -72,4 +89,5 @@ def quality(
         return np.asarray(found)
 
     randoms = [curve(rng.permutation(len(order)), image, blurred) for _ in range(draws)]
-    return Quality(shares, curve(order, image, blurred), curve(order, blurred, image), np.mean(randoms, axis=0))
+    areas = tuple(float(np.trapezoid(one, shares)) for one in randoms)
+    return Quality(shares, curve(order, image, blurred), curve(order, blurred, image), np.mean(randoms, axis=0), areas)

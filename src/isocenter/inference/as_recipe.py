@@ -31,10 +31,15 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
     if card.task == "segment":
         steps = [
             {"segment": "network", "model": where, "as": "found"},
-            {"features": "volume", "of": "found"},
             {"analyse": "network_volumes", "of": "found"},
         ]
         document |= {"steps": steps, "report": {"overlay": "found"}}
+    elif card.task == "detect":
+        steps = [
+            {"segment": "network_objects", "model": where, "as": "objects"},
+            {"analyse": "network_objects", "of": "objects"},
+        ]
+        document |= {"steps": steps, "report": {"overlay": "objects"}}
     else:
         onnx = card.network.get("network", {}).get("name") == "onnx"  # which has no gradients
         explained = {} if onnx or card.task != "classify" else {"explain": "grad-cam"}

@@ -23,6 +23,8 @@ def embedding(model: NetworkModel, array: Array) -> Array:
     module = model.modules[0]
     if isinstance(module, OnnxNetwork):
         raise InputError(f"{model.folder}: an ONNX network shows its answer only, and no layer")
+    if model.spec.task == "detect":
+        raise InputError(f"{model.folder}: finds objects, and has no one layer that speaks of the whole image")
     dense = [part for part in module.modules() if isinstance(part, nn.Linear)]
     voxels = model.spec.task == "segment"
     watched = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Conv3d)] if voxels else dense[-1:]

@@ -19,9 +19,13 @@ _LOST = "Exported without calibration, threshold, prediction sets and the range 
 def write_onnx(model: NetworkModel, folder: Path) -> None:
     """`net.onnx` and the `card.yaml` with which `isocenter model add` takes it back; what is lost stands in its limits.
 
-    Raises: InputError for an ensemble, or what is an ONNX network already.
+    Raises: InputError for an ensemble, a detector, or what is an ONNX network already.
     """
     spec, module = model.spec, _one(model)
+    if spec.task == "detect":
+        raise InputError(
+            "boxes are suppressed and merged outside the network, which ONNX does not carry: export it as a bundle"
+        )
     (folder / "net.onnx").write_bytes(onnx_bytes(module, (1, spec.preparation.channels, *spec.patch)))
     card = {
         "task": spec.task, "classes": list(spec.classes), "labels": dict(spec.labels), "channels": list(spec.channels),

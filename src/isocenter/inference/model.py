@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,6 +20,67 @@ if TYPE_CHECKING:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class _Point(_Told):
+    threshold: float = Field(default=0.5, ge=0, le=1)
+
+
+class _Calibration(_Told):
+    method: Literal["none", "platt", "temperature", "isotonic"] = "none"
+    slope: float | None = None
+    intercept: float | None = None
+    temperature: Annotated[float, Field(gt=0)] | None = None
+    scores: tuple[float, ...] | None = None
+    rates: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "_Calibration":
+        wanted = {"platt": ("slope", "intercept"), "temperature": ("temperature",), "isotonic": ("scores", "rates")}
+        lacking = next((name for name in wanted.get(self.method, ()) if getattr(self, name) is None), None)
+        if lacking:
+            raise ValueError(f"a calibration by {self.method} states {lacking}")
+        return self
+
+
+class _Conformal(_Told):
+    quantiles: tuple[float | None, ...] | None = None
+    reach: float | dict[str, float | None] | None = None
+    coverage: float | None = None
+
+
+_Reach = Annotated[tuple[tuple[float, ...], ...], Field(min_length=2, max_length=2)]
+
+
+class _Gate(_Told):
+    quantity: str | None = None
+    shape: _Reach | None = None
+    spacing_mm: _Reach | None = None
+    extent_mm: _Reach | None = None
+    prepared: dict[str, tuple[Any, ...]] | None = None
+
+    @model_validator(mode="after")
+    def _has_axes(self) -> "_Gate":
+        for name in ("shape", "spacing_mm", "extent_mm"):
+            given = getattr(self, name)
+            if given is not None and any(len(row) != 3 for row in given):
+                raise ValueError(f"{name} holds three numbers for the least and three for the most")
+        return self
+
+
+class _Promises(BaseModel):
+    """What a card states beside the network, as far as a prediction uses it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operating_point: _Point
+    calibration: _Calibration
+    conformal: _Conformal
+    gate: _Gate
 
 
 class NetworkSpec(BaseModel):
@@ -52,21 +113,35 @@ class Spec(BaseModel):
     preparation: Preparation
     patch: tuple[int, ...]
     network: NetworkSpec
-    answer: Literal["softmax", "sigmoid", "value"] = "softmax"
+    answer: Literal["softmax", "sigmoid", "value", "boxes"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
     members: int = Field(default=1, ge=1, le=64, description="Networks whose answers are averaged.")
 
     @model_validator(mode="after")
     def _fits(self) -> "Spec":
         axes = {1, 2} if self.preparation.dims == 2 else {0, 1, 2}
+        if not self.patch or not all(n >= 1 for n in self.patch):
+            raise ValueError(f"patch has edges of 1 or more; got {self.patch}")
+        kinds = {
+            "classify": ("softmax", "sigmoid"),
+            "regress": ("value",),
+            "segment": ("softmax",),
+            "detect": ("boxes",),
+        }
+        if self.answer not in kinds[self.task]:
+            raise ValueError(f"a network that answers with {self.answer} does not {self.task}")
+        for names in (self.classes, () if self.task == "detect" else tuple(self.labels.values())):
+            if len(set(names)) < len(names) or not all(name.strip() for name in names):
+                raise ValueError(f"classes and labels have names, each its own; got {names}")
         if not set(self.flips) <= axes or len(set(self.flips)) != len(self.flips):
             raise ValueError(f"flips are axes of a volume (d, h, w), each once: of {sorted(axes)}; got {self.flips}")
         return self
 
     @property
     def outputs(self) -> int:
-        """Numbers that the network gives for each image or voxel."""
-        return {"classify": len(self.classes), "regress": 1, "segment": len(self.labels) + 1}[self.task]
+        """Numbers that the network gives for each image, voxel or object."""
+        counts = {"regress": 1, "segment": len(self.labels) + 1}
+        return counts.get(self.task, len(self.classes))
 
     @property
     def flat(self) -> bool:
@@ -97,9 +172,16 @@ def spec_of(card: ModelCard) -> Spec:
     Raises: UnreadableFile for what no network of ours is.
     """
     try:
-        return Spec.model_validate(card.network)
+        found = Spec.model_validate(card.network)
+        stated = {name: getattr(card, name) for name in _Promises.model_fields}
+        _Promises.model_validate(stated)
     except ValidationError as error:
         raise UnreadableFile(f"the model card describes no network that is known here ({cause_of(error)})") from error
+    if found.task != card.task or found.classes != tuple(card.classes):
+        raise UnreadableFile(
+            "the model card contradicts itself: its network has another task, or classes in another order"
+        )
+    return found
 
 
 def build_of(spec: Spec, *, bare: bool = False) -> "nn.Module":

@@ -99,7 +99,8 @@ def _spec(plans: Mapping[str, Any], own: Mapping[str, Any], data: Mapping[str, A
     dims = len(patch)
     spacing = [float(s) for s in own["spacing"]]
     spacing_mm = (spacing[0], spacing[1], spacing[2]) if dims == 3 else (1.0, spacing[0], spacing[1])
-    channels = data.get("channel_names", data.get("modality", {"0": "image"}))
+    named = data.get("channel_names", data.get("modality", {"0": "image"}))
+    channels = {key: named[key] for key in sorted(named, key=int)}  # their order in the file means nothing
     labels = data["labels"]
     odd = [name for name, value in labels.items() if not isinstance(value, int)]
     if odd:

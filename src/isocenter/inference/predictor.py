@@ -1,6 +1,6 @@
 """A trained network, ready to answer: prepared, gated, planned within the memory, run, put back on the input's grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +12,16 @@ from isocenter.data.provenance import Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError
 from isocenter.inference.answers import scored, segmented
+from isocenter.inference.detected import detected
 from isocenter.inference.gate import Concern, concerns
 from isocenter.inference.model import NetworkModel, load
+from isocenter.inference.placed import to_image
 from isocenter.inference.planner import Fit, fit
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.runner import Runner, device_of
+from isocenter.inference.torch_runtime import DetectorRuntime, Precision
 from isocenter.metrics import reliability as rel
+from isocenter.networks.detector import Found
 from isocenter.ops.memory import free_bytes
 from isocenter.types import Array
 from isocenter.zoo import model_path
@@ -58,6 +62,7 @@ class CaseAnswer:
         failed: why there is no answer.
         geometry: of the input.
         doubt: entropy of each voxel's probabilities, 0 to 1, on the input's own grid.
+        found: objects, as boxes in the input's own voxels, the surest first; scores are calibrated.
     """
 
     case: str
@@ -67,6 +72,7 @@ class CaseAnswer:
     failed: str = ""
     geometry: Geometry | None = None
     doubt: Volume | None = None
+    found: Found | None = None
 
 
 class Predictor:
@@ -75,14 +81,22 @@ class Predictor:
     Args:
         model: the model's folder, the name of one that ships, or the loaded model.
         running: how it is run.
+        tell: told how images are walked over, and what that takes, whenever it changes.
     """
 
-    def __init__(self, model: str | Path | NetworkModel, running: Running | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | NetworkModel,
+        running: Running | None = None,
+        *,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self.model = model if isinstance(model, NetworkModel) else load(model_path(model))
         self.running = running or Running()
         self.runner = Runner(self.model, device=device_of(self.running.device), runtime=self.running.runtime)
         self.limit = self.running.memory or int(0.8 * free_bytes())
         self.told: str = ""
+        self.tell = tell
 
     def __call__(self, volume: Volume, case: str = "image") -> CaseAnswer:
         """The answer for one volume.
@@ -104,12 +118,32 @@ class Predictor:
             return CaseAnswer(
                 case, labels, concerns=found, geometry=volume.geometry, doubt=_doubt(doubt, ready, labels)
             )
+        if spec.task == "detect":
+            found_here = self._objects(ready)
+            return CaseAnswer(case, concerns=found, geometry=volume.geometry, found=found_here)
         if spec.flat and ready.array.shape[1] != 1:
             raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
         scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
+        if not np.isfinite(scores).all():
+            raise InputError(f"{case}: the network's answer is no number: its weights or its preparation are damaged")
         if spec.task == "classify":
             scores = rel.calibrated(scores, card.calibration)
         return CaseAnswer(case, scores=np.atleast_1d(scores[0]), concerns=found, geometry=volume.geometry)
+
+    def _objects(self, ready: Prepared) -> Found:
+        """Objects on the input's own grid, with calibrated scores.
+
+        Raises: InputError for several slices where the network looks at pictures.
+        """
+        spec, card = self.model.spec, self.model.card
+        if spec.flat and ready.array.shape[1] != 1:
+            raise InputError(f"the image has {ready.array.shape[1]} slices, and this model looks at one picture")
+        precision: Precision = "bfloat16" if self.runner.half else "float32"
+        runs = [DetectorRuntime(m, precision=precision, device=self.runner.device) for m in self.model.modules]
+        found = detected(runs, ready.array, spec, overlap=self.running.overlap, flips=self.running.flips)
+        scores = np.column_stack((1 - found.scores, found.scores))
+        sure = rel.calibrated(scores, card.calibration)[:, 1] if len(found) else found.scores
+        return Found(to_image(found.boxes, ready), sure, found.classes, found.masks)
 
     def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
         """Windows that stay within the memory."""
@@ -120,6 +154,8 @@ class Predictor:
             flips=self.running.flips, overlap=self.running.overlap,
             half=self.runner.half,
         )  # fmt: skip
+        if self.tell is not None and way.words != self.told:
+            self.tell(way.words)
         self.told = way.words
         return way
 

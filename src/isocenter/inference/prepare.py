@@ -20,7 +20,7 @@ Intensity = Literal["zscore", "foreground", "percentile", "range", "none"]
 class Preparation(BaseModel):
     """How an image is laid out and scaled before a network sees it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dims: Literal[2, 3] = Field(default=3, description="2: each slice by itself; 3: the volume.")
     orient: bool = Field(
@@ -50,6 +50,10 @@ class Preparation(BaseModel):
             raise ValueError(f"spacing_mm is above 0 along each axis; got {self.spacing_mm}")
         if self.size is not None and (len(self.size) != self.dims or not all(0 < n <= 4096 for n in self.size)):
             raise ValueError(f"size has {self.dims} edges of 1 to 4096; got {self.size}")
+        if not all(d >= 1e-12 for d in self.deviation):
+            raise ValueError(f"deviation is above 0; got {self.deviation}")
+        if any(low > high for low, high in zip(self.low, self.high, strict=False)):
+            raise ValueError(f"low lies below high; got {self.low} and {self.high}")
         wanted = {"range": ("low", "high"), "foreground": ("low", "high", "mean", "deviation")}.get(self.intensity, ())
         for name in wanted:
             if len(getattr(self, name)) != self.channels:

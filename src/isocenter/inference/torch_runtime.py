@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from isocenter.networks.detector import Found
 from isocenter.types import Array
 
 Precision = Literal["float32", "bfloat16"]
@@ -32,6 +33,23 @@ class TorchRuntime:
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
             found: Any = self.module(x)
         return np.asarray(found.float().contiguous().cpu().numpy())
+
+
+class DetectorRuntime:
+    """A detector in evaluation, called with numpy arrays; see `TorchRuntime`."""
+
+    def __init__(self, module: nn.Module, *, precision: Precision = "float32", device: str = "cpu") -> None:
+        self.module = module.eval().to(device)
+        self.precision, self.device = precision, device
+
+    def __call__(self, windows: Array) -> list[Found]:
+        """What is found in each window (`b c *w`)."""
+        x = torch.from_numpy(np.asarray(windows, np.float32)).to(self.device)
+        x = x.to(memory_format=memory_format(x.ndim - 2))
+        kind = self.device.partition(":")[0]
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            found: list[Found] = self.module(x)
+        return found
 
 
 def native_bfloat16(device: str) -> bool:

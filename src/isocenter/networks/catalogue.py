@@ -11,7 +11,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from isocenter.errors import InputError
-from isocenter.networks import cnn, deeplab, dynamic_unet, from_monai, inception, resnet, unet
+from isocenter.networks import (
+    cnn,
+    deeplab,
+    detr,
+    dynamic_unet,
+    from_monai,
+    inception,
+    mask_rcnn,
+    resnet,
+    retinanet,
+    unet,
+)
 from isocenter.networks.layers import NetworkSettings
 
 GROUP = "isocenter.networks"
@@ -25,7 +36,7 @@ class Network:
     Args:
         build: settings, then channels, outputs and dims by name -> a module that gives logits.
         settings: with the values of this row as its defaults.
-        answers: `image` (one answer an image) or `voxel` (one a voxel).
+        answers: `image` (one answer an image), `voxel` (one a voxel) or `object` (boxes).
         dims: in how many dimensions it exists.
         source: where it is published.
         multiple: the input's size is a multiple of this on every axis; 1: any size.
@@ -35,7 +46,7 @@ class Network:
 
     build: Callable[..., nn.Module]
     settings: NetworkSettings
-    answers: Literal["image", "voxel"]
+    answers: Literal["image", "voxel", "object"]
     source: str
     dims: tuple[int, ...] = (2, 3)
     multiple: int = 1
@@ -71,6 +82,10 @@ NETWORKS: Mapping[str, Network] = {
     "dynamic_unet": Network(dynamic_unet.DynamicUNet, dynamic_unet.DynamicUNetSettings(), "voxel", "Isensee et al., Nat. Methods 2021"),
     "segresnet": Network(from_monai.seg_res_net, from_monai.SegResNetSettings(), "voxel", "Myronenko, BrainLes 2018; MONAI", multiple=8, least=16),
     "deeplab": Network(deeplab.DeepLab, deeplab.DeepLabSettings(), "voxel", "Chen et al., ECCV 2018", least=32),
+    "retinanet": Network(retinanet.RetinaNet, retinanet.RetinaNetSettings(), "object", "Lin et al., ICCV 2017", multiple=32, least=64),
+    "faster_rcnn": Network(mask_rcnn.MaskRCNN, mask_rcnn.MaskRCNNSettings(), "object", "Ren et al., NIPS 2015", multiple=32, least=64),
+    "mask_rcnn": Network(mask_rcnn.MaskRCNN, mask_rcnn.MaskRCNNSettings(masks=True), "object", "He et al., ICCV 2017", multiple=32, least=64),
+    "detr": Network(detr.DETR, detr.DETRSettings(), "object", "Carion et al., ECCV 2020", multiple=32, least=64),
     "swin_unetr": Network(from_monai.swin_unetr, from_monai.SwinUNETRSettings(), "voxel", "Hatamizadeh et al., BrainLes 2021; MONAI", least=64, bare=False),
 }  # fmt: skip
 

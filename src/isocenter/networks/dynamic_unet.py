@@ -131,7 +131,9 @@ class _ResidualStage(nn.Module):
         return self.blocks(x)
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
+    """The way down: the features of each stage, finest first."""
+
     def __init__(self, settings: DynamicUNetSettings, channels: int, dims: int) -> None:
         super().__init__()
         last = channels
@@ -152,6 +154,7 @@ class _Encoder(nn.Module):
         self.stages = nn.Sequential(*stages)
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """Features of each stage."""
         if self.residual:
             x = self.stem(x)
         found = []
@@ -199,7 +202,7 @@ class DynamicUNet(nn.Module):
 
     def __init__(self, settings: DynamicUNetSettings, *, channels: int, outputs: int, dims: int) -> None:
         super().__init__()
-        self.encoder = _Encoder(settings, channels, dims)
+        self.encoder = Encoder(settings, channels, dims)
         self.decoder = _Decoder(settings, outputs, dims)
         self.deep = max(1, len(settings.widths) - 2) if settings.deep_supervision else 1
         for module in self.modules():

@@ -15,10 +15,11 @@ from isocenter.data.dataset import Dataset
 from isocenter.data.design import Design
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
-from isocenter.pipeline.images import MOST_NEAR, image_items, read_case
+from isocenter.inference.placed import in_voxels
+from isocenter.pipeline.images import MOST_NEAR, case_key, image_items, read_case
 from isocenter.pipeline.output import whole_folder
 from isocenter.report.data_page import render_data
-from isocenter.report.gallery import case_picture
+from isocenter.report.gallery import boxes_picture, case_picture
 from isocenter.training.images.fingerprint import answers_of, fingerprint
 from isocenter.training.leaks import Checked, Item, check, content_of, thumbnail_of
 from isocenter.training.table import case_names, patient_column
@@ -104,12 +105,25 @@ def _of_images(data: Dataset, *, near: bool, out: str | Path | None, on_progress
     items = image_items(data, on_progress=on_progress)
     found = check(items, kind="image", near=near and len(items) <= MOST_NEAR)
     about: dict[str, Json] = {"kind": data.kind, "task": task, **seen.as_json(), "notes": list(data.notes)}
-    problems = (*data.problems, *seen.failed)
+    problems = (*data.problems, *seen.failed, *_contradictions(found, data))
+    if task == "segment" and not seen.labels:
+        problems = (*problems, "every label map is empty: there is nothing to learn")
     splits = data.splits or {"": len(data.samples)}
     done = replace(found, about=about, problems=problems, splits={k or "all": v for k, v in splits.items()})
     if out is not None:
         _write_page(done, data, Path(out))
     return done
+
+
+def _contradictions(found: Checked, data: Dataset) -> list[str]:
+    """One image under two answers."""
+    targets = {"/".join(part for part in case_key(s) if part): s.target for s in data.samples}
+    texts = []
+    for leak in (*found.leaks, *found.repeats):
+        one, other = targets.get(leak.left, ""), targets.get(leak.right, "")
+        if leak.kind == "image" and one != other:
+            texts.append(f"{leak.left} and {leak.right} are one image, and are called {one!r} and {other!r}")
+    return texts
 
 
 def _write_page(found: Checked, data: Dataset, folder: Path) -> None:
@@ -124,7 +138,11 @@ def _write_page(found: Checked, data: Dataset, folder: Path) -> None:
         except (IsocenterError, OSError):
             continue
         title = f"{sample.case}: {sample.target}" if sample.target else sample.case
-        pictures.append((title, case_picture(volume, None if labels is None else labels.voxels)))
+        if sample.objects is None:
+            pictures.append((title, case_picture(volume, None if labels is None else labels.voxels)))
+            continue
+        stated = np.asarray([in_voxels(m, volume.geometry) for m in sample.objects], np.float64).reshape(-1, 2, 3)
+        pictures.append((f"{title}: {len(stated)} objects", boxes_picture(volume, stated, stated[:0])))
     with whole_folder(folder) as empty:
         told = json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
         (empty / "data.json").write_text(told, "utf-8")

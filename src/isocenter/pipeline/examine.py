@@ -275,7 +275,7 @@ class _Run:
         (one,) = explain_volume(model, volume, self.case.name, methods=[settings.explain])
         self.explanation = one.heat
         if one.quality is not None:
-            better = one.quality.deletion_auc < one.quality.random_auc
+            judged = one.quality.verdict
             text = (
                 "Map of what moved the answer ({method}): taking away what it marks lowers the probability to "
                 "{own:.2f} on average, taking away places by chance to {chance:.2f}."
@@ -283,9 +283,15 @@ class _Run:
             values: dict[str, str | int | float | Message | tuple[Message, ...]] = {
                 "method": one.method, "own": one.quality.deletion_auc, "chance": one.quality.random_auc,
             }  # fmt: skip
-            verdict = Verdict.ACCEPTED if better else Verdict.REVIEW
-            self.checks.append(Check("explanation", "better than chance" if better else "no better than chance",
-                                     verdict, Message(text, values)))  # fmt: skip
+            verdict = Verdict.ACCEPTED if judged == "better" else Verdict.REVIEW
+            message = Message(text, values)
+            if judged == "cannot be told":
+                message = Message(
+                    "Map of what moved the answer ({method}): the probability hardly moves even when the whole image "
+                    "is blurred; whether the map is right cannot be told.", {"method": one.method},
+                )  # fmt: skip
+            value = "cannot be told" if judged == "cannot be told" else f"{judged} than chance"
+            self.checks.append(Check("explanation", value, verdict, message))
 
     def _note(self, done: Step, step: RecipeStep) -> None:
         """Keep what was done, with what it was wired to."""

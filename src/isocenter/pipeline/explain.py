@@ -22,7 +22,7 @@ from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.image_prediction import cases_of, require_channels
+from isocenter.pipeline.image_prediction import cases_of, with_channels
 from isocenter.pipeline.output import whole_folder
 from isocenter.report.explanation import heat_picture, render_explanation
 from isocenter.types import Array
@@ -78,7 +78,7 @@ def explain(
     if odd:
         raise InputError(f"--method {odd[0]}: there are {', '.join(METHODS)}")
     cases = cases_of(Path(data))
-    require_channels(cases, loaded)
+    cases = with_channels(cases, loaded)
     if len(cases.samples) != 1:
         raise InputError(f"{data}: holds {len(cases.samples)} cases; explain one image at a time")
     sample = cases.samples[0]
@@ -105,6 +105,8 @@ def explain_volume(
 
     Raises: InputError for an image too large to explain whole, and for a network whose answer has no gradient.
     """
+    if model.spec.task == "detect":
+        raise InputError("maps are made of classes, values and labels; a detector shows by its boxes where it looked")
     if model.spec.network.name == ONNX and set(methods) - {"occlusion"}:
         raise InputError("an ONNX network has no gradients here: take the method occlusion")
     ready = prepare(volume, model.spec.preparation)
@@ -126,7 +128,8 @@ class _Explainer:
 
     def __init__(self, model: NetworkModel, volume: Volume, ready: Prepared, case: str) -> None:
         self.model, self.volume, self.ready, self.case = model, volume, ready, case
-        self.array, self.slice = _looked_at(model, ready)
+        looked, self.slice = _looked_at(model, ready)
+        self.array, self.inside = _filled(looked, model)
         self.forward = TorchRuntime(model.modules[0])
 
     def output(self, about: str | None) -> tuple[int, str, float | None]:
@@ -142,7 +145,7 @@ class _Explainer:
             return index, spec.classes[index], float(scores[index])
         if spec.task == "regress":
             return 0, "value", None
-        answer = self.forward(self.array[None])[0].argmax(axis=0)
+        answer = self.forward(self.array[None])[0].argmax(axis=0)[self.inside]
         names = tuple(spec.labels.values())
         counts = [int((answer == i + 1).sum()) for i in range(len(names))]
         index = _index(about, names, int(np.argmax(counts)))
@@ -162,7 +165,7 @@ class _Explainer:
                 lambda x: float(probabilities(self.forward(x[None]), spec)[0, index]), self.array, heat, seed=seed
             )
         whole = np.zeros(self.ready.array.shape[1:], np.float32)
-        whole[self.slice if spec.flat else slice(None)] = heat
+        whole[self.slice if spec.flat else slice(None)] = heat[self.inside]
         step = Step("explanation", {"method": method, "about": name, "weights_sha256": self.model.card.weights_sha256})
         onto = self.ready.field(whole)[None]
         made = Volume(onto, self.volume.geometry, Quantity.ARBITRARY, (*self.volume.history, step))
@@ -170,16 +173,30 @@ class _Explainer:
 
 
 def _looked_at(model: NetworkModel, ready: Prepared) -> tuple[Array, int]:
-    """What the network sees: the volume, or the slice with most of an answer; filled up to what it can halve."""
+    """What the network sees: the volume, or the slice with most of an answer."""
     spec = model.spec
     if not spec.flat:
         return ready.array, 0
     if ready.array.shape[1] == 1 or spec.task != "segment":
         return ready.array[:, 0], 0
     forward = TorchRuntime(model.modules[0])
-    sizes = [int((forward(ready.array[None, :, i])[0].argmax(axis=0) > 0).sum()) for i in range(ready.array.shape[1])]
+    sizes = []
+    for i in range(ready.array.shape[1]):
+        filled, inside = _filled(ready.array[:, i], model)
+        sizes.append(int((forward(filled[None])[0].argmax(axis=0)[inside] > 0).sum()))
     best = int(np.argmax(sizes))
     return ready.array[:, best], best
+
+
+def _filled(array: Array, model: NetworkModel) -> tuple[Array, tuple[slice, ...]]:
+    """An image of a segmentation, filled up with its edge to what the network can halve, and where it lies in that."""
+    inside = tuple(slice(0, n) for n in array.shape[1:])
+    if model.spec.task != "segment":
+        return array, inside
+    strides = model.spec.network.settings.get("strides") or ()
+    steps = [int(np.prod([s[axis] for s in strides])) if strides else 32 for axis in range(array.ndim - 1)]
+    spare = [(0, max(-(-n // step), 1) * step - n) for n, step in zip(array.shape[1:], steps, strict=True)]
+    return np.pad(array, ((0, 0), *spare), mode="edge"), inside
 
 
 def _index(about: str | None, names: tuple[str, ...], best: int) -> int:
@@ -215,6 +232,6 @@ def summary(one: Explained) -> dict[str, Json]:
         told |= {
             "deletion": round(one.quality.deletion_auc, 4), "insertion": round(one.quality.insertion_auc, 4),
             "random": round(one.quality.random_auc, 4),
-            "better_than_random": one.quality.deletion_auc < one.quality.random_auc,
+            "better_than_random": one.quality.verdict == "better", "verdict": one.quality.verdict,
         }  # fmt: skip
     return told

@@ -15,10 +15,12 @@ from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.evaluation.point import OperatingPoint
 from isocenter.evaluation.segmented import Compared, compare_labels, judge_segmentations
+from isocenter.inference.model import Spec
 from isocenter.inference.predictor import CaseAnswer, Predictor, Running
-from isocenter.pipeline.image_prediction import as_predictions
+from isocenter.pipeline.image_prediction import as_predictions, with_channels
 from isocenter.pipeline.images import image_items, known_images, read_case
 from isocenter.pipeline.masks import MISSING_MM, TOLERANCE_MM
+from isocenter.pipeline.objects import judged_objects
 from isocenter.report.gallery import Worst, contours, worst_pictures
 from isocenter.training.images.division import held_out
 from isocenter.types import Progress, Triple
@@ -39,7 +41,13 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
             rule = None
     wanted = split or ("test" if "test" in data.splits else None)
     chosen = data if wanted is None else data.of(wanted)
-    known = known_images(training, image_items(chosen), chosen)
+    items = image_items(chosen)
+    known = known_images(training, items, chosen)
+    if known and split == "val" and len(known_images(_judging(training), items, chosen)) == len(chosen.samples):
+        notes.append(
+            "Validation cases: the network never learnt from them, but threshold and calibration were chosen on them."
+        )
+        known = set()
     if known:
         raise InputError(
             f"{data.path}: the model was trained on {len(known)} of these {len(chosen.samples)} cases, or on their "
@@ -48,6 +56,11 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
     if rule and wanted == "test":
         notes.append(f"Test cases: every {rule}th patient, held back when the model was trained.")
     return chosen
+
+
+def _judging(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says of the cases that the network was only judged by."""
+    return {"salt": training.get("salt"), "image_hashes": training.get("judged_hashes")}
 
 
 def judged_by_image(
@@ -71,6 +84,8 @@ def judged_by_image(
     predictor = Predictor(model, running)
     card, spec = predictor.model.card, predictor.model.spec
     chosen = test_cases(open_dataset(data, group=group, target=target, split=split_column), card.training, split, notes)
+    chosen = with_channels(chosen, predictor.model)
+    _require_same_names(chosen, spec)
     absent = [name for name in subgroups if name not in chosen.samples[0].groups]
     if absent:
         raise InputError(f"{chosen.path}: has no column {absent[0]!r} for --subgroup")
@@ -80,6 +95,11 @@ def judged_by_image(
     }
     if spec.task == "segment":
         evaluation = _segmentation(predictor, chosen, seed=seed, notes=notes, on_progress=on_progress)
+        return replace(evaluation, data={**evaluation.data, **more}), None, more
+    if spec.task == "detect":
+        evaluation = judged_objects(
+            predictor, chosen, seed=seed, notes=notes, pictures=_PICTURES, on_progress=on_progress
+        )
         return replace(evaluation, data={**evaluation.data, **more}), None, more
     found, samples = _answers(predictor, chosen, notes, on_progress)
     result = as_predictions(found, samples, predictor.model)
@@ -96,6 +116,21 @@ def judged_by_image(
         "promised_coverage": card.conformal.get("coverage"),
     }
     return result, point, more
+
+
+def _require_same_names(data: Dataset, spec: Spec) -> None:
+    """Refuse a data set that calls a label otherwise than the model does.
+
+    Raises: InputError.
+    """
+    if spec.task != "segment":
+        return
+    for value, name in data.labels.items():
+        own = spec.labels.get(value)
+        if own is not None and own.strip().lower() != name.strip().lower() and own != str(value):
+            raise InputError(
+                f"{data.path}: calls the label {value} {name!r}, and the model {own!r}: bring the values into one order"
+            )
 
 
 def _answers(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from isocenter.acquire.datasets import open_dataset
-from isocenter.data.dataset import Answers, Dataset
+from isocenter.data.dataset import Answers, Dataset, Sample
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.ops.memory import free_bytes
@@ -106,26 +106,59 @@ def material(
     for text in (*data.notes, *data.problems[:5]):
         say(text)
     answers = task or answers_of(data)
-    lacking = [s.case for s in data.samples if (s.mask is None if answers == "segment" else not s.target)]
+    lacking = [s.case for s in data.samples if not _labelled(s, answers)]
     if len(lacking) == len(data.samples):
-        raise InputError(f"{data.path}: no case has a {'label map' if answers == 'segment' else 'class or value'}")
+        what = {"segment": "label map", "detect": "objects marked"}.get(answers, "class or value")
+        raise InputError(
+            f"{data.path}: no case has {what}" if answers == "detect" else f"{data.path}: no case has a {what}"
+        )
     data = data.only([s.case for s in data.samples if s.case not in set(lacking)]) if lacking else data
     reader = Reader(int(_KEPT_SHARE * free_bytes()))
     items = image_items(data, read=reader.images, on_progress=on_progress)
     dropped: list[Json] = []
-    if len(data.splits) > 1:
-        data, dropped = without_image_leaks(data, items, drop=how.drop_leaks, allowed=how.allow_leaks)
+    if len({sample.split for sample in data.samples}) > 1:
+        # Two patients of one kind look alike: of parts that nobody but we made, copies alone are leaks.
+        allowed = how.allow_leaks if how.hold_out is None else (*how.allow_leaks, "near-image")
+        data, dropped = without_image_leaks(data, items, drop=how.drop_leaks, allowed=allowed)
         if dropped:
             say(f"{len(dropped)} leaks removed from the training side")
     twins = twins_of(check(items, kind="image", near=False))
     train, val = divide(data, share, seed=seed, twins=twins)
+    _require_judgeable(train, val, answers)
     pool = replace(data, samples=(*train.samples, *val.samples))
     seen = fingerprint(pool, answers, reader.case, on_progress=on_progress)
-    if not data.known_patients:
+    unknown = sum(not sample.patient for sample in data.samples)
+    if unknown == len(data.samples):
         say("no patient is stated: each case counts as one patient; name them with --group if that is not so")
+    elif unknown:
+        say(f"{unknown} of {len(data.samples)} cases state no patient: each of them counts as one")
     say(f"{data.kind}: {len(train.samples)} cases to learn from, {len(val.samples)} to judge by"
         + (f", {data.splits['test']} not looked at" if "test" in data.splits else ""))  # fmt: skip
     return Material(data, answers, seen, train, val, items, dropped, twins, reader)
+
+
+def _require_judgeable(train: Dataset, val: Dataset, task: Answers) -> None:
+    """Refuse sides of a division that can teach or judge nothing, before the time is spent.
+
+    Raises: InputError.
+    """
+    if task not in ("classify", "regress"):
+        return
+    for data, side in ((train, "to learn from"), (val, "to judge by (validation)")):
+        kinds = {sample.target for sample in data.samples}
+        if len(kinds) < 2:
+            what = "class" if task == "classify" else "value"
+            raise InputError(
+                f"{data.path}: the {len(data.samples)} cases {side} are all of one {what} ({next(iter(kinds), '')}): "
+                "nothing can be told apart; divide them otherwise, or --set validation=0.2 to choose among all patients"
+            )
+
+
+def _labelled(sample: Sample, task: Answers) -> bool:
+    """The case can be learnt from."""
+    if task == "detect":
+        return sample.objects is not None or sample.mask is not None
+    return sample.mask is not None if task == "segment" else bool(sample.target)
 
 
 def require_fitting(plan: Plan, found: Material) -> None:

@@ -14,6 +14,7 @@ from isocenter.data.design import Design
 from isocenter.data.evaluation import Evaluation, Predictions
 from isocenter.data.provenance import Json
 from isocenter.evaluation.judge import judge
+from isocenter.evaluation.point import OperatingPoint
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
 from isocenter.inference.answers import segmented, windows_of
@@ -22,12 +23,14 @@ from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
 from isocenter.networks.catalogue import network
 from isocenter.networks.described import forward_code, layer_kinds
+from isocenter.networks.detector import Detector
 from isocenter.pipeline.image_material import Effort, Material
 from isocenter.pipeline.images import case_key
 from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model
+from isocenter.pipeline.objects import judged_validation, promised_objects
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, write_evaluation
-from isocenter.report.gallery import drawn
+from isocenter.report.gallery import drawn, drawn_boxes
 from isocenter.report.training import NetworkCode, render_training
 from isocenter.training.assemble import ALL_LABELS, Promises, promise, promised_volumes
 from isocenter.training.images.course import Course
@@ -36,9 +39,11 @@ from isocenter.training.images.losses import LOSSES
 from isocenter.training.images.plan import Plan, plan_text
 from isocenter.training.images.store import Store
 from isocenter.training.leaks import hashes_of
+from isocenter.types import Array
 from isocenter.version import __version__
 
 _DOUBTED = 20
+_TARGETS = {"classify": "class", "regress": "value", "segment": "labels", "detect": "objects"}
 
 
 def written(folder: Path, found: Material, train: Store, course: Course, *, promised: Promises, how: Effort) -> Model:
@@ -49,7 +54,7 @@ def written(folder: Path, found: Material, train: Store, course: Course, *, prom
     card = ModelCard(
         plan.task,
         plan.network.name,
-        ("class",) if plan.task == "classify" else ("value",) if plan.task == "regress" else ("labels",),
+        (_TARGETS[plan.task],),
         tuple(plan.classes),
         (),
         network=spec.model_dump(mode="json"),
@@ -66,6 +71,11 @@ def written(folder: Path, found: Material, train: Store, course: Course, *, prom
         reach = promised_volumes(volumes, names, people, coverage=promised.coverage, seed=plan.seed, source=source)
         card = replace(card, conformal=reach)
         evaluation = _segmentation_summary(course, val, card, source)
+    elif plan.task == "detect":
+        judged = judged_validation(course, val)
+        calibration, point, evaluation = promised_objects(judged, seed=plan.seed, source=source)
+        card = replace(card, calibration=calibration, operating_point=point)
+        evaluation = _described(evaluation, card, source, "threshold and calibration were chosen on them")
     else:
         design = _design(found, val, plan)
         scores = np.asarray(course.final.scores, np.float64)
@@ -80,8 +90,8 @@ def written(folder: Path, found: Material, train: Store, course: Course, *, prom
         write_evaluation(evaluation, empty, language="en")
         told = [{"step": r.step, "loss": r.loss, "rate": r.rate, **r.validation} for r in course.log]
         page = render_training(
-            card, told, plan=plan_text(plan), warnings=warnings, pictures=_examples(course, val),
-            doubted=_doubted(course, val), network=_code(course),
+            card, told, plan=plan_text(plan), warnings=warnings, pictures=_examples(course, val, card),
+            doubted=_doubted(course, val, card), network=_code(course),
         )  # fmt: skip
         (empty / TRAINING_PAGE).write_text(page, "utf-8")
     return Model(folder, model_folder.read_card(folder), evaluation, warnings)
@@ -94,10 +104,12 @@ def _tensors(course: Course) -> dict[str, Any]:
     return {f"{i}.{name}": v for i, net in enumerate(course.networks) for name, v in net.state_dict().items()}
 
 
-def _examples(course: Course, val: Store) -> list[tuple[str, bytes]]:
+def _examples(course: Course, val: Store, card: ModelCard) -> list[tuple[str, bytes]]:
     """Validation cases as the network sees them: the worst, the middle and the best, with both label maps."""
+    if course.plan.task == "detect":
+        return _boxed_examples(course, val)
     if course.plan.task != "segment":
-        return []
+        return _whole_examples(course, val, card)
     order = np.argsort(course.final.each)
     chosen = dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.1, 0.35, 0.5, 0.75, 1))
     spec = course.plan.spec
@@ -107,28 +119,76 @@ def _examples(course: Course, val: Store) -> list[tuple[str, bytes]]:
         said = segmented(forward, np.asarray(item.image), spec, windows_of(spec, overlap=0.25, flips=False))
         assert item.mask is not None, "a segmentation has masks"
         slice_number = int((item.mask != said).sum(axis=(1, 2)).argmax())
-        grey = np.asarray(item.image[0, slice_number], np.float32)
-        low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
-        shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
+        shown = _shown(item.image[:1], slice_number)
         title = f"{item.sample.case}: Dice {course.final.each[i]:.3f}"
         found.append((title, drawn(shown, item.mask[slice_number], said[slice_number])))
     return found
 
 
+def _whole_examples(course: Course, val: Store, card: ModelCard) -> list[tuple[str, bytes]]:
+    """The validation cases that are judged worst, midway and best, with what is stated and what is said."""
+    scores = np.asarray(course.final.scores, np.float64)
+    spec = course.plan.spec
+    if course.plan.task == "classify":
+        scores = rel.calibrated(scores, card.calibration)
+        good = np.asarray([row[int(item.target)] for row, item in zip(scores, val.items, strict=True)])
+    else:
+        good = -np.abs(scores - np.asarray([item.target for item in val.items]))
+    order = np.argsort(good, kind="stable")
+    found = []
+    for i in dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.05, 0.25, 0.5, 0.75, 1)):
+        item = val.items[i]
+        if course.plan.task == "classify":
+            best = int(scores[i].argmax())
+            words = f"{spec.classes[int(item.target)]}; said: {spec.classes[best]} {scores[i, best]:.2f}"
+        else:
+            words = f"{item.target:g}; said: {scores[i]:.4g}"
+        found.append((f"{item.sample.case}: {words}", drawn(_shown(item.image, item.image.shape[1] // 2), None, None)))
+    return found
+
+
+def _shown(image: Array, index: int) -> Array:
+    """A slice of a prepared image between 0 and 1, as `h w` or `h w 3`."""
+    grey = np.asarray(image[:, index], np.float32)
+    low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
+    shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
+    return np.moveaxis(shown, 0, -1) if shown.shape[0] == 3 else shown[0]
+
+
+def _boxed_examples(course: Course, val: Store) -> list[tuple[str, bytes]]:
+    """Some validation cases with the boxes that are stated and the surer half of those that are found."""
+    chosen = dict.fromkeys(np.linspace(0, len(val) - 1, min(6, len(val))).round().astype(int).tolist())
+    found = []
+    for i in chosen:
+        item, said = val.items[i], course.final.found[i]
+        assert item.objects is not None, "a detection has objects"
+        boxes = said.boxes[said.scores >= 0.5]
+        every = np.concatenate((item.objects.boxes, boxes))
+        index = int(every[:, :, 0].mean(axis=1)[0]) if len(every) else item.image.shape[1] // 2
+        picture = _shown(item.image, index)
+        own = [
+            b[(b[:, 0, 0] <= index + 0.5) & (b[:, 1, 0] > index + 0.5)][:, :, 1:] for b in (item.objects.boxes, boxes)
+        ]
+        found.append((f"{item.sample.case}: {len(item.objects)} objects", drawn_boxes(picture, own[0], own[1])))
+    return found
+
+
 def _code(course: Course) -> NetworkCode:
     """Layers and code of the network and of its loss."""
-    module, loss = course.networks[0], LOSSES.get(course.plan.loss.name)
+    module = course.networks[0]
+    loss = type(module).losses if isinstance(module, Detector) else LOSSES.get(course.plan.loss.name)
     return NetworkCode(
         layer_kinds(module), forward_code(module), network(course.plan.network.name).source, course.plan.loss.name,
         inspect.getsource(loss) if loss else "",
     )  # fmt: skip
 
 
-def _doubted(course: Course, val: Store) -> list[tuple[str, str, float]]:
-    """Validation cases whose stated class got the least probability."""
+def _doubted(course: Course, val: Store, card: ModelCard) -> list[tuple[str, str, float]]:
+    """Validation cases whose stated class got the least (calibrated) probability."""
     if course.plan.task != "classify" or course.final.scores is None:
         return []
-    chances = [float(row[int(item.target)]) for row, item in zip(course.final.scores, val.items, strict=True)]
+    scores = rel.calibrated(np.asarray(course.final.scores, np.float64), card.calibration)
+    chances = [float(row[int(item.target)]) for row, item in zip(scores, val.items, strict=True)]
     order = np.argsort(chances)[:_DOUBTED]
     return [(val.items[i].sample.case, val.items[i].sample.target, chances[i]) for i in order if chances[i] < 0.5]
 
@@ -155,6 +215,7 @@ def _told(found: Material, train: Store, course: Course, hold_out: int | None) -
         "salt": salt,
         "image_hashes": hashes_of([i.content for i in found.items if (i.split, i.name) in keys], salt),
         "patient_hashes": hashes_of(people, salt),
+        "judged_hashes": [] if "folds" in course.told else hashes_of(_judged_only(found), salt),
         "splits": {
             "train": len(found.train.samples),
             "val": len(found.val.samples),
@@ -166,6 +227,15 @@ def _told(found: Material, train: Store, course: Course, hold_out: int | None) -
         **course.told,
         "seconds": round(course.seconds, 1),
     }
+
+
+def _judged_only(found: Material) -> list[str]:
+    """Contents of validation images that, like their patients, the network never learnt from."""
+    fitted = {case_key(s) for s in found.train.samples}
+    people = {s.patient for s in found.train.samples if s.patient}
+    learnt = {i.content for i in found.items if (i.split, i.name) in fitted}
+    own = {case_key(s) for s in found.val.samples if s.patient not in people}
+    return [i.content for i in found.items if (i.split, i.name) in own and i.content not in learnt]
 
 
 def _metrics(course: Course) -> dict[str, Json]:
@@ -215,7 +285,10 @@ def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, se
         design.classes,
         name=card.model,
     )
-    evaluation = judge(found, seed=seed)
+    stated, point = card.operating_point, None
+    if stated:
+        point = OperatingPoint(float(stated["threshold"]), str(stated["criterion"]), str(stated["chosen_on"]))
+    evaluation = judge(found, point=point, seed=seed)
     notes = ["Validation cases: the network never learnt from them; calibration and threshold were chosen on them."]
     if not design.known_patients:
         notes.append("No patient is known: each case counts as one patient.")
@@ -228,6 +301,17 @@ def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, se
         "notes": notes,
     }
     return replace(evaluation, data=data)
+
+
+def _described(evaluation: Evaluation, card: ModelCard, source: str, chosen: str) -> Evaluation:
+    """A judgement of the validation cases, with what must be known of it."""
+    notes = [f"Validation cases: the network never learnt from them; {chosen}."]
+    if evaluation.data["n_patients"] is None:
+        notes.append("No patient is known: each case counts as one patient.")
+    more: dict[str, Json] = {
+        "model": card.model, "split": source, "cases": CASES, "isocenter": __version__, "notes": notes,
+    }  # fmt: skip
+    return replace(evaluation, data={**evaluation.data, **more})
 
 
 def _segmentation_summary(course: Course, val: Store, card: ModelCard, source: str) -> Evaluation:
@@ -279,7 +363,8 @@ def _warnings(found: Material, course: Course) -> list[str]:
     texts = list(found.seen.failed[:5])
     gap = course.own.goodness - course.final.goodness
     first = next(iter(course.final.metrics))
-    main = "dice" if found.task == "segment" else "auc" if "auc" in course.final.metrics else first
+    mains = {"segment": "dice", "detect": "map50"}
+    main = mains.get(found.task, "auc" if "auc" in course.final.metrics else first)
     own, held = course.own.metrics.get(main), course.final.metrics.get(main)
     if own is not None and held is not None and main != "mae" and own - held > 0.08 and gap > 0:
         texts.append(

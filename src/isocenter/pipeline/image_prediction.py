@@ -1,5 +1,6 @@
 """`predict` on images: a file, a study, a folder or a data set -> label maps on the inputs' own grids, or classes."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from isocenter.formats.delimited import csv_text
 from isocenter.inference.model import NetworkModel
 from isocenter.inference.predictor import CaseAnswer, Predictor, Running, decided
 from isocenter.metrics import reliability as rel
+from isocenter.pipeline.objects import DETECTIONS, decided_objects, write_objects
 from isocenter.pipeline.output import whole_folder
 from isocenter.types import Array
 
@@ -34,21 +36,22 @@ def predict_images(
     *,
     running: Running | None = None,
     on_progress: "Progress | None" = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[CaseAnswer]:
     """Predict every image of an input, and write what is found.
 
     Args:
         model: the model's folder.
         data: an image, a DICOM study, a folder of images, or a data set in any known shape.
-        out: folder: `<case>.nii.gz` (and `uncertainty/<case>.nii.gz`) on the input's own grid, and
-            `predictions.csv`; None: nothing is written.
+        out: folder: `<case>.nii.gz` (and `uncertainty/<case>.nii.gz`) on the input's own grid; objects as
+            `detections.json` of pictures and `<case>.csv` of volumes; and `predictions.csv`. None: nothing is written.
         running: how.
         on_progress: told each case.
+        tell: told how the first image is walked over, and what that takes.
     Raises: InputError for an input without images, or where every case fails.
     """
-    predictor = Predictor(model, running)
-    cases = cases_of(Path(data))
-    require_channels(cases, predictor.model)
+    predictor = Predictor(model, running, tell=tell)
+    cases = with_channels(cases_of(Path(data)), predictor.model)
     if out is None:
         return list(answers(predictor, cases, on_progress=on_progress))
     folder = Path(out)
@@ -69,6 +72,8 @@ def predict_images(
             found.append(answer)
         if all(a.failed for a in found):
             raise InputError(f"no case could be predicted; the first: {found[0].failed}")
+        if predictor.model.spec.task == "detect":
+            write_objects(found, predictor.model.spec, predictor.model.card, empty, data=cases)
         (empty / PREDICTIONS).write_text(predictions_text(found, predictor.model), "utf-8")
     return found
 
@@ -114,26 +119,50 @@ def loose_images(folder: Path) -> Dataset:
     """
     from isocenter.acquire.case import open_cases
 
-    samples = []
-    for case in open_cases(folder):
+    samples: list[Sample] = []
+    opened: set[Path] = set()
+    try:
+        cases = open_cases(folder)
+    except InputError:
+        cases = ()
+    for case in cases:
         for series in case.series:
+            opened.update(file.resolve() for file in series.files)
             if series.format != "dicom":
-                file = series.files[0]
-                name = file.relative_to(folder).with_name(stem_of(file) or file.stem).as_posix()
-                samples.append(Sample(name, (Source(file),)))
+                samples.append(_loose(series.files[0], folder))
             elif series.usable:
                 several = sum(s.usable for s in case.series) > 1
                 name = f"{case.name}-{series.key}" if several else case.name
                 samples.append(Sample(name, (series_source(case, series),), patient=case.identity.patient_id))
+    samples += [_loose(p, folder) for p in _pictures_below(folder) if p.resolve() not in opened]  # told why, one by one
+    names = Counter(sample.case for sample in samples)
+    samples = [replace(s, case=_with_ending(s, folder)) if names[s.case] > 1 else s for s in samples]
     if not samples:
         raise InputError(f"{folder}: holds no image that can be read")
     return Dataset(folder, "images", tuple(sorted(samples, key=lambda s: natural(s.case))))
 
 
-def require_channels(cases: Dataset, model: NetworkModel) -> None:
-    """Refuse cases of fewer or more images than the model takes.
+_PICTURES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
-    Raises: InputError.
+
+def _pictures_below(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name.lower().endswith(_PICTURES) and stem_of(p)]
+
+
+def _loose(file: Path, folder: Path) -> Sample:
+    return Sample(file.relative_to(folder).with_name(stem_of(file) or file.stem).as_posix(), (Source(file),))
+
+
+def _with_ending(sample: Sample, folder: Path) -> str:
+    """The name of one of several files that differ by their ending alone."""
+    path = sample.images[0].path
+    return path.relative_to(folder).as_posix() if path.is_file() else sample.case
+
+
+def with_channels(cases: Dataset, model: NetworkModel) -> Dataset:
+    """The cases with their images in the order of the model's channels, by name.
+
+    Raises: InputError for cases of fewer, more or other images than the model takes.
     """
     wanted = model.spec.channels
     own = {len(s.images) for s in cases.samples}
@@ -142,6 +171,18 @@ def require_channels(cases: Dataset, model: NetworkModel) -> None:
             f"the model takes {len(wanted)} images a case ({', '.join(wanted)}): give a table with these columns, or "
             "nnU-Net's layout"
         )
+    if len(wanted) < 2 or len(cases.channels) != len(wanted):
+        return cases
+    theirs, ours = ([name.strip().lower() for name in names] for names in (cases.channels, wanted))
+    if theirs == ours:
+        return cases
+    if sorted(theirs) != sorted(ours):
+        raise InputError(
+            f"{cases.path}: holds {', '.join(cases.channels)}; the model takes {', '.join(wanted)}: name them so"
+        )
+    order = [theirs.index(name) for name in ours]
+    samples = tuple(replace(s, images=tuple(s.images[i] for i in order)) for s in cases.samples)
+    return replace(cases, samples=samples, channels=wanted)
 
 
 def _require_own(folder: Path, cases: Dataset) -> None:
@@ -156,7 +197,8 @@ def _require_own(folder: Path, cases: Dataset) -> None:
     inside = [source.path for s in cases.samples for source in s.images]
     if any(folder.resolve() in (p.resolve(), *p.resolve().parents) for p in inside):
         raise InputError(f"{folder}: holds the input itself; name another folder")
-    odd = [p for p in folder.rglob("*") if p.is_file() and p.name != PREDICTIONS and not p.name.endswith(".nii.gz")]
+    own, ends = (PREDICTIONS, DETECTIONS), (".nii.gz", ".csv")
+    odd = [p for p in folder.rglob("*") if p.is_file() and p.name not in own and not p.name.endswith(ends)]
     if odd or (any(folder.iterdir()) and not (folder / PREDICTIONS).is_file()):
         raise InputError(f"{folder}: holds other things than predictions; name another folder")
 
@@ -169,12 +211,17 @@ def predictions_text(found: Sequence[CaseAnswer], model: NetworkModel) -> str:
         head = ("case", *(f"p_{name}" for name in spec.classes), "predicted", "set", "note")
     elif spec.task == "regress":
         head = ("case", "predicted", "low", "high", "note")
+    elif spec.task == "detect":
+        head = ("case", *(f"n_{name}" for name in spec.classes), "note")
     else:
         head = ("case", "note")
     blank = ("",) * (len(head) - 2)
     for answer in found:
         note = answer.failed or "; ".join(f"{c.level}: {c.text}" for c in answer.concerns)
-        if answer.failed or answer.scores is None:
+        if answer.found is not None:
+            kinds = answer.found.classes[decided_objects(answer.found, card)]
+            rows.append((answer.case, *(int((kinds == k).sum()) for k in range(len(spec.classes))), note))
+        elif answer.failed or answer.scores is None:
             rows.append((answer.case, *blank, note))
         elif spec.task == "classify":
             best, inside = decided(answer.scores, model)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,11 +15,13 @@ from isocenter.pipeline.image_material import Effort, Material, Tell, material, 
 from isocenter.pipeline.image_model import written
 from isocenter.pipeline.learn import PLAN, Model, require_free, require_kinds
 from isocenter.training.assemble import Promises
-from isocenter.training.images.choose import Wish, first_plan, fitted_to
+from isocenter.training.images.budget import fitted_to
+from isocenter.training.images.choose import Wish, first_plan
 from isocenter.training.images.course import Means, run
+from isocenter.training.images.loading import load
 from isocenter.training.images.plan import Plan, plan_text, read_plan, share_of
 from isocenter.training.images.start import Start, read_start
-from isocenter.training.images.store import Store, load
+from isocenter.training.images.store import Store
 from isocenter.training.images.trials import variant
 from isocenter.types import Progress
 from isocenter.version import __version__
@@ -82,15 +85,18 @@ def train_images(
     for text in (*stores[0].failed, *stores[1].failed):
         say(f"left out: {text}")
     if left_off is None:
-        plan, deadline = _with_steps(
-            plan, stores[0], how, _as_started(wanted, start), device=device, begun=begun, say=say
-        )
+        plan, deadline = _with_steps(plan, stores, how, _as_started(wanted, start), device=device, begun=begun, say=say)
         _keep(checkpoint, plan, asked, deadline)
     say(f"plan: {checkpoint / PLAN}")
     means = Means(
         device, how.processes, checkpoint, deadline, start, how.freeze, how.logs, found.twins, on_progress, say
     )
-    course = run(plan, stores[0], stores[1], how.ways, means)
+    try:
+        course = run(plan, stores[0], stores[1], how.ways, means)
+    except InputError:
+        if left_off is None and not any(checkpoint.rglob("unfinished.json")):
+            shutil.rmtree(checkpoint, ignore_errors=True)  # refused before the first step: nothing to go on with
+        raise
     model = written(folder, found, stores[0], course, promised=promised, how=how)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return model
@@ -127,7 +133,7 @@ def _as_started(wish: Wish, start: Start | None) -> Wish:
 
 
 def _with_steps(
-    plan: Plan, train: Store, how: Effort, wish: Wish, *, device: str, begun: float, say: Tell
+    plan: Plan, stores: Sequence[Store], how: Effort, wish: Wish, *, device: str, begun: float, say: Tell
 ) -> tuple[Plan, float | None]:
     """The plan with its steps, and the seconds that they may take; None where the plan itself says how many.
 
@@ -142,10 +148,12 @@ def _with_steps(
     left = how.budget_s - (time.monotonic() - begun)
     if left < _LEAST_BUDGET_S:
         raise InputError(
-            f"--budget: reading the data took {how.budget_s - left:.0f} s of {how.budget_s:.0f} s; give more time"
+            f"--budget: reading the data took {how.budget_s - left:.0f} s of {how.budget_s:.0f} s, and training wants "
+            f"{_LEAST_BUDGET_S:.0f} s or more: give more time"
         )
-    fitted = fitted_to(plan, train, left, wish, device=device, tell=say)
-    return fitted, how.budget_s - (time.monotonic() - begun) - _afterwards(how.budget_s)
+    left -= _afterwards(how.budget_s)
+    fitted, last_s = fitted_to(plan, stores[0], stores[1], left, wish, device=device, tell=say)
+    return fitted, how.budget_s - (time.monotonic() - begun) - _afterwards(how.budget_s) - last_s
 
 
 def _asked(found: Material, how: Effort, wish: Wish, start: Start | None) -> str:
@@ -197,5 +205,5 @@ def _memory() -> int:
 
 
 def _afterwards(budget_s: float) -> float:
-    """Seconds kept for the last look and for writing."""
-    return max(3.0, 0.05 * budget_s)
+    """Seconds kept for promises, pages and writing."""
+    return max(3.0, 0.02 * budget_s)

@@ -259,7 +259,6 @@ CHINESE: dict[str, str] = {
     "Median size of {name}": "{name}的中位面积",
     "No imaged field was found.": "未找到成像区域。",
     "No trachea was found: its air, if it is in the field, counts as lung.": "未找到气管：若其在视野内，其中的气体计入肺。",
-    "Number of {name}": "{name}数量",
     "Outermost rows and columns of the field; range: each end within one pixel.": "成像区域最外侧的行与列；范围：每端一个像素。",
     "Parts of {of}; {edge} of them touch the picture's edge; parts under {share:.0%} of the median size left out.": "{of} 的各部分；其中 {edge} 个触及图像边缘；小于中位面积 {share:.0%} 的不计。",
     "Share of lung under {below:g} HU": "低于 {below:g} HU 的肺比例",
@@ -304,6 +303,20 @@ CHINESE: dict[str, str] = {
     "Voxels times the volume of one; {coverage:.0%} interval from cases that the network never learnt from, for images like "
     "those.": "体素数乘以单个体素体积；{coverage:.0%} 区间来自网络未学习过的病例，适用于同类图像。",
     "The image is like those that the network was trained on.": "图像与网络训练所用图像相似。",
+    "Map of what moved the answer ({method}): the probability hardly moves even when the whole image is "
+    "blurred; whether the map is right cannot be told.": (
+        "影响结果的区域图（{method}）：即使整幅图像被模糊，概率也几乎不变；无法判断该图是否正确。"
+    ),
+    "Share of the image: {name}": "占图像比例：{name}",
+    "Pixels of {name}": "{name}的像素数",
+    "Pixels with this label.": "带此标签的像素。",
+    "Pixels with this label, of all pixels.": "带此标签的像素占全部像素的比例。",
+    "Number of {name}": "{name}数量",
+    "Objects with a score of {least:.2f} or more.": "得分不低于 {least:.2f} 的对象。",
+    "Score of the network, calibrated on its validation cases.": "网络得分，已在其验证病例上校准。",
+    "Score of the network.": "网络得分。",
+    "{name} (no. {number}), {size}, at {place}": "{name}（第 {number} 号），{size}，位于 {place}",
+    "Free response: sensitivity over false positives a scan": "自由响应：灵敏度随每次扫描假阳性数",
     "Outside what the network was trained on: {why}.": "超出网络训练范围：{why}。",
     "Value that the network gives": "网络给出的数值",
     "Output of {model}.": "{model} 的输出。",

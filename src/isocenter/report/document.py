@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Verdict
+from isocenter.data.geometry import Space
 from isocenter.data.message import Message
 from isocenter.data.palette import COLOURS, colour_of
 from isocenter.data.provenance import Json
@@ -65,6 +66,7 @@ def render(
         ],
         ranged_methods=list({str(f.method): f.method for f in examination.findings if f.interval}.values()),
         histogram=histogram,
+        pictures_of_patient=original is not None and original.geometry.space is Space.PATIENT,
         units=UNITS,
         quantity=str(original.quantity) if original is not None else "",
     )

@@ -66,6 +66,16 @@ def _charts(curves: Mapping[str, Json], data: Mapping[str, Json]) -> list[tuple[
     found: list[tuple[str, str]] = []
     if "roc" in curves:
         found += _decision_charts(curves, data)
+    if "free_response" in curves:
+        lines = [(str(name), points) for name, points in curves["free_response"]]
+        most = min(8.0, max([1.0, *(p[0] for _, points in lines for p in points)]))
+        shown = [(name, [p for p in points if p[0] <= most]) for name, points in lines]
+        found.append((
+            "Free response: sensitivity over false positives a scan",
+            chart(shown, x="false positives a scan", y="sensitivity", x_range=(0, most)),
+        ))  # fmt: skip
+        pairs = [(str(name), points) for name, points in curves["precision_recall"]]
+        found.append(("Precision and recall", chart(pairs, x="recall", y="precision")))
     if "agreement" in curves:
         points = curves["agreement"]
         low, high = _range([p[0] for p in points])

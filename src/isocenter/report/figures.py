@@ -95,7 +95,7 @@ def display_window(volume: Volume, labels: LabelMap | None) -> tuple[float, floa
     step = [max(1, n // 96) for n in volume.geometry.shape]
     sample = volume.voxels[:, :: step[0], :: step[1], :: step[2]]
     values = sample.ravel()
-    if labels is not None:
+    if labels is not None and volume.geometry.shape[0] > 1:  # a picture is shown whole
         inside = labels.voxels[:: step[0], :: step[1], :: step[2]] != 0
         values = sample[0][inside] if inside.any() else values
     finite = values[np.isfinite(values)]

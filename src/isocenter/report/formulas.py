@@ -34,6 +34,7 @@ LOSSES: Mapping[str, str] = {
     "focal": "L = − (1 − p<sub>t</sub>)<sup>γ</sup> log p<sub>t</sub>",
     "ordinal": "L = Σ<sub>k</sub> (P<sub>k</sub> − T<sub>k</sub>)², P and T summed up to class k; "
     "and 0.1 of the cross-entropy",
+    "own": "the sum of the network's own losses, as its code says",
     "mse": "L = (y − t)²",
     "huber": "L = ½ (y − t)² for |y − t| ≤ 1, |y − t| − ½ beyond",
     "dice": "L = 1 − mean over labels of (2 Σ p t + 1) / (Σ p + Σ t + 1)",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,43 @@ def contours(volume: Volume, predicted: LabelGrid, reference: LabelGrid) -> byte
     return drawn(_shown(volume, index), reference[index], predicted[index], aspect=float(steps[1] / steps[2]))
 
 
+def boxes_picture(volume: Volume, stated: Array, found: Array) -> bytes:
+    """PNG of the slice that most boxes cross, with the stated ones dashed and white, the found ones solid.
+
+    Args:
+        volume: the image.
+        stated: `m 2 3`, in its voxels.
+        found: `k 2 3`.
+    """
+    every = np.concatenate((stated, found))
+    crossed = [
+        int(((every[:, 0, 0] <= z + 0.5) & (every[:, 1, 0] > z + 0.5)).sum()) for z in range(volume.geometry.shape[0])
+    ]
+    index = int(np.argmax(crossed)) if len(every) else volume.geometry.shape[0] // 2
+    steps = volume.geometry.steps
+    own = [b[(b[:, 0, 0] <= index + 0.5) & (b[:, 1, 0] > index + 0.5)][:, :, 1:] for b in (stated, found)]
+    return drawn_boxes(_shown(volume, index), own[0], own[1], aspect=float(steps[1] / steps[2]))
+
+
+def drawn_boxes(picture: Array, stated: Array, found: Array, *, aspect: float = 1.0) -> bytes:
+    """A picture with boxes.
+
+    Args:
+        picture: `h w`, or `h w 3`, 0 to 1.
+        stated: `m 2 2`, dashed and white.
+        found: `k 2 2`, solid and coloured.
+        aspect: height of a pixel over its width.
+    """
+    from matplotlib.patches import Rectangle
+
+    figure, axes = _canvas(picture, aspect)
+    for boxes, ink, style in ((found, _COLOURS[0], "solid"), (stated, "white", "dashed")):
+        for (y0, x0), (y1, x1) in boxes.tolist():
+            axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=ink, linewidth=1.1,
+                                     linestyle=style))  # fmt: skip
+    return _png(figure)
+
+
 def case_picture(volume: Volume, labels: LabelGrid | None) -> bytes:
     """PNG of the slice with most of the labels; of the middle one where there are none."""
     inside = None if labels is None else (labels != 0).sum(axis=(1, 2))
@@ -70,6 +108,18 @@ def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, a
         predicted: label numbers, solid and coloured by label.
         aspect: height of a pixel over its width.
     """
+    figure, axes = _canvas(picture, aspect)
+    values = sorted({int(v) for labels in (reference, predicted) if labels is not None for v in np.unique(labels) if v})
+    for number, value in enumerate(values):
+        colour = _COLOURS[number % len(_COLOURS)]
+        for labels, style, ink in ((predicted, "solid", colour), (reference, "dashed", "white")):
+            if labels is not None and (labels == value).any() and not (labels == value).all():
+                axes.contour(labels == value, levels=[0.5], colors=[ink], linewidths=1.0, linestyles=style)
+    return _png(figure)
+
+
+def _canvas(picture: Array, aspect: float) -> tuple[Any, Any]:
+    """A figure that is filled by the picture, and its axes."""
     from matplotlib.figure import Figure
 
     height, width = picture.shape[0] * aspect, picture.shape[1]
@@ -80,12 +130,10 @@ def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, a
     axes.imshow(
         picture, cmap=None if picture.ndim == 3 else "gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest"
     )
-    values = sorted({int(v) for labels in (reference, predicted) if labels is not None for v in np.unique(labels) if v})
-    for number, value in enumerate(values):
-        colour = _COLOURS[number % len(_COLOURS)]
-        for labels, style, ink in ((predicted, "solid", colour), (reference, "dashed", "white")):
-            if labels is not None and (labels == value).any() and not (labels == value).all():
-                axes.contour(labels == value, levels=[0.5], colors=[ink], linewidths=1.0, linestyles=style)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
     out = BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()

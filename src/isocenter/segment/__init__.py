@@ -7,7 +7,7 @@ from isocenter.segment.cluster import FuzzyCMeans, GaussianMixture, KMeans, fuzz
 from isocenter.segment.contour import ChanVese, chan_vese
 from isocenter.segment.edges import Edges, edges
 from isocenter.segment.hippocampus import Hippocampus, hippocampus
-from isocenter.segment.network import Network, network
+from isocenter.segment.network import Network, NetworkObjects, network, network_objects
 from isocenter.segment.radiograph import ThoraxField, thorax_field
 from isocenter.segment.refine import (
     Components,
@@ -69,6 +69,7 @@ STEPS: dict[str, StepKind] = {
     "lungs": StepKind(Lungs, lungs, "volume", within=True),
     "thorax_field": StepKind(ThoraxField, thorax_field, "volume"),
     "network": StepKind(Network, network, "volume"),
+    "network_objects": StepKind(NetworkObjects, network_objects, "volume"),
     "hippocampus": StepKind(Hippocampus, hippocampus, "region"),
     "pick": StepKind(Pick, pick, "labels"),
     "components": StepKind(Components, components, "labels"),
@@ -87,6 +88,7 @@ __all__ = [
     "Otsu", "Pick", "RandomWalker", "RegionGrowing", "Smooth", "Split", "ThoraxField", "Threshold", "Watershed",
     "adaptive", "body", "brain", "chan_vese", "closing", "components", "confidence_connected", "dilation", "edges",
     "erosion", "fill_holes", "fuzzy_c_means", "gaussian_mixture", "hippocampus", "k_means", "li", "lungs",
-    "multi_otsu", "network", "opening", "otsu", "pick", "random_walker", "region_growing", "smooth", "split",
+    "multi_otsu", "network", "network_objects", "opening", "otsu",
+    "pick", "random_walker", "region_growing", "smooth", "split",
     "thorax_field", "threshold", "watershed",
 ]  # fmt: skip

@@ -182,6 +182,29 @@ def apply(
     return images, masks
 
 
+def moved_boxes(
+    drawn: Drawn, number: int, boxes: Float[Array, "n 2 a"], size: tuple[int, ...]
+) -> Float[Array, "n 2 a"]:
+    """Boxes of one image of the batch after its flips and its affine movement.
+
+    A turned box would hold much that is not the object: the box about the ellipse that it holds is taken. An elastic
+    movement is not followed; without masks it is kept small.
+
+    Source: A. Kalra et al., ICCV 2021 (Towards rotation invariance in object detection).
+    """
+    edge = np.asarray(size, np.float64)
+    found = np.array(boxes, np.float64)
+    for axis in np.flatnonzero(drawn.flips[number]):
+        found[:, :, axis] = edge[axis] - found[:, ::-1, axis]
+    dims = len(size)
+    matrix, shift = drawn.theta[number, :, :dims], drawn.theta[number, :, dims]
+    back = np.linalg.inv(matrix)  # theta says where an output lies in the input
+    centre = (2 * found.mean(axis=1) / edge - 1 - shift) @ back.T
+    half = (found[:, 1] - found[:, 0]) / edge
+    reach = np.sqrt((half**2) @ (back**2).T)
+    return np.stack((centre - reach + 1, centre + reach + 1), axis=1) / 2 * edge
+
+
 def without_mixture(drawn: Drawn) -> Drawn:
     """The same without mixup or cutmix."""
     return replace(drawn, mix=np.ones_like(drawn.mix), box=None)

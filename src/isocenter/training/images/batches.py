@@ -5,10 +5,9 @@ resumed training sees what an unbroken one would.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from isocenter.training.images import augment
+from isocenter.networks.detector import Truth
 from isocenter.training.images.augment import Drawn
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
@@ -21,12 +20,12 @@ class Batch:
 
     Args:
         images: `b c *patch`.
-        target: `b` classes or values, or `b *patch` labels.
+        target: `b` classes or values, or `b *patch` labels, or the objects of each image.
         drawn: what was done to them; its mixture weighs the loss.
     """
 
     images: Tensor
-    target: Tensor
+    target: Tensor | tuple[Truth, ...]
     drawn: Drawn
 
 
@@ -45,25 +44,16 @@ class Sampler:
         self.count = max(1, plan.schedule.batch // ranks)
         self.people = _by_person(store)
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step."""
-        rng = np.random.default_rng((self.plan.seed, step, self.rank))
-        if self.plan.task == "segment":
-            return self._patches(rng)
-        index = self._drawn_cases(step)
-        images = torch.from_numpy(np.stack([self._image(self.store.items[i]) for i in index]))
-        target = torch.tensor([self.store.items[i].target for i in index])
-        target = target.long() if self.plan.task == "classify" else target.float()
-        drawn = augment.draw(self.plan, tuple(images.shape[2:]), len(index), rng)
-        if self.plan.task == "regress":
-            drawn = augment.without_mixture(drawn)
-        images, _ = augment.apply(drawn, images, None)
-        return Batch(images, target, drawn)
+    def rng(self, step: int) -> np.random.Generator:
+        """Randomness of a step."""
+        return np.random.default_rng((self.plan.seed, step, self.rank))
 
-    def _image(self, item: Item) -> Array:
-        return item.image[:, 0] if self.plan.preparation.dims == 2 else np.asarray(item.image)
+    def by_person(self, rng: np.random.Generator) -> Item:
+        """A case, each patient as likely as the other."""
+        person = self.people[rng.integers(len(self.people))]
+        return self.store.items[person[rng.integers(len(person))]]
 
-    def _drawn_cases(self, step: int) -> list[int]:
+    def cases(self, step: int) -> list[int]:
         """Cases in shuffled rounds, so that each is seen equally often; drawn by class where the plan balances."""
         if self.plan.balance:
             rng = np.random.default_rng((self.plan.seed, step, self.rank, 1))
@@ -78,22 +68,6 @@ class Sampler:
             order = _shuffled(size, self.plan.seed, at // size)
             found.append(int(order[at % size]))
         return found
-
-    def _patches(self, rng: np.random.Generator) -> Batch:
-        images, masks = [], []
-        for number in range(self.count):
-            person = self.people[rng.integers(len(self.people))]
-            item = self.store.items[person[rng.integers(len(person))]]
-            image, mask = cut(item, self.plan, rng, on_label=number / self.count >= 1 - self.plan.foreground)
-            images.append(image)
-            masks.append(mask)
-        stacked, truth = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
-        drawn = augment.without_mixture(augment.draw(self.plan, self.plan.patch, len(images), rng))
-        moved, moved_truth = augment.apply(drawn, stacked, truth)
-        assert moved_truth is not None, "a mask stays a mask"
-        if self.plan.swap_labels and drawn.flips.shape[1]:
-            moved_truth = _exchanged(moved_truth, drawn.flips[:, -1], self.plan)
-        return Batch(moved, moved_truth, drawn)
 
 
 _ORDERS: dict[tuple[int, int], Array] = {}
@@ -116,38 +90,21 @@ def _by_person(store: Store) -> list[list[int]]:
     return list(people.values())
 
 
-def _exchanged(masks: Tensor, flipped: Array, plan: Plan) -> Tensor:
-    """Labels of left and right exchanged where the left-right axis was flipped."""
-    numbers = {value: i + 1 for i, value in enumerate(plan.labels)}
-    table = torch.arange(len(plan.labels) + 1, dtype=masks.dtype)
-    for one, other in plan.swap_labels.items():
-        table[numbers[one]] = numbers[other]
-    masks = masks.clone()
-    for row in np.flatnonzero(flipped):
-        masks[row] = table[masks[row].long()]
-    return masks
+def start_of(shape: Array, size: Array, centre: Array | None, rng: np.random.Generator) -> Array:
+    """First voxel of a patch: about a centre, up to a quarter of its edge away, or anywhere.
+
+    Along axes on which the image is smaller, it stands in the middle of the patch.
+    """
+    if centre is None:
+        return np.asarray(
+            np.where(size > shape, -((size - shape) // 2), rng.integers(0, np.maximum(shape - size, 0) + 1))
+        )
+    start = centre - size // 2 + rng.integers(-(size // 4), size // 4 + 1)
+    return np.asarray(np.where(size >= shape, -((size - shape) // 2), np.clip(start, 0, np.maximum(shape - size, 0))))
 
 
-def cut(item: Item, plan: Plan, rng: np.random.Generator, *, on_label: bool) -> tuple[Array, Array]:
-    """A patch of a case, centred near a label if asked for; what lies outside the image is 0 and background."""
-    assert item.mask is not None, "a segmentation has masks"
-    shape = np.asarray(item.mask.shape)
-    size = np.asarray((1, *plan.patch) if plan.preparation.dims == 2 else plan.patch)
-    there = [places for places in item.places if len(places)]
-    if on_label and there:
-        places = there[rng.integers(len(there))]
-        centre = places[rng.integers(len(places))]
-        start = centre - size // 2 + rng.integers(-(size // 4), size // 4 + 1)
-        start = np.where(size >= shape, -((size - shape) // 2), np.clip(start, 0, np.maximum(shape - size, 0)))
-        if plan.preparation.dims == 2:
-            start[0] = centre[0]
-    else:
-        free = np.maximum(shape - size, 0)
-        start = np.where(size > shape, -((size - shape) // 2), rng.integers(0, free + 1))
+def spans(shape: Array, size: Array, start: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a patch lies in the image, and what of the patch that is."""
     inside = tuple(slice(max(0, int(a)), int(min(a + n, m))) for a, n, m in zip(start, size, shape, strict=True))
     onto = tuple(slice(s.start - int(a), s.stop - int(a)) for s, a in zip(inside, start, strict=True))
-    image = np.zeros((item.image.shape[0], *size), np.float32)
-    mask = np.zeros(tuple(size), np.int64)
-    image[(slice(None), *onto)] = item.image[(slice(None), *inside)]
-    mask[onto] = item.mask[inside]
-    return (image[:, 0], mask[0]) if plan.preparation.dims == 2 else (image, mask)
+    return inside, onto

@@ -1,33 +1,23 @@
 """Fingerprint -> plan: defaults that follow from the data, from the machine, and from how long it may take."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from isocenter.data.dataset import Answers
 from isocenter.data.volume import Quantity
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
-from isocenter.inference.torch_runtime import laid_out, memory_format
-from isocenter.networks.catalogue import NETWORKS, network
-from isocenter.training.images.batches import Sampler
+from isocenter.networks.catalogue import NETWORKS, Network, network
+from isocenter.training.images import detection
 from isocenter.training.images.fingerprint import Fingerprint
-from isocenter.training.images.loop import fresh_network
-from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan, plan_of
-from isocenter.training.images.store import Store
 from isocenter.training.images.trials import put
 
 _MOST_VOXELS_3D, _MOST_VOXELS_2D = 96**3 // 2, 256**2
 _LARGEST_PICTURE = 224
-_LEAST_STEPS, _LOOKS = 1500, 25
-"""Steps below which a cheaper network is better; and how often each case is seen before width helps more."""
-_SHARE_FOR_STEPS = 0.9
-"""Of the budget; the rest is for the last look, calibration and writing."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +47,24 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
     dims = _dims(seen, task)
     preparation = _preparation(seen, task, dims)
     name = wish.network or _network(seen, task, preparation)
-    row = network(name)
-    if (row.answers == "voxel") != (task == "segment"):
-        fitting = ", ".join(n for n, r in NETWORKS.items() if (r.answers == "voxel") == (task == "segment"))
-        raise InputError(f"{name} gives one answer a {row.answers}, which does not fit {task}; there are {fitting}")
+    row = _fitting(name, task)
     if dims not in row.dims:
         raise InputError(f"{name} exists in {row.dims[0]} dimensions; this data has {dims}")
     if preparation.size is not None and min(preparation.size) < row.least:
         preparation = preparation.model_copy(update={"size": tuple(max(n, row.least) for n in preparation.size)})
-    patch = preparation.size if task != "segment" else _patch(seen, preparation, row.multiple, row.least)
-    if patch is None:
-        raise InputError("a classifier needs one size for its images")
+    patch = preparation.size or _patch(seen, preparation, row.multiple, row.least)
     settings = dict(wish.settings or {})
     if name == "dynamic_unet" and "widths" not in settings:
         settings |= _stages(patch, preparation, base=32)
     if name == "dynamic_unet" and not {"strides", "blocks"} & set(settings):
         settings |= {"strides": tuple((1 if i == 0 else 2,) * dims for i in range(len(settings["widths"])))}
+    if task == "detect":
+        settings = {**detection.levels(seen, preparation, patch, name), **settings}
     data: dict[str, Any] = {
         "task": task, "classes": tuple(seen.classes), "labels": dict(seen.labels), "channels": channels,
         "preparation": preparation.model_dump(), "patch": patch, "network": {"name": name, "settings": settings},
-        "loss": {"name": {"classify": "cross_entropy", "regress": "huber", "segment": "dice_ce"}[task]},
-        "laterality": wish.laterality or ("fixed" if seen.spacing is not None or task != "segment" else "free"),
+        "loss": {"name": _LOSS[task]},
+        "laterality": wish.laterality or _laterality(seen, task),
         "seed": wish.seed or 0,
     }  # fmt: skip
     data["augmentation"] = _augmentation(seen, task, preparation)
@@ -89,9 +76,30 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
     wished = wish.plan or {}
     for key, value in wished.items():
         put(data, key, value)
-    if task != "segment" and "preparation.size" in wished and "patch" not in wished:
+    if task != "segment" and wished.get("preparation.size") and "patch" not in wished:
         data["patch"] = wished["preparation.size"]  # a classifier sees whole images
     return plan_of(data, "the plan")
+
+
+def _fitting(name: str, task: Answers) -> Network:
+    """The row of the catalogue.
+
+    Raises: InputError for a network that answers otherwise.
+    """
+    row, wanted = network(name), {"segment": "voxel", "detect": "object"}.get(task, "image")
+    if row.answers != wanted:
+        fitting = ", ".join(n for n, r in NETWORKS.items() if r.answers == wanted)
+        raise InputError(f"{name} answers for each {row.answers}, which does not fit {task}; there are {fitting}")
+    return row
+
+
+_LOSS = {"classify": "cross_entropy", "regress": "huber", "segment": "dice_ce", "detect": "own"}
+
+
+def _laterality(seen: Fingerprint, task: Answers) -> str:
+    """Left and right are alike in pictures of what has no sides, unless a name says otherwise."""
+    named = any(side in name.lower() for name in (*seen.classes, *seen.labels.values()) for side in ("left", "right"))
+    return "free" if task in ("segment", "detect") and seen.spacing is None and not named else "fixed"
 
 
 def _dims(seen: Fingerprint, task: Answers) -> int:
@@ -111,10 +119,14 @@ def _preparation(seen: Fingerprint, task: Answers, dims: int) -> Preparation:
     """Spacing, size and intensities."""
     how: dict[str, Any] = {"dims": dims, "channels": seen.channels}
     spacing = seen.spacing
+    if task == "detect" and dims == 2:
+        how["size"] = detection.picture_size(seen)
     one_size = len(set(seen.shapes)) == 1
     if task == "segment":
         if spacing is not None:
             how |= {"orient": dims == 3, "spacing_mm": spacing}
+    elif task == "detect":
+        how |= {"orient": spacing is not None, "spacing_mm": spacing} if dims == 3 else {}
     elif not (one_size and max(seen.shape) <= _LARGEST_PICTURE):
         shape = seen.shape[1:] if dims == 2 else seen.shape
         most = _LARGEST_PICTURE if dims == 2 else 96
@@ -145,6 +157,8 @@ def _foreground(seen: Fingerprint, low: str, high: str) -> dict[str, Any]:
 def _network(seen: Fingerprint, task: Answers, preparation: Preparation) -> str:
     if task == "segment":
         return "dynamic_unet"
+    if task == "detect":
+        return "mask_rcnn" if seen.masks else "retinanet"
     return "resnet" if preparation.size is not None and max(preparation.size) <= 64 else "resnet18"
 
 
@@ -195,6 +209,8 @@ def _kernel(step: Any, dims: int) -> tuple[int, ...]:
 
 
 def _augmentation(seen: Fingerprint, task: Answers, preparation: Preparation) -> dict[str, Any]:
+    if task == "detect":
+        return detection.augmentation(seen, preparation)
     if task == "segment":
         pictures = preparation.dims == 2 and seen.spacing is None and max(s[0] for s in seen.shapes) == 1
         how: dict[str, Any] = {
@@ -231,106 +247,9 @@ def _augmentation(seen: Fingerprint, task: Answers, preparation: Preparation) ->
 
 
 def _schedule(seen: Fingerprint, task: Answers, preparation: Preparation) -> dict[str, Any]:
+    if task == "detect":
+        return {"learning_rate": 1e-3, "weight_decay": 1e-2, "batch": 8 if preparation.dims == 2 else 2, "ema": 0.998}
     if task == "segment":
         return {"learning_rate": 2e-3, "weight_decay": 1e-2, "batch": 4, "ema": 0.998}
     batch = int(np.clip(2 ** round(np.log2(max(8, seen.cases / 40))), 8, 64))
     return {"learning_rate": 2e-3, "weight_decay": 5e-2, "batch": batch, "ema": 0.998}
-
-
-def seconds_per_step(plan: Plan, store: Store, *, device: str, limit_s: float) -> float:
-    """Time of a step with its batch, measured on a copy that is thrown away; the median of the later ones."""
-    torch.manual_seed(0)
-    module = laid_out(fresh_network(plan).to(device), plan.preparation.dims).train()
-    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4)
-    sampler, loss = Sampler(store, plan), loss_of(plan)
-    took: list[float] = []
-    begin = time.monotonic()
-    while len(took) < 3 or (len(took) < 12 and time.monotonic() - begin < limit_s):
-        start = time.monotonic()
-        batch = sampler.batch(len(took))
-        images = batch.images.to(device).to(memory_format=memory_format(plan.preparation.dims))
-        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            answer = module(images)
-        torch.autograd.backward(loss(answer, batch.target.to(device)))
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        took.append(time.monotonic() - start)
-    return float(np.median(took[1:]))
-
-
-def fitted_to(
-    plan: Plan,
-    store: Store,
-    budget_s: float,
-    wish: Wish,
-    *,
-    device: str = "cpu",
-    tell: Callable[[str], None] | None = None,
-) -> Plan:
-    """The plan with precision, width and steps that the budget can buy on this machine.
-
-    Wider networks are taken only where the budget still shows them each case often enough.
-    """
-    begun = time.monotonic()
-    limit = max(1.0, budget_s / 60)
-    plan, took = _faster_precision(plan, store, device, limit)
-
-    def steps_of(seconds: float) -> int:
-        return max(1, int((budget_s - (time.monotonic() - begun)) * _SHARE_FOR_STEPS / seconds))
-
-    if wish.network is None and not wish.settings and "network.settings" not in (wish.plan or {}):
-        for other in _cheaper(plan):
-            if steps_of(took) >= _LEAST_STEPS:
-                break
-            shorter = seconds_per_step(other, store, device=device, limit_s=limit)
-            if shorter < 0.85 * took:  # narrow layers cost hardly less on some machines
-                plan, took = other, shorter
-        for other in _wider(plan):
-            longer = seconds_per_step(other, store, device=device, limit_s=limit)
-            if steps_of(longer) < _LOOKS * len(store) / plan.schedule.batch:
-                break
-            plan, took = other, longer
-    steps = steps_of(took)
-    if tell:
-        width = plan.network.settings.get("widths", "as in the catalogue")
-        what = f"{plan.network.name}, widths {width}, batch {plan.schedule.batch}"
-        tell(f"{what}: {took:.3f} s a step in {plan.precision}, {steps} steps")
-    return plan.changed(schedule={"steps": steps})
-
-
-def _faster_precision(plan: Plan, store: Store, device: str, limit: float) -> tuple[Plan, float]:
-    """bfloat16 where it is at least a tenth faster here."""
-    full = seconds_per_step(plan, store, device=device, limit_s=limit)
-    half = plan.changed(precision="bfloat16")
-    short = seconds_per_step(half, store, device=device, limit_s=limit)
-    return (half, short) if short < 0.9 * full else (plan, full)
-
-
-def _wider(plan: Plan) -> list[Plan]:
-    """Networks of the same kind that cost more, in order."""
-    if plan.network.name != "resnet":
-        return []
-    return [
-        plan.changed(network={"settings": {"widths": (64, 128, 256), "blocks": (1, 1, 1)}}),
-        plan.changed(network={"settings": {"widths": (64, 128, 256), "blocks": (2, 2, 2)}}),
-    ]
-
-
-def _cheaper(plan: Plan) -> list[Plan]:
-    """The same network with smaller batches, then with fewer channels, in order."""
-    settings, batch = plan.network.settings, plan.schedule.batch
-    small = plan.changed(schedule={"batch": max(2, batch // 2)})
-    if plan.network.name == "dynamic_unet":
-        most = 320 if plan.preparation.dims == 3 else 512
-        count = len(settings["widths"])
-        bases = [base for base in (24, 16) if base < settings["widths"][0]]
-        rows = [tuple(min(base * 2**i, most) for i in range(count)) for base in bases]
-        return [small, *(_of_widths(small, widths) for widths in rows)]
-    if plan.network.name == "resnet18":
-        return [_of_widths(plan, tuple(base * 2**i for i in range(4))) for base in (48, 32, 16)]
-    return []
-
-
-def _of_widths(plan: Plan, widths: tuple[int, ...]) -> Plan:
-    return plan.changed(network={"settings": {**plan.network.settings, "widths": widths}})

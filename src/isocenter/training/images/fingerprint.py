@@ -3,17 +3,21 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from isocenter.data.dataset import Answers, Dataset
+from isocenter.data.dataset import Answers, Dataset, Sample, natural
 from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
+from isocenter.data.objects import components_of
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError, IsocenterError
-from isocenter.training.images.store import Read
+from isocenter.inference.placed import in_voxels
+from isocenter.training.images.loading import Read
+from isocenter.training.images.tasks.objects import OBJECT
 from isocenter.types import Array, Progress
 
 _MOST_CASES = 400
@@ -38,6 +42,9 @@ class Fingerprint:
         labels: value -> name.
         label_share: value -> mean share of the image's voxels.
         box: median extent of the foreground, as (d, h, w).
+        edges: of each object, as (d, h, w) in voxels of its image.
+        owners: number of the looked-at case that each object lies in.
+        masks: objects are drawn, not only boxed.
         failed: cases that could not be read.
     """
 
@@ -53,6 +60,9 @@ class Fingerprint:
     labels: Mapping[int, str] = field(default_factory=dict)
     label_share: Mapping[int, float] = field(default_factory=dict)
     box: tuple[int, int, int] | None = None
+    edges: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
+    owners: tuple[int, ...] = field(default=(), repr=False)
+    masks: bool = False
     failed: tuple[str, ...] = ()
 
     @property
@@ -88,6 +98,7 @@ class Fingerprint:
             "classes": dict(self.classes),
             "labels": {str(k): v for k, v in self.labels.items()},
             "label_share": {str(k): v for k, v in self.label_share.items()},
+            "objects": len(self.edges),
             "failed": list(self.failed),
         }
 
@@ -97,6 +108,8 @@ def answers_of(data: Dataset) -> Answers:
 
     Raises: InputError where it could be either.
     """
+    if any(sample.objects is not None for sample in data.samples):
+        return "detect"
     masks = sum(sample.mask is not None for sample in data.samples)
     targets = [sample.target for sample in data.samples if sample.target]
     if masks and targets:
@@ -104,8 +117,10 @@ def answers_of(data: Dataset) -> Answers:
     if masks:
         return "segment"
     numbers = sum(_is_number(t) for t in targets)
-    several = len(set(targets))
-    return "regress" if numbers == len(targets) and several > max(20, len(targets) // 4) else "classify"
+    if numbers < len(targets):
+        return "classify"
+    several, broken = len(set(targets)), any(not float(t).is_integer() for t in targets)
+    return "regress" if broken or several > max(20, len(targets) // 4) else "classify"
 
 
 def fingerprint(
@@ -124,6 +139,8 @@ def fingerprint(
             volume, labels = read(sample)
             volume.require_finite()
             seen.add(volume, labels)
+            if task == "detect":
+                seen.add_objects(sample, volume, labels, dict(data.labels))
         except IsocenterError as error:
             seen.failed.append(f"{sample.case}: {error}")
     if not seen.shapes:
@@ -134,13 +151,14 @@ def fingerprint(
             f"{data.path}: some images have {channels[0][0]} channels and some {channels[1][0]}: bring one kind"
         )
     names = dict(data.labels) or dict(sorted(seen.names.items()))
-    counts = Counter(s.target for s in data.samples) if task == "classify" else Counter()
+    counts = Counter(s.target for s in data.samples) if task == "classify" else seen.kinds
+    classes = data.classes() if task == "classify" else tuple(sorted(counts, key=natural))
     return Fingerprint(
         len(data.samples), len({s.patient for s in data.samples}) if data.known_patients else None, tuple(seen.shapes),
         tuple(seen.spacings), channels[0][0], seen.quantity, seen.whole, seen.intensities(),
-        {name: counts[name] for name in data.classes()} if task == "classify" else {},
-        names if task == "segment" else {}, {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())},
-        seen.box(), tuple(seen.failed),
+        {name: counts[name] for name in classes}, names if task == "segment" else seen.by_value,
+        {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())}, seen.box(), tuple(seen.edges),
+        tuple(seen.owners), seen.masks, tuple(seen.failed),
     )  # fmt: skip
 
 
@@ -158,6 +176,11 @@ class _Seen:
         self.names: dict[int, str] = {}
         self.shares: dict[int, list[float]] = {}
         self.boxes: list[Any] = []
+        self.kinds: Counter[str] = Counter()
+        self.by_value: dict[int, str] = {}
+        self.edges: list[tuple[float, float, float]] = []
+        self.owners: list[int] = []
+        self.masks = False
         self.failed: list[str] = []
         self.rng = np.random.default_rng(0)
 
@@ -191,6 +214,23 @@ class _Seen:
                 self.values.append([])
             self.values[i].append(np.asarray(some, np.float32))
 
+    def add_objects(self, sample: Sample, volume: Volume, labels: LabelMap | None, names: Mapping[int, str]) -> None:
+        """Sizes and classes of the objects of a case that was just added."""
+        if labels is None:
+            rows = [(m.name, in_voxels(m, volume.geometry)) for m in sample.objects or ()]
+        else:
+            self.masks = True
+            values = sorted({int(v) for v in np.unique(labels.voxels) if v})
+            kinds = [names.get(value, OBJECT) for value in values]
+            boxes, numbers, _ = components_of(labels.voxels, {value: i for i, value in enumerate(values)})
+            rows = [(kinds[i], box) for i, box in zip(numbers, boxes, strict=True)]
+            self.by_value |= dict(zip(values, kinds, strict=True)) if names else {}
+        for name, box in rows:
+            self.kinds[name] += 1
+            d, h, w = (float(n) for n in box[1] - box[0])
+            self.edges.append((d, h, w))
+            self.owners.append(len(self.shapes) - 1)
+
     @property
     def quantity(self) -> str:
         return str(next(iter(self.quantities))) if len(self.quantities) == 1 else str(Quantity.ARBITRARY)
@@ -220,7 +260,6 @@ def _name(name: str, value: int) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        return isfinite(float(text))
     except ValueError:
         return False
-    return True

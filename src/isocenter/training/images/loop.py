@@ -3,43 +3,34 @@
 A killed run goes on where it was, to the same weights.
 """
 
-import json
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isocenter.errors import DegenerateImage, InputError, UnreadableFile
+from isocenter.errors import DegenerateImage, InputError
 from isocenter.inference.model import build_of
-from isocenter.inference.torch_runtime import TorchRuntime, laid_out, memory_format
+from isocenter.inference.torch_runtime import laid_out
 from isocenter.optional import require
 from isocenter.training.images.batches import Batch, Sampler
-from isocenter.training.images.losses import PlannedLoss, loss_of
+from isocenter.training.images.checkpoint import Row, State, resume, save
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.start import frozen_in
 from isocenter.training.images.store import Store
-from isocenter.training.images.validation import Validated, validate
+from isocenter.training.images.tasks import TASKS
+from isocenter.training.images.tasks.task import StepLoss
+from isocenter.training.images.validation import Validated
 from isocenter.types import Progress
 
 _SAVE_EVERY_S = 60.0
 _LOOKS, _BEAT = 20, 10
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One line of the log: losses since the last look, and what validation says."""
-
-    step: int
-    seconds: float
-    rate: float
-    loss: float
-    validation: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,24 +52,6 @@ class Learnt:
     final: Validated
     train_goodness: Validated
     seconds: float
-
-
-@dataclass
-class _State:
-    """Everything that a resumed run needs."""
-
-    network: nn.Module
-    average: dict[str, Tensor]
-    optimiser: torch.optim.Optimizer
-    still: list[nn.Module] = field(default_factory=list)
-    step: int = 0
-    seconds: float = 0.0
-    total: int = 0
-    turns: list[tuple[int, int]] = field(default_factory=list)
-    log: list[Row] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    best: float = float("-inf")
-    waited: int = 0
 
 
 def fresh_network(plan: Plan) -> nn.Module:
@@ -157,7 +130,7 @@ def _course(
     deadline_s: float | None,
     device: str,
     on_progress: Progress | None,
-) -> "_State":
+) -> State:
     """Every step; of several processes, the first one looks, writes down and saves."""
     train, val = stores
     state = _start(plan, network, checkpoint)
@@ -165,14 +138,15 @@ def _course(
     sampler = Sampler(train, plan, rank=fabric.global_rank, ranks=fabric.world_size)
     every = plan.schedule.validate_every or max(1, plan.schedule.steps // _LOOKS)
     clock, saved = time.monotonic() - state.seconds, time.monotonic()
-    step = _Step(plan, module, optimiser, loss_of(plan), fabric)
+    task = TASKS[plan.task]
+    step = _Step(plan, module, optimiser, task.loss(plan), fabric)
     module.train()
     for part in state.still:
         part.eval()
     fitted, told, first = state.seconds, "training", fabric.is_global_zero
     together = fabric.world_size > 1
     while state.step < state.total:
-        step.make(sampler.batch(state.step), state)
+        step.make(task.batch(sampler, state.step), state)
         state.seconds = time.monotonic() - clock
         if on_progress and (state.step % _BEAT == 0 or state.step == state.total):
             on_progress(told, state.step, state.total)
@@ -195,11 +169,11 @@ def _course(
         if first:
             saved = _saved_now_and_then(checkpoint, state, plan, saved)
     if first and checkpoint is not None:
-        _save(checkpoint, state, plan)  # a part of a longer course that is killed later is not trained again
+        save(checkpoint, state, plan)  # a part of a longer course that is killed later is not trained again
     return state
 
 
-def _finished(state: "_State", plan: Plan, stores: tuple[Store, Store], device: str, fabric: Any) -> Learnt:
+def _finished(state: State, plan: Plan, stores: tuple[Store, Store], device: str, fabric: Any) -> Learnt:
     """The thorough look, and what is left of the training."""
     begun = time.monotonic()
     final, own = _last_look(state, plan, stores, device)
@@ -209,23 +183,23 @@ def _finished(state: "_State", plan: Plan, stores: tuple[Store, Store], device: 
     return Learnt(averaged(state.average, plan), done, tuple(state.log), final, own, state.seconds)
 
 
-def _saved_now_and_then(checkpoint: Path | None, state: "_State", plan: Plan, saved: float) -> float:
+def _saved_now_and_then(checkpoint: Path | None, state: State, plan: Plan, saved: float) -> float:
     """When the course was last written; now, if it was due."""
     now = time.monotonic()
     if checkpoint is None or now - saved <= _SAVE_EVERY_S:
         return saved
-    _save(checkpoint, state, plan)
+    save(checkpoint, state, plan)
     return time.monotonic()
 
 
 class _Step:
     """One batch forward and back."""
 
-    def __init__(self, plan: Plan, module: Any, optimiser: Any, loss: PlannedLoss, fabric: Any) -> None:
+    def __init__(self, plan: Plan, module: Any, optimiser: Any, loss: StepLoss, fabric: Any) -> None:
         self.plan, self.module, self.optimiser, self.loss, self.fabric = plan, module, optimiser, loss, fabric
         self.rate = 0.0
 
-    def make(self, batch: Batch, state: "_State") -> None:
+    def make(self, batch: Batch, state: State) -> None:
         """Change the weights, and their average.
 
         Raises: DegenerateImage where the loss is no number any more.
@@ -235,7 +209,7 @@ class _Step:
         self.rate = plan.schedule.learning_rate * _rate(_progress(state, plan), plan)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        loss = self._loss(batch)
+        loss = self.loss(self.module, batch)
         if not torch.isfinite(loss):
             raise DegenerateImage(
                 f"the loss is no number any more at step {state.step + 1}: lower schedule.learning_rate "
@@ -248,18 +222,6 @@ class _Step:
         state.step += 1
         state.losses.append(float(loss.detach()))
         _average(state, plan)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """Loss of a batch, with mixed targets where images were mixed."""
-        layout = memory_format(self.plan.preparation.dims)
-        images = batch.images.to(memory_format=layout).to(self.fabric.device)
-        target = batch.target.to(self.fabric.device)
-        answer = self.module(images)
-        share = float(batch.drawn.mix[0])
-        if share == 1:
-            return self.loss(answer, target)
-        other = target[torch.from_numpy(batch.drawn.partner).to(target.device)]
-        return share * self.loss(answer, target) + (1 - share) * self.loss(answer, other)
 
 
 def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
@@ -282,7 +244,7 @@ def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
     )  # fmt: skip
 
 
-def _start(plan: Plan, network: nn.Module | None, checkpoint: Path | None) -> _State:
+def _start(plan: Plan, network: nn.Module | None, checkpoint: Path | None) -> State:
     """Fresh weights, or given ones; then what an unfinished run left."""
     module = network if network is not None else fresh_network(plan)
     module = laid_out(module, plan.preparation.dims)
@@ -299,13 +261,13 @@ def _start(plan: Plan, network: nn.Module | None, checkpoint: Path | None) -> _S
         optimiser = kind(groups, lr=how.learning_rate)
     average = {name: value.detach().clone() for name, value in module.state_dict().items()}
     total = how.turns[-1][1] if how.turns else how.steps
-    state = _State(module, average, optimiser, still, total=total, turns=list(how.turns))
+    state = State(module, average, optimiser, still, total=total, turns=list(how.turns))
     if checkpoint is not None:
-        _resume(checkpoint, state, plan)
+        resume(checkpoint, state, plan)
     return state
 
 
-def _progress(state: _State, plan: Plan) -> float:
+def _progress(state: State, plan: Plan) -> float:
     """Share of the schedule that is done, over every turn that it took."""
     done, at, total = 0.0, 0, plan.schedule.steps
     for step, new in state.turns:
@@ -324,7 +286,7 @@ def _rate(progress: float, plan: Plan) -> float:
     return 0.5 * (1 + cos(pi * (progress - warm) / (1 - warm)))
 
 
-def _average(state: _State, plan: Plan) -> None:
+def _average(state: State, plan: Plan) -> None:
     """Exponential moving average, shorter at the start. Statistics of normalisation are averaged alike."""
     decay = min(plan.schedule.ema, (1 + state.step) / (10 + state.step))
     with torch.no_grad():
@@ -352,13 +314,14 @@ def averaged(average: dict[str, Tensor], plan: Plan) -> nn.Module:
     return laid_out(twin, plan.preparation.dims).eval()
 
 
-def _look(state: _State, plan: Plan, val: Store, device: str) -> Validated:
+def _look(state: State, plan: Plan, val: Store, device: str) -> Validated:
     with torch.random.fork_rng(devices=[]):
         twin = averaged(state.average, plan)
-    return validate(TorchRuntime(twin, precision=plan.precision, device=device), val, plan)
+    task = TASKS[plan.task]
+    return task.validate(task.run((twin,), plan, device), val, plan)
 
 
-def _write_down(state: _State, rate: float, found: Validated, fabric: Any) -> None:
+def _write_down(state: State, rate: float, found: Validated, fabric: Any) -> None:
     loss = sum(state.losses) / max(1, len(state.losses))
     row = Row(state.step, round(state.seconds, 2), rate, loss, found.metrics)
     state.log.append(row)
@@ -369,7 +332,7 @@ def _write_down(state: _State, rate: float, found: Validated, fabric: Any) -> No
         )
 
 
-def _is_enough(state: _State, plan: Plan, found: Validated) -> bool:
+def _is_enough(state: State, plan: Plan, found: Validated) -> bool:
     if found.goodness > state.best:
         state.best, state.waited = found.goodness, 0
         return False
@@ -377,7 +340,7 @@ def _is_enough(state: _State, plan: Plan, found: Validated) -> bool:
     return bool(plan.schedule.patience) and state.waited >= plan.schedule.patience
 
 
-def _fit_to(deadline_s: float, state: _State) -> None:
+def _fit_to(deadline_s: float, state: State) -> None:
     """Change how many steps there will be, where the machine is slower or faster than it was when measured."""
     if state.step >= state.total:
         return
@@ -388,82 +351,17 @@ def _fit_to(deadline_s: float, state: _State) -> None:
         state.turns.append((state.step, possible))
 
 
-def _last_look(state: _State, plan: Plan, stores: tuple[Store, Store], device: str) -> tuple[Validated, Validated]:
+def _last_look(state: State, plan: Plan, stores: tuple[Store, Store], device: str) -> tuple[Validated, Validated]:
     """A thorough look at the validation cases, and at as many training cases."""
     train, val = stores
-    runtime = TorchRuntime(averaged(state.average, plan), precision=plan.precision, device=device)
-    few = train.only(range(min(len(train), len(val))))
-    return validate(runtime, val, plan, thorough=True), validate(runtime, few, plan, thorough=True)
+    task = TASKS[plan.task]
+    run = task.run((averaged(state.average, plan),), plan, device)
+    few = some_of(train, plan.training_cases_judged or len(val), plan.seed)
+    return task.validate(run, val, plan, thorough=True), task.validate(run, few, plan, thorough=True)
 
 
-_WEIGHTS, _COURSE = "unfinished.safetensors", "unfinished.json"
-
-
-def _save(folder: Path, state: _State, plan: Plan) -> None:
-    """Weights, averages and the optimiser's own numbers, written beside and moved into place."""
-    from safetensors.torch import save_file
-
-    tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in state.network.state_dict().items()}
-    tensors |= {f"average.{k}": v.detach().cpu().contiguous() for k, v in state.average.items()}
-    plain: dict[str, dict[str, float]] = {}
-    for number, values in state.optimiser.state_dict()["state"].items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimiser.{number}.{key}"] = value.detach().cpu().contiguous()
-            elif value is not None:
-                plain.setdefault(str(number), {})[key] = value
-    course = {
-        "step": state.step, "seconds": state.seconds, "total": state.total, "turns": state.turns, "optimiser": plain,
-        "losses": state.losses,
-        "log": [row.__dict__ for row in state.log], "best": state.best if state.log else None, "waited": state.waited,
-        "plan": plan.model_dump(mode="json"),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    token = f"{state.step}"
-    save_file({k: v.clone() for k, v in tensors.items()}, folder / f"{token}.{_WEIGHTS}")
-    partial = folder / f"{_COURSE}.partial"
-    partial.write_text(json.dumps(course), "utf-8")
-    partial.replace(folder / _COURSE)  # the course names the step, and so the weights that belong to it
-    for old in folder.glob(f"*.{_WEIGHTS}"):
-        if old.name != f"{token}.{_WEIGHTS}":
-            old.unlink()
-
-
-def _resume(folder: Path, state: _State, plan: Plan) -> None:
-    """Go on with what an unfinished run left, if it was of the same plan.
-
-    Raises: UnreadableFile for one that was of another plan, or is damaged.
-    """
-    path = folder / _COURSE
-    if not path.is_file():
-        return
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        course = json.loads(path.read_text("utf-8"))
-        if course["plan"] != plan.model_dump(mode="json"):
-            raise UnreadableFile(
-                f"{folder}: holds an unfinished training by another plan: remove it, or go on with its own"
-            )
-        tensors = load_file(folder / f"{course['step']}.{_WEIGHTS}")
-        state.network.load_state_dict(_under(tensors, "network."))
-        state.average = _under(tensors, "average.")
-        own = state.optimiser.state_dict()
-        numbers: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in course["optimiser"].items()}
-        for name, value in _under(tensors, "optimiser.").items():
-            number, _, key = name.partition(".")
-            numbers.setdefault(int(number), {})[key] = value
-        state.optimiser.load_state_dict({"state": numbers, "param_groups": own["param_groups"]})
-        state.step, state.seconds, state.total = int(course["step"]), float(course["seconds"]), int(course["total"])
-        state.turns = [(int(a), int(b)) for a, b in course["turns"]]
-        state.losses = [float(value) for value in course["losses"]]
-        state.log = [Row(**row) for row in course["log"]]
-        state.best = float("-inf") if course["best"] is None else float(course["best"])
-        state.waited = int(course["waited"])
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise UnreadableFile(f"{folder}: the unfinished training there cannot be gone on with ({error})") from error
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def some_of(store: Store, count: int, seed: int) -> Store:
+    """So many cases, drawn from all: the first ones may be of one class."""
+    if len(store) <= count:
+        return store
+    return store.only(sorted(np.random.default_rng((seed, 3)).choice(len(store), count, replace=False).tolist()))

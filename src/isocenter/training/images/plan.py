@@ -2,27 +2,29 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from isocenter.data.dataset import Answers
 from isocenter.errors import InputError
 from isocenter.formats.json_file import read_mapping
 from isocenter.inference.model import NetworkSpec, Spec
 from isocenter.inference.prepare import Preparation
 
-_MOST_BYTES = 4 * 2**20
+_MOST_BYTES, _MOST_LABELS = 4 * 2**20, 255
 
 
 _LOSSES = {
     "segment": ("dice_ce", "dice", "tversky", "dice_boundary", "cross_entropy", "focal"),
     "classify": ("cross_entropy", "focal", "bce", "ordinal"),
     "regress": ("mse", "huber"),
+    "detect": ("own",),
 }
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LossPlan(_Part):
@@ -31,9 +33,11 @@ class LossPlan(_Part):
     name: str = Field(
         default="cross_entropy",
         description="classify: cross_entropy, focal, bce, ordinal; regress: mse, huber; segment: dice_ce, dice, "
-        "tversky, dice_boundary, cross_entropy, focal; or another package's.",
+        "tversky, dice_boundary, cross_entropy, focal; detect: own (the network's); or another package's.",
     )
-    class_weights: tuple[float, ...] = Field(default=(), description="Of each class; empty: all alike.")
+    class_weights: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(), description="Of each output; empty: all alike."
+    )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=0.5, description="Share of each label that goes to the others."
     )
@@ -104,10 +108,12 @@ class Plan(_Part):
     """A training of one network on images."""
 
     schema_version: Literal[1] = 1
-    task: Literal["classify", "regress", "segment"]
-    classes: tuple[str, ...] = Field(default=(), description="classify: in the order of the outputs.")
+    task: Answers
+    classes: tuple[str, ...] = Field(default=(), description="classify, detect: in the order of the outputs.")
     labels: dict[int, str] = Field(
-        default_factory=dict, description="segment: value -> name; outputs in this order behind background."
+        default_factory=dict,
+        description="segment: value -> name; outputs in this order behind background. detect: value of a label map -> "
+        "class; its connected pieces are the objects.",
     )
     channels: tuple[str, ...] = ("image",)
     preparation: Preparation
@@ -121,7 +127,7 @@ class Plan(_Part):
         default="float32", description="How weights are written; what is judged are the weights as they are written."
     )
     foreground: float = Field(
-        default=0.33, ge=0, le=1, description="segment: share of patches that are centred on a label."
+        default=0.33, ge=0, le=1, description="segment, detect: share of patches that are centred on a label or object."
     )
     balance: bool = Field(default=False, description="classify: classes are drawn alike.")
     laterality: Literal["fixed", "free"] = Field(
@@ -132,19 +138,46 @@ class Plan(_Part):
     validation: float = Field(
         default=0.15, gt=0, lt=0.9, description="Share of patients held back where no split `val` is."
     )
+    training_cases_judged: int = Field(
+        default=0,
+        ge=0,
+        description="Training cases that are judged beside the validation cases at the end; 0: as many.",
+    )
     missing_mm: float = Field(
         default=100.0, gt=0, description="segment: distance that counts for a structure that one side lacks."
     )
     tolerance_mm: float = Field(default=1.0, gt=0, description="segment: of the surface Dice.")
     frozen: tuple[str, ...] = Field(default=(), description="Weights that do not learn, by name; see `--from`.")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _has_names_and_sizes(self) -> "Plan":
+        named = {"classes": self.classes, "labels": () if self.task == "detect" else tuple(self.labels.values())}
+        for what, names in named.items():
+            twice = next((name for i, name in enumerate(names) if not name.strip() or name in names[:i]), None)
+            if twice is not None:
+                raise ValueError(f"{what} have names, each its own; {twice!r} stands twice or is empty")
+        if len(self.patch) != self.preparation.dims:
+            raise ValueError(f"patch has {len(self.patch)} axes, the preparation {self.preparation.dims} dimensions")
+        if not all(n >= 1 for n in self.patch) or not self.channels:
+            raise ValueError("patch has edges of 1 or more, and there is one channel or more")
+        if self.preparation.size is not None and tuple(self.patch) != tuple(self.preparation.size):
+            raise ValueError(f"whole images are seen at once: patch is preparation.size, {self.preparation.size}")
+        if len(self.labels) > _MOST_LABELS:
+            raise ValueError(
+                f"{len(self.labels)} labels are more than {_MOST_LABELS}; objects are found by --task detect"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> "Plan":
-        if len(self.patch) != self.preparation.dims:
-            raise ValueError(f"patch has {len(self.patch)} axes, the preparation {self.preparation.dims} dimensions")
+        weights = self.loss.class_weights
+        if weights and len(weights) != self.spec.outputs:
+            raise ValueError(f"loss.class_weights has {len(weights)} numbers for {self.spec.outputs} outputs")
         if self.task == "classify" and len(self.classes) < 2:
             raise ValueError("a classifier needs two classes or more")
+        if self.task == "detect" and not self.classes:
+            raise ValueError("a detection needs a class")
         if self.task == "segment" and not self.labels:
             raise ValueError("a segmentation needs a label")
         if self.task == "segment" and self.preparation.size is not None:
@@ -161,7 +194,8 @@ class Plan(_Part):
     @property
     def spec(self) -> Spec:
         """What of it a prediction needs."""
-        answer = "value" if self.task == "regress" else "sigmoid" if self.loss.name == "bce" else "softmax"
+        kinds = {"regress": "value", "detect": "boxes"}
+        answer = kinds.get(self.task, "sigmoid" if self.loss.name == "bce" else "softmax")
         return Spec.model_validate({
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
             "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,

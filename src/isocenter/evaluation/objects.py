@@ -1,0 +1,254 @@
+"""Objects that were found beside those that are there: average precision, free response, by size, by patient."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from isocenter.data.evaluation import Evaluation
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError
+from isocenter.evaluation.point import OperatingPoint
+from isocenter.evaluation.shared import plain, thin
+from isocenter.metrics import detection as det
+from isocenter.metrics import intervals as iv
+from isocenter.metrics.detection import Matches, Scan
+from isocenter.types import Array
+
+_SHARED_2D, _SHARED_3D = 0.5, 0.1
+"""Overlap from which an answer is of an object, in pictures and in volumes, where small ones overlap badly."""
+_DRAWS = 300
+_SIZES = ("small", "middle", "large")
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Cases with their objects and answers.
+
+    Args:
+        cases: names.
+        patients: of each; empty texts where unknown.
+        scans: truth and answers, in voxels of each image.
+        classes: names.
+        sizes: of each case: edge (geometric mean) of each object that counts, in mm, or in voxels.
+        unit: of the sizes.
+        flat: the images are pictures.
+    """
+
+    cases: tuple[str, ...]
+    patients: tuple[str, ...]
+    scans: tuple[Scan, ...] = field(repr=False)
+    classes: tuple[str, ...] = ()
+    sizes: tuple[Array, ...] = field(default=(), repr=False)
+    unit: str = "voxels"
+    flat: bool = True
+
+
+def hits_of(judged: Judged, kind: int) -> Matches:
+    """Answers of a class and the objects that they find, by the overlap that suits the images."""
+    return det.boxed(judged.scans, kind, overlap=_SHARED_2D if judged.flat else _SHARED_3D)
+
+
+def judge_objects(judged: Judged, *, model: str, point: OperatingPoint | None, seed: int) -> Evaluation:
+    """Average precision and free response with intervals by patient; sensitivity by size.
+
+    Args:
+        judged: cases.
+        model: whose answers they are.
+        point: score from which an answer is decided for; None: none was chosen.
+        seed: of resampling.
+    Raises: InputError where no object is stated.
+    """
+    if not any((~scan.ignored).any() for scan in judged.scans):
+        raise InputError("no case has an object: there is nothing to be found, and nothing to be judged")
+    known = all(judged.patients)
+    groups = np.asarray([p or f"case {c}" for p, c in zip(judged.patients, judged.cases, strict=True)])
+    metrics = _precision(judged, groups, seed) | _free_response(judged, groups, seed)
+    if point is not None:
+        metrics |= _decided(judged, groups, point.threshold)
+    data: dict[str, Json] = {
+        "schema_version": 1, "task": "detect", "model": model, "n_cases": len(judged.cases),
+        "n_patients": len(set(groups)) if known else None,
+        "unit_of_interval": "patient" if known else "case (no patient is known)",
+        "classes": list(judged.classes), "metrics": metrics,
+        "operating_point": None if point is None else point.as_json(),
+        "subgroups": _by_size(judged), "exchangeable": None, "not_for_clinical_use": True,
+        "hit": f"overlap {_SHARED_2D if judged.flat else _SHARED_3D:g}",
+    }  # fmt: skip
+    return Evaluation(data, _curves(judged), _rows(judged, None if point is None else point.threshold))
+
+
+def _precision(judged: Judged, groups: Array, seed: int) -> dict[str, Json]:
+    """COCO's numbers."""
+    found = [det.matched(judged.scans, k) for k in range(len(judged.classes))]
+
+    def table(weights: Array) -> Array:
+        return np.asarray([det.average_precision(one, weights) for one in found])
+
+    count = len(judged.cases)
+    chosen: dict[str, Callable[[Array], Array]] = {
+        "map50": lambda t: t[:, 0], "map75": lambda t: t[:, 5], "map": lambda t: t.mean(axis=1),
+        **{f"ap50/{name}": partial(_of_class, k) for k, name in enumerate(judged.classes)},
+    }  # fmt: skip
+    draws: list[Array] = []
+
+    def statistic(index: Array) -> float:
+        draws.append(table(np.bincount(index, minlength=count).astype(np.float64)))
+        return float(np.nanmean(draws[-1][:, 0])) if np.isfinite(draws[-1][:, 0]).any() else float("nan")
+
+    first, _ = iv.bootstrap(statistic, groups, None, seed=seed, draws=_DRAWS)
+    whole, rest = draws[0], draws[1:]
+    answer: dict[str, Json] = {}
+    for name, pick in chosen.items():
+        values = [v for t in rest if np.isfinite(pick(t)).any() and np.isfinite(v := float(np.nanmean(pick(t))))]
+        own = pick(whole)
+        value = float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
+        low, high = (
+            (float(q) for q in np.percentile(values, (2.5, 97.5))) if len(values) > 0.9 * _DRAWS else (None, None)
+        )
+        note = first.note if np.isfinite(value) else "no object of this class"
+        answer[name] = plain(iv.Estimate(value, low, high, note))
+    return answer
+
+
+def _of_class(kind: int, table: Array) -> Array:
+    return np.asarray(table[kind : kind + 1, 0])
+
+
+def _free_response(judged: Judged, groups: Array, seed: int) -> dict[str, Json]:
+    """Sensitivity at rates of false positives a scan, mean over the classes that have objects."""
+    found = [one for k in range(len(judged.classes)) if (one := hits_of(judged, k)).objects.sum()]
+    centres = [one for k in range(len(judged.classes)) if (one := det.candidates(judged.scans, k)).objects.sum()]
+    count = len(judged.cases)
+
+    def mean(curves: Sequence[Matches], what: str, index: Array) -> float:
+        weights = np.bincount(index, minlength=count).astype(np.float64)
+        values = []
+        for one in curves:
+            if (weights * one.objects).sum() > 0:
+                curve = det.free_response(one, weights)
+                values.append(curve.mean if what == "cpm" else curve.at(float(what)))
+        return float(np.mean(values)) if values else float("nan")
+
+    answer: dict[str, Json] = {}
+    for rate in det.RATES:
+        each, _ = iv.bootstrap(lambda i, r=rate: mean(found, str(r), i), groups, None, seed=seed, draws=_DRAWS)  # type: ignore[misc]
+        answer[f"sensitivity@{rate:g}"] = plain(each)
+    cpm, _ = iv.bootstrap(lambda i: mean(centres, "cpm", i), groups, None, seed=seed, draws=_DRAWS)
+    note = cpm.note or "mean over 1/8 to 8 false positives a scan; a centre within the radius is a hit (LUNA16)"
+    answer["froc_cpm"] = plain(iv.Estimate(cpm.value, cpm.low, cpm.high, note))
+    return answer
+
+
+def _decided(judged: Judged, groups: Array, threshold: float) -> dict[str, Json]:
+    """Sensitivity, precision and false positives a scan from the chosen score on."""
+    hits: list[Array] = []
+    owners: list[Array] = []
+    right = wrong = 0
+    for k in range(len(judged.classes)):
+        found = hits_of(judged, k)
+        sure = found.scores >= threshold
+        right += int((found.hit[0] & sure).sum())
+        wrong += int((sure & ~found.hit[0] & ~found.dropped[0]).sum())
+        hits.append(found.found_at[0] >= threshold)
+        owners.append(np.repeat(groups, found.objects))
+    sensitivity = iv.proportion(np.concatenate(hits), np.concatenate(owners))
+    answer = {"sensitivity": plain(sensitivity)}
+    if right + wrong:
+        low, high = iv.wilson(right, right + wrong)
+        answer["precision"] = plain(iv.Estimate(right / (right + wrong), low, high, "each answer counts as one"))
+    answer["false_positives_per_scan"] = plain(iv.Estimate(wrong / len(judged.cases)))
+    return answer
+
+
+def _by_size(judged: Judged) -> list[dict[str, Json]]:
+    """Sensitivity at one false positive a scan for the small, middle and large thirds of the objects."""
+    sizes, found = [], []
+    for k in range(len(judged.classes)):
+        one = hits_of(judged, k)
+        if not one.objects.sum():
+            continue
+        least = det.free_response(one).score_at(1.0)
+        found.append(one.found_at[0] >= least)
+        sizes.append(
+            np.concatenate([
+                s[scan.classes[~scan.ignored] == k] for s, scan in zip(judged.sizes, judged.scans, strict=True)
+            ])
+        )  # fmt: skip
+    every, hit = np.concatenate(sizes), np.concatenate(found)
+    ends = np.quantile(every, (1 / 3, 2 / 3))
+    third = np.searchsorted(ends, every, side="left")
+    rows: list[dict[str, Json]] = []
+    for number, name in enumerate(_SIZES):
+        own = hit[third == number]
+        if not len(own):
+            continue
+        low, high = iv.wilson(float(own.sum()), len(own))
+        reach = every[third == number]
+        rows.append({
+            "column": "size", "level": f"{name} ({reach.min():.3g} to {reach.max():.3g} {judged.unit})",
+            "n_cases": len(own), "metric": "sensitivity@1", "value": float(own.mean()), "low": low, "high": high,
+            "note": "",
+        })  # fmt: skip
+    return rows
+
+
+def _curves(judged: Judged) -> dict[str, Json]:
+    """Free response and precision over recall of each class."""
+    response, precision = [], []
+    for k, name in enumerate(judged.classes):
+        found = hits_of(judged, k)
+        if not found.objects.sum():
+            continue
+        curve = det.free_response(found)
+        response.append([name, thin(curve.rate, curve.sensitivity)])
+        pairs = det.matched(judged.scans, k, thresholds=(0.5,))
+        right, wrong = np.cumsum(pairs.hit[0]), np.cumsum(~pairs.hit[0] & ~pairs.dropped[0])
+        precision.append([name, thin(right / pairs.objects.sum(), right / np.maximum(right + wrong, 1))])
+    return {"free_response": response, "precision_recall": precision}
+
+
+def _rows(judged: Judged, threshold: float | None) -> tuple[tuple[object, ...], ...]:
+    """A row a case: objects, how many are found, and false answers from the chosen score on."""
+    least = 0.5 if threshold is None else threshold
+    rows: list[tuple[object, ...]] = [("case", "patient", "objects", "found", "missed", "false")]
+    shared = _SHARED_2D if judged.flat else _SHARED_3D
+    for case, patient, scan in zip(judged.cases, judged.patients, judged.scans, strict=True):
+        objects = found = false = 0
+        for k in range(len(judged.classes)):
+            one = det.boxed([scan], k, overlap=shared)
+            sure = one.scores >= least
+            objects += int(one.objects[0])
+            found += int((one.found_at[0] >= least).sum())
+            false += int((sure & ~one.hit[0] & ~one.dropped[0]).sum())
+        rows.append((case, patient, objects, found, objects - found, false))
+    return tuple(rows)
+
+
+def calibration_pairs(judged: Judged) -> tuple[Array, Array]:
+    """Scores of all answers, and whether each is of an object; answers that count neither way are left out."""
+    scores, truth = [], []
+    for k in range(len(judged.classes)):
+        found = hits_of(judged, k)
+        counts = ~found.dropped[0]
+        scores.append(found.scores[counts])
+        truth.append(found.hit[0][counts])
+    return np.concatenate(scores), np.concatenate(truth).astype(np.int64)
+
+
+def best_score(judged: Judged) -> float:
+    """The score at which twice the hits over answers and objects together is largest (F1), all classes as one.
+
+    Raises: InputError where nothing is found.
+    """
+    scores, truth = calibration_pairs(judged)
+    objects = sum(int((~scan.ignored).sum()) for scan in judged.scans)
+    if not len(scores) or not truth.any():
+        raise InputError("no object of the validation cases is found")
+    order = np.argsort(-scores, kind="stable")
+    right = np.cumsum(truth[order])
+    f1 = 2 * right / (np.arange(1, len(order) + 1) + objects)
+    best = int(np.argmax(f1))
+    lower = scores[order][best + 1] if best + 1 < len(order) else 0.0
+    return float((scores[order][best] + lower) / 2)

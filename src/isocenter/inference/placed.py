@@ -1,0 +1,55 @@
+"""Boxes between the image's grid and the network's."""
+
+import numpy as np
+from jaxtyping import Float
+
+from isocenter.data.dataset import Marked
+from isocenter.data.geometry import Geometry
+from isocenter.errors import GeometryError
+from isocenter.inference.prepare import Prepared
+from isocenter.types import Affine, Array
+
+
+def moved(boxes: Float[Array, "n 2 3"], *, source: Affine, target: Affine) -> Float[Array, "n 2 3"]:
+    """Boxes on another grid: the box about the eight corners, where the grids are turned against each other.
+
+    Args:
+        boxes: in voxels; voxel i covers i to i + 1.
+        source: index -> world of their grid; an index is the centre of its voxel.
+        target: the same of the other grid.
+    """
+    if not len(boxes):
+        return np.zeros((0, 2, 3))
+    change = np.linalg.solve(target, source)
+    picks = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(-1, 3)
+    corners = np.stack([boxes[:, picks[:, axis], axis] for axis in range(3)], axis=2) - 0.5  # n 8 3
+    there = corners @ change[:3, :3].T + change[:3, 3] + 0.5
+    return np.stack((there.min(axis=1), there.max(axis=1)), axis=1)
+
+
+def to_network(boxes: Float[Array, "n 2 3"], ready: Prepared) -> Float[Array, "n 2 3"]:
+    """From the image's grid to the network's."""
+    return moved(boxes, source=ready.onto.affine, target=ready.affine)
+
+
+def to_image(boxes: Float[Array, "n 2 3"], ready: Prepared) -> Float[Array, "n 2 3"]:
+    """From the network's grid to the image's, within it."""
+    found = moved(boxes, source=ready.affine, target=ready.onto.affine)
+    return np.asarray(np.clip(found, 0, np.asarray(ready.onto.shape, np.float64)))
+
+
+def in_voxels(marked: Marked, geometry: Geometry) -> Float[Array, "2 3"]:
+    """The box of an object in voxels of its image.
+
+    Raises: GeometryError for one in millimetres of an image that has none, or outside the image.
+    """
+    box = np.asarray((marked.low, marked.high), np.float64)
+    if marked.frame == "mm":
+        geometry.spacing_mm  # noqa: B018  refuses an image without millimetres
+        world = np.eye(4)[:, [2, 1, 0, 3]]  # (z, y, x) -> LPS (x, y, z)
+        box = moved(box[None] + 0.5, source=world, target=geometry.affine)[0]
+    shape = np.asarray(geometry.shape, np.float64)
+    if np.any(box[1] <= 0) or np.any(box[0] >= shape):
+        ends = [", ".join(f"{v:.1f}" for v in corner) for corner in box]
+        raise GeometryError(f"the box of a {marked.name} ({ends[0]} to {ends[1]}) lies outside its image")
+    return np.asarray(np.clip(box, 0, shape))

@@ -1,0 +1,260 @@
+"""Objects through `train`, `predict` and `evaluate`: what a card promises of them, files of boxes, judgement."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isocenter.data.card import ModelCard
+from isocenter.data.dataset import Dataset, Sample
+from isocenter.data.evaluation import Evaluation
+from isocenter.data.geometry import Geometry, Space
+from isocenter.data.objects import Boxed, components_of
+from isocenter.data.provenance import Json
+from isocenter.errors import DegenerateImage, InputError, IsocenterError
+from isocenter.evaluation.objects import Judged, best_score, calibration_pairs, judge_objects
+from isocenter.evaluation.point import OperatingPoint
+from isocenter.formats.delimited import csv_text
+from isocenter.inference.model import Spec
+from isocenter.inference.placed import in_voxels
+from isocenter.inference.predictor import CaseAnswer, Predictor
+from isocenter.metrics import reliability as rel
+from isocenter.metrics.detection import Scan
+from isocenter.networks.detector import Found
+from isocenter.pipeline.images import read_case
+from isocenter.report.gallery import Worst, boxes_picture
+from isocenter.training.images.course import Course
+from isocenter.training.images.store import Store
+from isocenter.training.images.tasks.objects import OBJECT, scan_of
+from isocenter.types import Array, Progress
+
+DETECTIONS = "detections.json"
+_LEAST_ANSWERS = 30
+
+
+def judged_validation(course: Course, val: Store) -> Judged:
+    """What the networks found in the validation cases, on their own grid."""
+    plan = course.plan
+    spacing = plan.preparation.spacing_mm
+    scans = tuple(scan_of(item.objects, found) for item, found in zip(val.items, course.final.found, strict=True))
+    sizes = tuple(sizes_of(scan, spacing) for scan in scans)
+    samples = [item.sample for item in val.items]
+    return Judged(
+        tuple(s.case for s in samples), tuple(s.patient for s in samples), scans, tuple(plan.classes), sizes,
+        "voxels" if spacing is None else "mm", plan.preparation.dims == 2,
+    )  # fmt: skip
+
+
+def promised_objects(judged: Judged, *, seed: int, source: str) -> tuple[dict[str, Json], dict[str, Json], Evaluation]:
+    """Calibration of the scores, the score that decides, and the judgement of the validation cases."""
+    scores, truth = calibration_pairs(judged)
+    calibration: dict[str, Json] = {"method": "none"}
+    point: dict[str, Json] = {}
+    chosen = None
+    if len(scores) >= _LEAST_ANSWERS and 0 < truth.sum() < len(truth):
+        try:
+            calibration = {"method": "platt", **rel.platt(truth, scores), "chosen_on": source}
+        except DegenerateImage:
+            calibration = {"method": "none"}
+    sure = replace(judged, scans=tuple(calibrated_scan(scan, calibration) for scan in judged.scans))
+    if truth.any():
+        chosen = OperatingPoint(best_score(sure), "largest F1", source)
+        point = chosen.as_json()
+    return calibration, point, judge_objects(sure, model="", point=chosen, seed=seed)
+
+
+def calibrated_scan(scan: Scan, how: dict[str, Json]) -> Scan:
+    """The same with calibrated scores."""
+    if not len(scan.scores):
+        return scan
+    pairs = np.column_stack((1 - scan.scores, scan.scores))
+    return replace(scan, scores=rel.calibrated(pairs, how)[:, 1])
+
+
+def sizes_of(scan: Scan, spacing_mm: Sequence[float] | None) -> Array:
+    """Edge (geometric mean) of each object that counts, in mm, or in voxels; of pictures, in their plane."""
+    edges = (scan.boxes[:, 1] - scan.boxes[:, 0])[~scan.ignored]
+    edges = edges * np.asarray(spacing_mm) if spacing_mm is not None else edges
+    flat = bool(len(edges)) and bool(np.all(edges[:, 0] == edges[0, 0])) and spacing_mm is None
+    own = edges[:, 1:] if flat else edges
+    return np.asarray(np.exp(np.log(np.maximum(own, 1e-6)).mean(axis=1)))
+
+
+# ---- predict ------------------------------------------------------------------------------------------------------
+
+
+def decided_objects(found: Found, card: ModelCard) -> Array:
+    """Numbers of the objects that are decided for."""
+    return np.flatnonzero(found.scores >= float(card.operating_point.get("threshold", 0.5)))
+
+
+def write_objects(
+    answers: Sequence[CaseAnswer], spec: Spec, card: ModelCard, folder: Path, *, data: Dataset | None = None
+) -> None:
+    """`detections.json` in COCO's form for pictures, a CSV of boxes in mm (or voxels) for each volume.
+
+    Args:
+        answers: with what was found.
+        spec: of the model.
+        card: of the model.
+        folder: exists.
+        data: whose numbers of images and categories are used, where it has them; else cases and the classes from 1 on.
+    """
+    numbers = {} if data is None else {s.case: s.number for s in data.samples if s.number is not None}
+    categories = {} if data is None else data.categories
+    rows: list[dict[str, Json]] = []
+    for answer in answers:
+        if answer.found is None or answer.geometry is None:
+            continue
+        if spec.flat:
+            rows += _coco_rows(answer, spec, numbers.get(answer.case, answer.case), categories)
+        else:
+            path = folder / f"{answer.case}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(boxes_text(answer.found, answer.geometry, spec, card), "utf-8")
+    if spec.flat:
+        (folder / DETECTIONS).write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False), "utf-8")
+
+
+def _coco_rows(
+    answer: CaseAnswer, spec: Spec, number: int | str, categories: Mapping[str, int]
+) -> list[dict[str, Json]]:
+    found = answer.found
+    assert found is not None, "asked for only with objects"
+    rows: list[dict[str, Json]] = []
+    for box, score, kind in zip(found.boxes, found.scores, found.classes, strict=True):
+        (_, y0, x0), (_, y1, x1) = box.tolist()
+        rows.append({
+            "image_id": number, "category_id": categories.get(spec.classes[int(kind)], int(kind) + 1),
+            "category": spec.classes[int(kind)],
+            "bbox": [round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2)], "score": round(float(score), 6),
+        })  # fmt: skip
+    return rows
+
+
+def boxes_text(found: Found, geometry: Geometry, spec: Spec, card: ModelCard) -> str:
+    """A row an object: class, score, whether it is decided for, middle and edges in patient mm (or voxels)."""
+    units = "voxel" if geometry.space is Space.PIXELS else "mm"
+    head = ("class", "score", "decided", *(f"{axis}_{units}" for axis in "xyz"),
+            *(f"{edge}_{units}" for edge in ("depth", "height", "width")))  # fmt: skip
+    sure = set(decided_objects(found, card).tolist())
+    rows: list[tuple[object, ...]] = [head]
+    for number, (box, score, kind) in enumerate(zip(found.boxes, found.scores, found.classes, strict=True)):
+        middle, edges = box.mean(axis=0), box[1] - box[0]
+        if units == "mm":
+            place = (geometry.affine @ np.append(middle - 0.5, 1.0))[:3]
+            edges = edges * np.asarray(geometry.spacing_mm)
+        else:
+            place = middle[::-1]
+        rows.append((
+            spec.classes[int(kind)], f"{score:.6f}", "yes" if number in sure else "no",
+            *(f"{v:.2f}" for v in place), *(f"{v:.2f}" for v in edges),
+        ))  # fmt: skip
+    return csv_text(rows)
+
+
+# ---- evaluate -----------------------------------------------------------------------------------------------------
+
+
+def stated_objects(sample: Sample, plan: dict[str, Any], spec: Spec) -> tuple[Any, Boxed]:
+    """The image of a case and the objects that are stated of it, in its own voxels.
+
+    Raises: InputError for a class that the model does not know, or a case that nobody marked.
+    """
+    volume, labels = read_case(sample)
+    if labels is not None:
+        named = {int(value): str(name) for value, name in (plan.get("labels") or {}).items()}
+        there = sorted({int(v) for v in np.unique(labels.voxels) if v})
+        kinds = {value: named.get(value, OBJECT) for value in there}
+        odd = next((value for value, kind in kinds.items() if kind not in spec.classes), None)
+        if odd is not None:
+            raise InputError(f"its reference holds the label value {odd}, which the model does not know")
+        boxes, classes, pieces = components_of(labels.voxels, {v: spec.classes.index(k) for v, k in kinds.items()})
+        return volume, Boxed(boxes, classes, np.zeros(len(classes), np.bool_), pieces)
+    if sample.objects is None:
+        raise InputError("has no objects marked, and is not marked as empty")
+    unknown = next((m.name for m in sample.objects if m.name not in spec.classes), None)
+    if unknown is not None:
+        raise InputError(f"holds the class {unknown!r}, which the model does not know: {', '.join(spec.classes)}")
+    corners = np.asarray([in_voxels(m, volume.geometry) for m in sample.objects], np.float64).reshape(-1, 2, 3)
+    return volume, Boxed(
+        corners, np.asarray([spec.classes.index(m.name) for m in sample.objects], np.int64),
+        np.asarray([m.ignored for m in sample.objects], np.bool_),
+    )  # fmt: skip
+
+
+def judged_objects(
+    predictor: Predictor, data: Dataset, *, seed: int, notes: list[str], pictures: int, on_progress: Progress | None
+) -> Evaluation:
+    """Judge a detector on cases whose objects are stated.
+
+    Raises: InputError where no case can be judged.
+    """
+    spec, card = predictor.model.spec, predictor.model.card
+    plan: dict[str, Any] = dict(card.lineage.get("plan") or {})
+    worst, failed = Worst(pictures), []
+    rows: list[tuple[Sample, Scan, Array]] = []
+    least = float(card.operating_point.get("threshold", 0.5))
+    units: set[str] = set()
+    for number, sample in enumerate(data.samples):
+        if on_progress:
+            on_progress("judging", number, len(data.samples))
+        try:
+            volume, stated = stated_objects(sample, plan, spec)
+            answer = predictor(volume, sample.case)
+        except (IsocenterError, OSError) as error:
+            failed.append(f"{sample.case}: {error}")
+            continue
+        assert answer.found is not None, "a detector finds objects"
+        pixels = volume.geometry.space is Space.PIXELS
+        units.add("voxels" if pixels else "mm")
+        scan = scan_of(stated, answer.found)
+        rows.append((sample, scan, sizes_of(scan, None if pixels else volume.geometry.spacing_mm)))
+        wrong = _wrong(scan, least)
+        worst.offer(
+            sample.case, -float(wrong),
+            lambda v=volume, s=stated, f=answer.found: boxes_picture(v, s.boxes, f.boxes[f.scores >= least]),  # type: ignore[misc]
+        )  # fmt: skip
+    if not rows:
+        raise InputError(f"no case could be judged; the first: {failed[0]}")
+    if failed:
+        notes.append(f"{len(failed)} of {len(data.samples)} cases could not be judged; the first: {failed[0]}")
+    if not all(sample.patient for sample, _, _ in rows):
+        notes.append(
+            "No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."
+        )
+    judged = Judged(
+        tuple(s.case for s, _, _ in rows), tuple(s.patient for s, _, _ in rows), tuple(scan for _, scan, _ in rows),
+        spec.classes, tuple(size for _, _, size in rows), units.pop() if len(units) == 1 else "voxels", spec.flat,
+    )  # fmt: skip
+    stated_point = card.operating_point
+    point = None
+    if stated_point:
+        point = OperatingPoint(
+            float(stated_point["threshold"]), str(stated_point["criterion"]), str(stated_point["chosen_on"])
+        )
+    found = judge_objects(judged, model=card.model, point=point, seed=seed)
+    return replace(found, pictures=_titled(worst))
+
+
+def _titled(worst: Worst) -> tuple[tuple[str, bytes], ...]:
+    return tuple((f"{case}: {-value:.0f} missed or false", png) for value, case, png in worst.kept)
+
+
+def _wrong(scan: Scan, least: float) -> int:
+    """Objects that are missed and answers that are false, whatever their class."""
+    from isocenter.ops.boxes import overlaps
+
+    sure = np.flatnonzero(scan.scores >= least)
+    shared = (
+        overlaps(scan.found[sure], scan.boxes)
+        if len(sure) and len(scan.boxes)
+        else np.zeros((len(sure), len(scan.boxes)))
+    )
+    same = scan.found_classes[sure][:, None] == scan.classes[None] if shared.size else shared.astype(bool)
+    good = (shared >= 0.1) & same
+    missed = int((~good.any(axis=0) & ~scan.ignored).sum()) if len(scan.boxes) else 0
+    return missed + int((~good.any(axis=1)).sum()) if len(sure) else missed

@@ -1,0 +1,57 @@
+"""What a task decides of a training: what a case is, what a step learns from, what is made small, how it is judged."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from isocenter.data.dataset import Sample
+from isocenter.data.labels import LabelMap
+from isocenter.data.volume import Volume
+from isocenter.inference.prepare import Prepared
+from isocenter.inference.torch_runtime import TorchRuntime, memory_format
+from isocenter.training.images.batches import Batch, Sampler
+from isocenter.training.images.plan import Plan
+from isocenter.training.images.store import Item, Store
+from isocenter.training.images.validation import Validated
+
+StepLoss = Callable[[nn.Module, Batch], Tensor]
+"""The network (in training) and a batch -> what is made small."""
+
+
+class Task(ABC):
+    """One of the tasks."""
+
+    @abstractmethod
+    def item(self, sample: Sample, volume: Volume, labels: LabelMap | None, ready: Prepared, plan: Plan) -> Item:
+        """A case as the network sees it.
+
+        Raises: InputError for one that the plan does not fit.
+        """
+
+    @abstractmethod
+    def batch(self, sampler: Sampler, step: int) -> Batch:
+        """What a step learns from."""
+
+    @abstractmethod
+    def loss(self, plan: Plan) -> StepLoss:
+        """What is made small."""
+
+    @abstractmethod
+    def validate(self, run: Any, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
+        """Judge what `run` answers on these cases; the last time thoroughly: with overlap and flips."""
+
+    def run(self, networks: Sequence[nn.Module], plan: Plan, device: str) -> Any:
+        """Networks in evaluation as one function that answers: the mean of their logits."""
+        runs = [TorchRuntime(network, precision=plan.precision, device=device) for network in networks]
+        if len(runs) == 1:
+            return runs[0]
+        return lambda windows: np.mean([run(windows) for run in runs], axis=0)
+
+
+def images_of(batch: Batch, plan: Plan, like: nn.Module) -> Tensor:
+    """The images of a batch, laid out as convolutions read them fastest, where the network lies."""
+    device = next(like.parameters()).device
+    return batch.images.to(memory_format=memory_format(plan.preparation.dims)).to(device)
