@@ -86,6 +86,17 @@ class TestCoding:
         apart = torch.tensor([[[0.0], [1.0]]]), torch.tensor([[[3.0], [4.0]]])
         assert float(tb.generalised(*apart)[0]) == pytest.approx(-0.5)  # the hull of 4 is half empty
 
+    def test_a_box_that_grew_too_large_finds_back(self) -> None:
+        torch = pytest.importorskip("torch")
+        from isocenter.networks import boxes as tb
+
+        anchor = torch.tensor([[[8.0, 8.0], [20.0, 20.0]]])
+        huge = torch.tensor([[0.0, 0.0, 4.0, 4.0]], requires_grad=True)  # 54 times as wide as its object
+        tb.edge_losses(huge, anchor, anchor).sum().backward()
+        assert huge.grad is not None
+        assert float(huge.grad[0, 2:].min()) > 0.1  # the overlap alone would give less than a hundredth
+        assert float(tb.edge_losses(torch.zeros(1, 4), anchor, anchor)) == pytest.approx(0, abs=1e-6)
+
 
 class TestSuppression:
     @settings(max_examples=120, deadline=None)

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
+from isocenter.acquire.labelled import read_images  # noqa: E402
 from isocenter.data.dataset import Marked  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
@@ -174,6 +175,51 @@ class TestDataSets:
         assert box[1] == pytest.approx([10.5 + 2, 15.5 + 4, 20.5 + 8])
         with pytest.raises(GeometryError):
             in_voxels(mark[0], Geometry.regular((20, 30, 40), space=Space.PIXELS))
+
+    def test_lidc_readers(self, tmp_path: Path) -> None:
+        """Three of four readers drew one nodule, one drew another, one put a point: an object, and two that do not count."""
+        from pydicom import dcmread
+
+        from tests.phantoms import write_series
+
+        files = write_series(
+            tmp_path / "ct", np.zeros((12, 64, 64), np.int16), spacing=(2.0, 0.5, 0.5), origin=(10.0, 20.0, -30.0)
+        )
+        uid = dcmread(files[0]).SeriesInstanceUID
+
+        def nodule(x: int, y: int, slices: tuple[int, ...], edge: int) -> str:
+            rois = "".join(
+                f"<roi><imageZposition>{-30 + 2 * k}</imageZposition><inclusion>TRUE</inclusion>"
+                + "".join(
+                    f"<edgeMap><xCoord>{x + a}</xCoord><yCoord>{y + b}</yCoord></edgeMap>"
+                    for a in (0, edge)
+                    for b in (0, edge)
+                )
+                + "</roi>"
+                for k in slices
+            )
+            return f"<unblindedReadNodule><noduleID>1</noduleID>{rois}</unblindedReadNodule>"
+
+        point = ("<unblindedReadNodule><roi><imageZposition>-20</imageZposition><edgeMap><xCoord>50</xCoord><yCoord>50</yCoord>"
+                 "</edgeMap></roi></unblindedReadNodule>")  # fmt: skip
+        sessions = [nodule(10, 20, (3, 4, 5), 8), nodule(11, 20, (3, 4, 5), 8) + point, nodule(10, 21, (3, 4, 5, 6), 8),
+                    nodule(40, 40, (8, 9), 10)]  # fmt: skip
+        body = "".join(f"<readingSession>{text}</readingSession>" for text in sessions)
+        head = f"<ResponseHeader><SeriesInstanceUid>{uid}</SeriesInstanceUid></ResponseHeader>"
+        (tmp_path / "ct" / "158.xml").write_text(
+            f'<LidcReadMessage xmlns="http://www.nih.gov">{head}{body}</LidcReadMessage>', "utf-8"
+        )
+        data = open_dataset(tmp_path)
+        assert data.kind == "LIDC-IDRI's marks"
+        marked = data.samples[0].objects or ()
+        assert [m.ignored for m in marked].count(False) == 1
+        assert len(marked) == 3
+        sure = next(m for m in marked if not m.ignored)
+        box = in_voxels(sure, read_images(data.samples[0]).geometry)
+        # Columns 10 to 18, 11 to 19, 10 to 18; an index is the middle of its voxel, half a voxel inside its edges.
+        assert box[:, 2] == pytest.approx([10 + 1 / 3 + 0.5, 18 + 1 / 3 + 0.5])
+        assert box[:, 1] == pytest.approx([20 + 1 / 3 + 0.5, 28 + 1 / 3 + 0.5])
+        assert box[:, 0] == pytest.approx([3 + 0.5, 5 + 1 / 3 + 0.5])
 
     def test_patients_by_an_expression(self, tmp_path: Path) -> None:
         folder = coco_set(tmp_path / "set", {"train": 3, "valid": 2})

@@ -224,6 +224,10 @@ class TestPlans:
         with pytest.raises(InputError, match=words):
             plan_of({**self.BASE, **change}, "the plan")
 
+    def test_a_field_that_is_none_names_those_there_are(self) -> None:
+        with pytest.raises(InputError, match=r"schedule.step: is no field \(did you mean steps\?\)"):
+            plan_of({**self.BASE, "schedule": {"step": 4}}, "--set")
+
     def test_more_labels_than_a_byte_holds(self) -> None:
         plan = {
             **self.BASE,

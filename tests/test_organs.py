@@ -481,6 +481,7 @@ class TestTry:
         special = {
             "stain",
             "network",
+            "network_objects",
             "hippocampus",
             "brain",
             "body",

@@ -11,6 +11,7 @@ from typing import Any
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
 from isocenter.acquire.labelled import series_source
+from isocenter.acquire.lidc import lidc
 from isocenter.acquire.marked import boxes_in, coco, is_table_of_boxes, voc
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Sample, Source, natural
@@ -538,6 +539,6 @@ def _named_apart(study: str, file: Path, folder: Path) -> str:
 
 
 _FOLDERS: tuple[Callable[[Path, bool], Dataset | None], ...] = (
-    _decathlon, voc, coco, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
+    _decathlon, lidc, voc, coco, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
 )  # fmt: skip
 """Shapes of folders, in the order in which they are tried."""

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Marked, Sample, Source
 from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.formats.xml_file import number_in, read_xml
 
-_MOST_XML, _MOST_JSON = 8 * 2**20, 512 * 2**20
+_MOST_JSON = 512 * 2**20
 _ANNOTATIONS = ("annotations", "annotation", "labels_voc", "xml")
 _PICTURES = ("jpegimages", "images", "image", "imgs", "img")
 _CASE = ("seriesuid", "series_uid", "image", "filename", "file_name", "file", "image_id", "case", "id")
@@ -92,15 +92,15 @@ def _voc_objects(path: Path) -> tuple[tuple[Marked, ...], list[str]]:
 
     Raises: UnreadableFile.
     """
-    root = _xml(path)
+    root = read_xml(path)
     size = root.find("size")
-    shape = None if size is None else (_number(size, "height"), _number(size, "width"))
+    shape = None if size is None else (number_in(size, "height"), number_in(size, "width"))
     kept: list[Marked] = []
     odd: list[str] = []
     for number, item in enumerate(root.iter("object")):
         name = (item.findtext("name") or "").strip()
         place = item.find("bndbox")
-        ends = [math.nan] * 4 if place is None else [_number(place, k) for k in ("ymin", "xmin", "ymax", "xmax")]
+        ends = [math.nan] * 4 if place is None else [number_in(place, k) for k in ("ymin", "xmin", "ymax", "xmax")]
         low, high = (0.0, ends[0] - 1, ends[1] - 1), (1.0, ends[2], ends[3])
         wrong = "states no class" if not name else _wrong(low, high, shape, inclusive=True)
         if wrong:
@@ -109,29 +109,6 @@ def _voc_objects(path: Path) -> tuple[tuple[Marked, ...], list[str]]:
         difficult = (item.findtext("difficult") or "0").strip() == "1"
         kept.append(Marked(name, low, high, ignored=difficult))
     return tuple(kept), odd
-
-
-def _xml(path: Path) -> ET.Element:
-    """The root of a small XML file without declarations of its own.
-
-    Raises: UnreadableFile.
-    """
-    try:
-        if path.stat().st_size > _MOST_XML:
-            raise UnreadableFile(f"{path.name}: is larger than {_MOST_XML >> 20} MiB")
-        data = path.read_bytes()
-        if b"<!" in data.replace(b"<!--", b"") or b"\x00" in data:
-            raise UnreadableFile(f"{path.name}: declares a document type or is no plain XML, which is not read")
-        return ET.fromstring(data)  # noqa: S314  no declarations, and so no entities
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
-        raise UnreadableFile(f"{path.name}: is no XML that can be read ({cause_of(error)})") from error
-
-
-def _number(item: ET.Element, name: str) -> float:
-    try:
-        return float(item.findtext(name) or "nan")
-    except ValueError:
-        return math.nan
 
 
 def _wrong(

@@ -1,6 +1,7 @@
 """The plan of a training: everything that decides what comes out, as JSON that a person can read and edit."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -243,7 +244,19 @@ def plan_of(data: object, where: str) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise InputError(f"{where}: {field}: {first['msg']}") from error
+        words = first["msg"] if first["type"] != "extra_forbidden" else _no_such_field(first["loc"])
+        raise InputError(f"{where}: {field}: {words}") from error
+
+
+def _no_such_field(place: tuple[int | str, ...]) -> str:
+    """What fields there are beside one that is not."""
+    model: Any = Plan
+    for part in place[:-1]:
+        model = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
+    names = list(getattr(model, "model_fields", {}))
+    near = get_close_matches(str(place[-1]), names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"is no field{hint}; there are {', '.join(names)}" if names else "is no field"
 
 
 def share_of(wanted: object) -> float:
