@@ -22,7 +22,7 @@ from isocenter.inference.placed import in_voxels, moved, to_image, to_network  #
 from isocenter.inference.prepare import Preparation, prepare  # noqa: E402
 from isocenter.networks import anchors as an  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
-from isocenter.networks.detector import Found, Truth  # noqa: E402
+from isocenter.networks.detector import Found, Truth, Truths  # noqa: E402
 from isocenter.networks.detr import paired  # noqa: E402
 from isocenter.networks.roi_align import roi_align  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
@@ -336,7 +336,7 @@ class TestNetworks:
         optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
         first = None
         for _ in range({"detr": 250, "retinanet": 60}.get(name, 120)):
-            loss = network(image, [truth])
+            loss = network(image, Truths([truth]))
             first = first or float(loss.detach())
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -416,6 +416,7 @@ class TestCommands:
             "train", str(folder / "set"), "-o", str(folder / "model"), "--network", "retinanet", "--set", "schedule.steps=150",
             "--set", "schedule.batch=4", "--set", "network.settings.widths=[8,16,32,32]", "--set", "schedule.learning_rate=0.004",
             "--set", "network.settings.blocks=[1,1,1,1]", "--set", "network.settings.channels=24", "--set", "schedule.ema=0.9",
+            "--set", "precision=bfloat16",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "validation: ap50/disc" in done.stdout
@@ -445,6 +446,25 @@ class TestCommands:
             table = list(csv.DictReader(file))
         assert len(table) == 6
         assert sum(int(row["n_square"]) for row in table) > 0
+
+    def test_a_picture_becomes_a_report(self, trained: Path) -> None:
+        image = min((trained / "set" / "test").glob("*.png"))
+        done = cli("run", str(trained / "model"), str(image), "-o", str(trained / "report"))
+        assert done.returncode in (0, 1), done.stderr
+        told = json.loads(next((trained / "report").rglob("report.json")).read_text("utf-8"))
+        texts = [str(f["statement"]) for f in told["findings"]]
+        assert "Number of square" in texts
+        assert any("(no. 1)" in text and " px, at (" in text for text in texts)
+        assert set(told["checks"]) >= {"network_gate", "network_quality"}
+
+    def test_what_speaks_of_whole_images_is_refused(self, trained: Path) -> None:
+        image = str(min((trained / "set" / "test").glob("*.png")))
+        done = cli("explain", str(trained / "model"), image, "-o", str(trained / "why"))
+        assert done.returncode == 2
+        assert "boxes" in done.stderr
+        done = cli("model", "export", str(trained / "model"), "--as", "onnx", "-o", str(trained / "onnx"))
+        assert done.returncode == 2
+        assert "suppressed" in done.stderr
 
     def test_cases_it_learnt_from_cannot_judge_it(self, trained: Path) -> None:
         done = cli(

@@ -36,14 +36,15 @@ def network_volumes(subject: Subject, settings: NetworkVolumes) -> Analysis:
     labels = subject.native.get(settings.of) or labels_of(subject, settings.of)
     told = results_of(labels, "segment.network")
     findings = []
+    checks = (gate_check("network_gate", told["concerns"]), *quality_checks(told.get("validation")))
     if labels.geometry.space is Space.PIXELS:
-        return Analysis(tuple(_in_pixels(labels, settings.of)), (gate_check("network_gate", told["concerns"]),))
+        return Analysis(tuple(_in_pixels(labels, settings.of)), checks)
     for label in labels.labels:
         value = float(np.count_nonzero(labels.voxels == label.value)) * labels.geometry.voxel_volume_mm3 / 1000
         findings.append(
             volume_finding(Message("Volume of {name}", {"name": label.name}), value, told, label.name, settings.of)
         )
-    return Analysis(findings=tuple(findings), checks=(gate_check("network_gate", told["concerns"]),))
+    return Analysis(findings=tuple(findings), checks=checks)
 
 
 def _in_pixels(labels: LabelMap, evidence: str) -> Iterator[Finding]:
@@ -104,7 +105,8 @@ def network_objects(subject: Subject, settings: NetworkObjects) -> Analysis:
                 (settings.of,),
             )
         )
-    return Analysis(tuple(findings), (gate_check("network_gate", told["concerns"]),))
+    checks = (gate_check("network_gate", told["concerns"]), *quality_checks(told.get("validation")))
+    return Analysis(tuple(findings), checks)
 
 
 def size_words(box: Array, geometry: Geometry) -> str:
@@ -152,6 +154,26 @@ def gate_check(name: str, concerns: Sequence[str]) -> Check:
     return Check(name, "outside", Verdict.REVIEW, text)
 
 
+_FLOORS = {"dice": 0.7, "map50": 0.5, "auc": 0.7, "r2": 0.3}
+"""Of the metric that speaks for a network's task: below it, no answer goes unlooked at."""
+
+
+def quality_checks(validation: Mapping[str, Any] | None) -> tuple[Check, ...]:
+    """How good the network was on its validation cases; none where its card does not say."""
+    known = [name for name in _FLOORS if name in (validation or {})]
+    if not known or validation is None:
+        return ()
+    name, value = known[0], float(validation[known[0]])
+    told: dict[str, str | int | float | Message | tuple[Message, ...]] = {"metric": name, "value": value}
+    if value >= _FLOORS[name]:
+        return (Check("network_quality", f"{value:.3f}", Verdict.ACCEPTED,
+                      Message("On its validation cases the network reached {metric} {value:.2f}.", told)),)  # fmt: skip
+    text = (
+        "On its validation cases the network reached only {metric} {value:.2f}, below {floor:.2f}: look at each answer."
+    )
+    return (Check("network_quality", f"{value:.3f}", Verdict.REVIEW, Message(text, {**told, "floor": _FLOORS[name]})),)
+
+
 class NetworkAnswer(Settings):
     """Settings of `network`."""
 
@@ -183,11 +205,15 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
     found = predictor(subject.case.volumes[settings.on], "the image")
     assert found.scores is not None, "a class or value has scores"
     gate = gate_check("network_gate", [c.text for c in found.concerns])
+    stated = card.metrics.get("validation")
+    better = quality_checks(stated if isinstance(stated, dict) else None)
     if spec.task == "regress":
         value, reach = float(found.scores[0]), card.conformal.get("reach")
         interval = None if reach is None else (value - float(reach), value + float(reach))
         method = Message("Output of {model}.", {"model": card.model})
-        return Analysis((Finding(Message("Value that the network gives"), value, "1", interval, method, ()),), (gate,))
+        return Analysis(
+            (Finding(Message("Value that the network gives"), value, "1", interval, method, ()),), (gate, *better)
+        )
     best, inside = decided(found.scores, predictor.model)
     method = (
         Message(
@@ -201,7 +227,7 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
         Finding(Message("Probability of {name}", {"name": name}), float(p), "1", None, method, ())
         for name, p in zip(spec.classes, found.scores, strict=True)
     ]
-    checks = [gate, Check(
+    checks = [gate, *better, Check(
         "network_decision", spec.classes[best], Verdict.ACCEPTED,
         Message("The network decides for {name}.", {"name": spec.classes[best]}),
     )]  # fmt: skip

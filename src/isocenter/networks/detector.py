@@ -41,6 +41,13 @@ class Truth:
     instances: Int[Tensor, "*s"] | None = None
 
 
+class Truths:
+    """Objects of each image of a batch, in a box that is not looked into: mixed precision would round their corners."""
+
+    def __init__(self, each: Sequence[Truth]) -> None:
+        self.each = tuple(each)
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """Objects that are found in one image, the surest first.
@@ -71,11 +78,11 @@ class Detector(nn.Module, ABC):
 
     settings: DetectorSettings
 
-    def forward(self, images: Float[Tensor, "b c *s"], truths: Sequence[Truth] | None = None) -> Tensor | list[Found]:
+    def forward(self, images: Float[Tensor, "b c *s"], truths: Truths | None = None) -> Tensor | list[Found]:
         """The sum of the losses where the truth is given; else what is found in each image."""
         if truths is None:
             return self.find(images)
-        return torch.stack([loss.float() for loss in self.losses(images, truths).values()]).sum()
+        return torch.stack([loss.float() for loss in self.losses(images, truths.each).values()]).sum()
 
     @abstractmethod
     def losses(self, images: Float[Tensor, "b c *s"], truths: Sequence[Truth]) -> dict[str, Float[Tensor, ""]]:

@@ -307,6 +307,10 @@ CHINESE: dict[str, str] = {
     "blurred; whether the map is right cannot be told.": (
         "影响结果的区域图（{method}）：即使整幅图像被模糊，概率也几乎不变；无法判断该图是否正确。"
     ),
+    "On its validation cases the network reached {metric} {value:.2f}.": "网络在其验证病例上达到 {metric} {value:.2f}。",
+    "On its validation cases the network reached only {metric} {value:.2f}, below {floor:.2f}: look at each answer.": (
+        "网络在其验证病例上仅达到 {metric} {value:.2f}，低于 {floor:.2f}：请逐一核对结果。"
+    ),
     "Share of the image: {name}": "占图像比例：{name}",
     "Pixels of {name}": "{name}的像素数",
     "Pixels with this label.": "带此标签的像素。",

@@ -75,6 +75,7 @@ def render(
 UNITS = {
     "[hnsf'U]": "HU",
     "[arb'U]": "",
+    "{pixels}": "px",
     "mm2": "mm²",
     "deg": "°",
     "([hnsf'U])2": "HU²",

@@ -53,6 +53,7 @@ def network_objects(volume: Volume, settings: NetworkObjects) -> LabelMap:
     results: dict[str, Json] = {
         "weights_sha256": card.weights_sha256, "concerns": [c.text for c in answer.concerns], "objects": rows,
         "classes": list(spec.classes), "least": least, "calibrated_on": card.calibration.get("chosen_on"),
+        "validation": card.metrics.get("validation"),
     }  # fmt: skip
     step = Step("segment.network_objects", settings.model_dump(), results)
     return LabelMap(grid, volume.geometry, labels, (*volume.history, step))
@@ -81,6 +82,7 @@ def network(volume: Volume, settings: Network) -> LabelMap:
         "concerns": [c.text for c in found.concerns],
         "coverage": card.conformal.get("coverage"),
         "log_volume_reach": card.conformal.get("log_volume_reach"),
+        "validation": card.metrics.get("validation"),
     }
     step = Step("segment.network", settings.model_dump(), results)
     return LabelMap(found.labels.voxels, volume.geometry, found.labels.labels, (*volume.history, step))

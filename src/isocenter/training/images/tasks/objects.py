@@ -17,7 +17,7 @@ from isocenter.inference.placed import in_voxels, to_network
 from isocenter.inference.prepare import Prepared, prepare_labels
 from isocenter.inference.torch_runtime import DetectorRuntime
 from isocenter.metrics.detection import Scan, average_precision, matched
-from isocenter.networks.detector import Found, Truth
+from isocenter.networks.detector import Found, Truth, Truths
 from isocenter.training.images import augment
 from isocenter.training.images.batches import Batch, Sampler, spans, start_of
 from isocenter.training.images.plan import Plan
@@ -76,7 +76,7 @@ class Objects(Task):
         def value(network: nn.Module, batch: Batch) -> Tensor:
             images = images_of(batch, plan, network)
             assert isinstance(batch.target, tuple), "targets of a detection are objects"
-            answer: Tensor = network(images, [_on(truth, images.device) for truth in batch.target])
+            answer: Tensor = network(images, Truths([_on(truth, images.device) for truth in batch.target]))
             return answer
 
         return value
