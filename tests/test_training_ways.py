@@ -20,11 +20,14 @@ from isocenter.networks.catalogue import build  # noqa: E402
 from isocenter.pipeline.image_material import Effort  # noqa: E402
 from isocenter.pipeline.image_training import train_images  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
+from isocenter.training.images.budget import _looks  # noqa: E402
 from isocenter.training.images.choose import Wish  # noqa: E402
 from isocenter.training.images.course import Ways  # noqa: E402
 from isocenter.training.images.division import fold_of, person_of, some_patients  # noqa: E402
-from isocenter.training.images.loop import fresh_network, learn  # noqa: E402
+from isocenter.training.images.loop import fresh_network, learn, some_of  # noqa: E402
+from isocenter.training.images.plan import Plan, plan_of  # noqa: E402
 from isocenter.training.images.start import Start, read_start, take_over  # noqa: E402
+from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.trials import Trial, halved, read_trials, variant  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
 from tests.test_image_learning import blobs, pictures, plan_for_pictures, stripes  # noqa: E402
@@ -318,3 +321,46 @@ class TestTextbook:
         page = (tmp_path / "m" / "training.html").read_text()
         for text in ("2 Σ p t + 1", "nn.MaxPool2d", "class UNet"):
             assert text in page, text
+
+
+class TestLooks:
+    """Judging is part of the budget."""
+
+    @staticmethod
+    def material(count: int) -> tuple[Plan, Store]:
+        plan = plan_of({
+            "task": "segment", "labels": {1: "a"}, "patch": (32, 32), "preparation": {"dims": 2}, "network": {"name": "dynamic_unet", "settings": {"widths": (4, 8)}},
+            "loss": {"name": "dice"},
+        }, "p")  # fmt: skip
+        rng = np.random.default_rng(0)
+        items = [
+            Item(Sample(str(i), (Source(Path(str(i))),)), rng.normal(size=(1, 1, 64, 64)).astype(np.float32), np.nan,
+                 rng.integers(0, 2, (1, 64, 64)).astype(np.uint8), (np.array([[0, 9, 9]]),))
+            for i in range(count)
+        ]  # fmt: skip
+        return plan, Store(tuple(items))
+
+    def test_enough_time_judges_as_many_training_cases(self) -> None:
+        plan, store = self.material(6)
+        told, look, last = _looks(plan, store, store, 1e6, "cpu")
+        assert told.training_cases_judged == 0
+        assert 0 < look < last
+
+    def test_little_time_judges_fewer(self) -> None:
+        plan, store = self.material(6)
+        _, _, last = _looks(plan, store, store, 1e6, "cpu")
+        each = last / 1.2 / 12
+        told, _, shorter = _looks(plan, store, store, 6 * each * 2.6, "cpu")
+        assert 1 <= told.training_cases_judged < 6
+        assert shorter < 1.5 * last
+
+    def test_too_little_time_is_refused_with_what_is_needed(self) -> None:
+        plan, store = self.material(6)
+        with pytest.raises(InputError, match=r"judging the 6 validation cases takes about .* give .*m or more"):
+            _looks(plan, store, store, 1e-6, "cpu")
+
+    def test_training_cases_are_drawn_from_all(self) -> None:
+        _, store = self.material(40)
+        names = [int(item.sample.case) for item in some_of(store, 10, 0).items]
+        assert len(names) == 10
+        assert max(names) > 20
