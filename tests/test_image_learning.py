@@ -484,7 +484,7 @@ class TestPlans:
             ({"patch": (16, 16, 16)}, "patch has 3 axes"),
             ({"classes": ("0",)}, "two classes"),
             ({"schedule": {"learning_rate": -1}}, "schedule.learning_rate"),
-            ({"unknown": 1}, "unknown: Extra inputs"),
+            ({"unknown": 1}, "unknown: is no field"),
         ],
     )
     def test_refusals(self, change: dict, says: str) -> None:
@@ -726,7 +726,7 @@ class TestVerbs:
             ({"effort": Effort(device="tpu")}, "there is cpu"),
             ({"effort": Effort(hold_out=4)}, "states splits"),
             ({"effort": Effort(budget_s=0.5)}, "give more time"),
-            ({"wish": Wish(plan={"schedule.rate": 1})}, "schedule.rate: Extra inputs"),
+            ({"wish": Wish(plan={"schedule.rate": 1})}, "schedule.rate: is no field"),
         ]:
             with pytest.raises(InputError, match=says):
                 train_images(data, out, **wished)
