@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from isocenter.errors import InputError
+from isocenter.evaluation.objects import Judged, judge_objects
 from isocenter.metrics import detection as det
 from isocenter.metrics.detection import Scan
 
@@ -135,3 +136,24 @@ class TestFreeResponse:
     def test_without_objects_there_is_no_curve(self) -> None:
         with pytest.raises(InputError, match="no object"):
             det.free_response(det.candidates([scan([], [], [[[0, 0], [1, 1]]], [0], [1])], 0))
+
+
+class TestJudgement:
+    def test_every_number_has_an_interval_by_patient(self) -> None:
+        scans = tuple(random_scans(5, count=40))
+        sizes = tuple(np.ones(int((~s.ignored).sum())) for s in scans)
+        names = tuple(str(i) for i in range(40))
+        judged = Judged(names, names, scans, ("a", "b"), sizes)
+        metrics = judge_objects(judged, model="m", point=None, seed=0).data["metrics"]
+        plain_map = np.mean([det.average_precision(det.matched(scans, k))[0] for k in range(2)])
+        assert metrics["map50"]["value"] == pytest.approx(plain_map)
+        for name in ("map50", "map", "ap50/a", "sensitivity@1", "froc_cpm"):
+            assert metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"]
+
+    def test_few_patients_have_none_and_it_is_said(self) -> None:
+        scans = tuple(random_scans(5, count=8))
+        sizes = tuple(np.ones(int((~s.ignored).sum())) for s in scans)
+        judged = Judged(tuple("abcdefgh"), tuple("abcdefgh"), scans, ("a", "b"), sizes)
+        metrics = judge_objects(judged, model="m", point=None, seed=0).data["metrics"]
+        assert metrics["map50"]["low"] is None
+        assert "8 patients" in metrics["map50"]["note"]

@@ -1,6 +1,5 @@
 """Data sets of marked objects: Pascal VOC, COCO, and tables of boxes or points."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,8 @@ from typing import Any
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Marked, Sample, Source
-from isocenter.errors import InputError, UnreadableFile, cause_of
+from isocenter.errors import InputError, UnreadableFile
+from isocenter.formats.json_file import read_mapping
 from isocenter.formats.xml_file import number_in, read_xml
 
 _MOST_JSON = 512 * 2**20
@@ -186,16 +186,12 @@ def _is_coco(path: Path) -> bool:
 
 
 def _coco_data(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableFile(f"{path}: is no JSON that can be read ({cause_of(error)})") from error
+    data = read_mapping(path, most=_MOST_JSON)
     for key in ("images", "annotations", "categories"):
-        rows = data.get(key) if isinstance(data, dict) else None
+        rows = data.get(key)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UnreadableFile(f"{path}: lacks the list {key!r} of a COCO file")
-    found: dict[str, Any] = data
-    return found
+    return data
 
 
 def _coco_samples(

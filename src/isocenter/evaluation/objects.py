@@ -1,7 +1,7 @@
 """Objects that were found beside those that are there: average precision, free response, by size, by patient."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -86,30 +86,49 @@ def _precision(judged: Judged, groups: Array, seed: int) -> dict[str, Json]:
     def table(weights: Array) -> Array:
         return np.asarray([det.average_precision(one, weights) for one in found])
 
-    count = len(judged.cases)
     chosen: dict[str, Callable[[Array], Array]] = {
         "map50": lambda t: t[:, 0], "map75": lambda t: t[:, 5], "map": lambda t: t.mean(axis=1),
         **{f"ap50/{name}": partial(_of_class, k) for k, name in enumerate(judged.classes)},
     }  # fmt: skip
-    draws: list[Array] = []
 
-    def statistic(index: Array) -> float:
-        draws.append(table(np.bincount(index, minlength=count).astype(np.float64)))
-        return float(np.nanmean(draws[-1][:, 0])) if np.isfinite(draws[-1][:, 0]).any() else float("nan")
+    def values(weights: Array) -> Array:
+        whole = table(weights)
+        return np.asarray([_mean(pick(whole)) for pick in chosen.values()])
 
-    first, _ = iv.bootstrap(statistic, groups, None, seed=seed, draws=_DRAWS)
-    whole, rest = draws[0], draws[1:]
-    answer: dict[str, Json] = {}
-    for name, pick in chosen.items():
-        values = [v for t in rest if np.isfinite(pick(t)).any() and np.isfinite(v := float(np.nanmean(pick(t))))]
-        own = pick(whole)
-        value = float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
-        low, high = (
-            (float(q) for q in np.percentile(values, (2.5, 97.5))) if len(values) > 0.9 * _DRAWS else (None, None)
-        )
-        note = first.note if np.isfinite(value) else "no object of this class"
-        answer[name] = plain(iv.Estimate(value, low, high, note))
-    return answer
+    found_here = _with_intervals(values, groups, seed)
+    return {
+        name: plain(one if np.isfinite(one.value) else replace(one, note="no object of this class"))
+        for name, one in zip(chosen, found_here, strict=True)
+    }
+
+
+def _mean(values: Array) -> float:
+    """Mean of what is a number; NaN of nothing."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _with_intervals(values: Callable[[Array], Array], groups: Array, seed: int) -> list[iv.Estimate]:
+    """Several numbers and their intervals, from one set of resampled patients.
+
+    Args:
+        values: how often each case counts -> the numbers.
+        groups: patient of each case.
+        seed: of the draws.
+    """
+    rows: list[Array] = []
+
+    def keep(index: Array) -> float:
+        rows.append(values(np.bincount(index, minlength=len(groups)).astype(np.float64)))
+        return 0.0
+
+    note = iv.bootstrap(keep, groups, None, seed=seed, draws=_DRAWS)[0].note
+    found = []
+    for value, column in zip(rows[0], np.asarray(rows[1:]).reshape(-1, len(rows[0])).T, strict=True):
+        drawn = column[np.isfinite(column)]
+        ends = np.percentile(drawn, (2.5, 97.5)).tolist() if len(drawn) > 0.9 * _DRAWS else (None, None)
+        found.append(iv.Estimate(float(value), ends[0], ends[1], note))
+    return found
 
 
 def _of_class(kind: int, table: Array) -> Array:
@@ -120,25 +139,19 @@ def _free_response(judged: Judged, groups: Array, seed: int) -> dict[str, Json]:
     """Sensitivity at rates of false positives a scan, mean over the classes that have objects."""
     found = [one for k in range(len(judged.classes)) if (one := hits_of(judged, k)).objects.sum()]
     centres = [one for k in range(len(judged.classes)) if (one := det.candidates(judged.scans, k)).objects.sum()]
-    count = len(judged.cases)
 
-    def mean(curves: Sequence[Matches], what: str, index: Array) -> float:
-        weights = np.bincount(index, minlength=count).astype(np.float64)
-        values = []
-        for one in curves:
-            if (weights * one.objects).sum() > 0:
-                curve = det.free_response(one, weights)
-                values.append(curve.mean if what == "cpm" else curve.at(float(what)))
-        return float(np.mean(values)) if values else float("nan")
+    def values(weights: Array) -> Array:
+        curves, by_centre = (
+            [det.free_response(one, weights) for one in some if (weights * one.objects).sum() > 0]
+            for some in (found, centres)
+        )
+        rates = [_mean(np.asarray([curve.at(rate) for curve in curves])) for rate in det.RATES]
+        return np.asarray([*rates, _mean(np.asarray([curve.mean for curve in by_centre]))])
 
-    answer: dict[str, Json] = {}
-    for rate in det.RATES:
-        each, _ = iv.bootstrap(lambda i, r=rate: mean(found, str(r), i), groups, None, seed=seed, draws=_DRAWS)  # type: ignore[misc]
-        answer[f"sensitivity@{rate:g}"] = plain(each)
-    cpm, _ = iv.bootstrap(lambda i: mean(centres, "cpm", i), groups, None, seed=seed, draws=_DRAWS)
+    *rates, cpm = _with_intervals(values, groups, seed)
+    answer = {f"sensitivity@{rate:g}": plain(one) for rate, one in zip(det.RATES, rates, strict=True)}
     note = cpm.note or "mean over 1/8 to 8 false positives a scan; a centre within the radius is a hit (LUNA16)"
-    answer["froc_cpm"] = plain(iv.Estimate(cpm.value, cpm.low, cpm.high, note))
-    return answer
+    return {**answer, "froc_cpm": plain(replace(cpm, note=note))}
 
 
 def _decided(judged: Judged, groups: Array, threshold: float) -> dict[str, Json]:

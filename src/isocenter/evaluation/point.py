@@ -1,5 +1,6 @@
 """Where a probability becomes a decision."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,13 @@ class OperatingPoint:
     def as_json(self) -> dict[str, Json]:
         """Plain data."""
         return {"threshold": self.threshold, "criterion": self.criterion, "chosen_on": self.chosen_on}
+
+
+def point_of(stated: Mapping[str, Json]) -> OperatingPoint | None:
+    """The operating point that a model's card states; None where it states none."""
+    if not stated:
+        return None
+    return OperatingPoint(float(stated["threshold"]), str(stated["criterion"]), str(stated["chosen_on"]))
 
 
 def choose_threshold(truth: Array, probability: Array, criterion: str) -> float:

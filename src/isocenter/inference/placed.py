@@ -1,11 +1,14 @@
 """Boxes between the image's grid and the network's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
 from isocenter.data.dataset import Marked
 from isocenter.data.geometry import Geometry
-from isocenter.errors import GeometryError
+from isocenter.data.objects import Boxed
+from isocenter.errors import GeometryError, InputError
 from isocenter.inference.prepare import Prepared
 from isocenter.types import Affine, Array
 
@@ -53,3 +56,18 @@ def in_voxels(marked: Marked, geometry: Geometry) -> Float[Array, "2 3"]:
         ends = [", ".join(f"{v:.1f}" for v in corner) for corner in box]
         raise GeometryError(f"the box of a {marked.name} ({ends[0]} to {ends[1]}) lies outside its image")
     return np.asarray(np.clip(box, 0, shape))
+
+
+def boxed(marked: Sequence[Marked], classes: Sequence[str], geometry: Geometry) -> Boxed:
+    """The objects that a data set states of an image, in its voxels.
+
+    Raises: InputError for a class that is not among these; see `in_voxels`.
+    """
+    odd = next((m.name for m in marked if m.name not in classes), None)
+    if odd is not None:
+        raise InputError(f"holds the class {odd!r}, which is not known here: {', '.join(classes)}")
+    return Boxed(
+        np.asarray([in_voxels(m, geometry) for m in marked], np.float64).reshape(-1, 2, 3),
+        np.asarray([classes.index(m.name) for m in marked], np.int64),
+        np.asarray([m.ignored for m in marked], np.bool_),
+    )  # fmt: skip

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from isocenter.networks import anchors as an
 from isocenter.networks import boxes as bx
-from isocenter.networks.detector import Detector, DetectorSettings, Found, Truth, best_of
+from isocenter.networks.detector import Detector, Found, Truth, best_of
 from isocenter.networks.layers import conv, transposed
-from isocenter.networks.pyramid import Pyramid, PyramidSettings
-from isocenter.networks.retinanet import Head, by_anchor, focal
+from isocenter.networks.pyramid import Pyramid
+from isocenter.networks.retinanet import AnchoredSettings, Head, by_anchor, focal
 from isocenter.networks.roi_align import pooled, roi_align
 from isocenter.ops.boxes import suppressed
 
@@ -23,12 +23,9 @@ _SPREAD = (0.1, 0.2)
 """Deviations by which shifts and ratios of the second stage are divided, so that they weigh as much as the classes."""
 
 
-class MaskRCNNSettings(PyramidSettings, DetectorSettings):
+class MaskRCNNSettings(AnchoredSettings):
     """Mask R-CNN; without masks, Faster R-CNN."""
 
-    anchors: tuple[tuple[float, ...], ...] = Field(
-        default=(), description="Edges of each anchor, in voxels of its level. Empty: 4 everywhere; training fits them."
-    )
     masks: bool = Field(default=False, description="Each object is drawn, not only boxed.")
     proposals: int = Field(default=200, ge=8, le=2000, description="Of each image that go to the second stage.")
     learnt_from: int = Field(default=64, ge=8, le=1024, description="Proposals of each image that are learnt from.")
@@ -86,17 +83,11 @@ class MaskRCNN(Detector):
     def __init__(self, settings: MaskRCNNSettings, *, channels: int, outputs: int, dims: int) -> None:
         super().__init__()
         self.settings, self.outputs, self.dims = settings, outputs, dims
-        self.shapes = settings.anchors or ((4.0,) * dims,)
-        if any(len(shape) != dims for shape in self.shapes):
-            raise ValueError(f"each anchor has {dims} edges; got {self.shapes}")
-        self.scales = settings.scales(dims)
+        self.shapes, self.scales = settings.shapes(dims), settings.scales(dims)
         self.pyramid = Pyramid(settings, channels=channels, dims=dims)
         each = len(self.shapes)
-        self.objectness = Head(settings.channels, 1, each, dims)
+        self.objectness = Head(settings.channels, 1, each, dims).expect_little()
         self.rough = Head(settings.channels, 1, each * 2 * dims, dims)
-        bias = self.objectness.last.bias
-        assert bias is not None, "the last convolution has a bias"
-        nn.init.constant_(bias, -4.6)  # one in a hundred
         self.box_head = _BoxHead(settings, outputs, dims)
         self.mask_head = _MaskHead(settings, outputs, dims) if settings.masks else None
 

@@ -20,12 +20,27 @@ _PRIOR = 0.01
 _ALPHA, _GAMMA = 0.25, 2.0
 
 
-class RetinaNetSettings(PyramidSettings, DetectorSettings):
-    """RetinaNet."""
+class AnchoredSettings(PyramidSettings, DetectorSettings):
+    """What detectors with anchors on a pyramid share."""
 
     anchors: tuple[tuple[float, ...], ...] = Field(
         default=(), description="Edges of each anchor, in voxels of its level. Empty: 4 everywhere; training fits them."
     )
+
+    def shapes(self, dims: int) -> an.Shapes:
+        """The anchors' edges.
+
+        Raises: ValueError for others than one edge an axis.
+        """
+        found = self.anchors or ((4.0,) * dims,)
+        if any(len(shape) != dims for shape in found):
+            raise ValueError(f"each anchor has {dims} edges; got {found}")
+        return found
+
+
+class RetinaNetSettings(AnchoredSettings):
+    """RetinaNet."""
+
     depth: int = Field(default=2, ge=1, le=8, description="Convolutions of each head.")
 
 
@@ -49,6 +64,12 @@ class Head(nn.Module):
                 nn.init.normal_(module.weight, std=0.01 if module is self.last else (2 / (3**dims * channels)) ** 0.5)
                 nn.init.zeros_(module.bias) if module.bias is not None else None
 
+    def expect_little(self) -> "Head":
+        """Start with the probability that an object is rare."""
+        assert self.last.bias is not None, "the last convolution has a bias"
+        nn.init.constant_(self.last.bias, -log((1 - _PRIOR) / _PRIOR))
+        return self
+
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
         """Numbers of every voxel."""
         return self.last(self.trunk(x))
@@ -70,17 +91,11 @@ class RetinaNet(Detector):
     def __init__(self, settings: RetinaNetSettings, *, channels: int, outputs: int, dims: int) -> None:
         super().__init__()
         self.settings, self.outputs, self.dims = settings, outputs, dims
-        self.shapes = settings.anchors or ((4.0,) * dims,)
-        if any(len(shape) != dims for shape in self.shapes):
-            raise ValueError(f"each anchor has {dims} edges; got {self.shapes}")
-        self.scales = settings.scales(dims)
+        self.shapes, self.scales = settings.shapes(dims), settings.scales(dims)
         self.pyramid = Pyramid(settings, channels=channels, dims=dims)
         each = len(self.shapes)
-        self.classes = Head(settings.channels, settings.depth, each * outputs, dims)
+        self.classes = Head(settings.channels, settings.depth, each * outputs, dims).expect_little()
         self.edges = Head(settings.channels, settings.depth, each * 2 * dims, dims)
-        bias = self.classes.last.bias
-        assert bias is not None, "the last convolution has a bias"
-        nn.init.constant_(bias, -log((1 - _PRIOR) / _PRIOR))
 
     def dense(
         self, images: Float[Tensor, "b c *s"]

@@ -13,7 +13,7 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
-from isocenter.evaluation.point import OperatingPoint
+from isocenter.evaluation.point import OperatingPoint, point_of
 from isocenter.evaluation.segmented import Compared, compare_labels, judge_segmentations
 from isocenter.inference.model import Spec
 from isocenter.inference.predictor import CaseAnswer, Predictor, Running
@@ -107,10 +107,7 @@ def judged_by_image(
         result = replace(result, groups={name: values for name, values in result.groups.items() if name in subgroups})
     else:
         result = replace(result, groups={})
-    point = None
-    if card.operating_point:
-        stated = card.operating_point
-        point = OperatingPoint(float(stated["threshold"]), str(stated["criterion"]), str(stated["chosen_on"]))
+    point = point_of(card.operating_point)
     more |= {
         "calibrated": card.calibration.get("method") not in (None, "none"),
         "promised_coverage": card.conformal.get("coverage"),

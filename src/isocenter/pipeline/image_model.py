@@ -14,7 +14,7 @@ from isocenter.data.design import Design
 from isocenter.data.evaluation import Evaluation, Predictions
 from isocenter.data.provenance import Json
 from isocenter.evaluation.judge import judge
-from isocenter.evaluation.point import OperatingPoint
+from isocenter.evaluation.point import point_of
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
 from isocenter.inference.answers import segmented, windows_of
@@ -30,7 +30,7 @@ from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model
 from isocenter.pipeline.objects import judged_validation, promised_objects
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, write_evaluation
-from isocenter.report.gallery import drawn, drawn_boxes
+from isocenter.report.gallery import boxes_picture, drawn, shown
 from isocenter.report.training import NetworkCode, render_training
 from isocenter.training.assemble import ALL_LABELS, Promises, promise, promised_volumes
 from isocenter.training.images.course import Course
@@ -39,7 +39,6 @@ from isocenter.training.images.losses import LOSSES
 from isocenter.training.images.plan import Plan, plan_text
 from isocenter.training.images.store import Store
 from isocenter.training.leaks import hashes_of
-from isocenter.types import Array
 from isocenter.version import __version__
 
 _DOUBTED = 20
@@ -119,9 +118,9 @@ def _examples(course: Course, val: Store, card: ModelCard) -> list[tuple[str, by
         said = segmented(forward, np.asarray(item.image), spec, windows_of(spec, overlap=0.25, flips=False))
         assert item.mask is not None, "a segmentation has masks"
         slice_number = int((item.mask != said).sum(axis=(1, 2)).argmax())
-        shown = _shown(item.image[:1], slice_number)
+        grey = shown(item.image[:1], slice_number)
         title = f"{item.sample.case}: Dice {course.final.each[i]:.3f}"
-        found.append((title, drawn(shown, item.mask[slice_number], said[slice_number])))
+        found.append((title, drawn(grey, item.mask[slice_number], said[slice_number])))
     return found
 
 
@@ -143,16 +142,8 @@ def _whole_examples(course: Course, val: Store, card: ModelCard) -> list[tuple[s
             words = f"{spec.classes[int(item.target)]}; said: {spec.classes[best]} {scores[i, best]:.2f}"
         else:
             words = f"{item.target:g}; said: {scores[i]:.4g}"
-        found.append((f"{item.sample.case}: {words}", drawn(_shown(item.image, item.image.shape[1] // 2), None, None)))
+        found.append((f"{item.sample.case}: {words}", drawn(shown(item.image, item.image.shape[1] // 2), None, None)))
     return found
-
-
-def _shown(image: Array, index: int) -> Array:
-    """A slice of a prepared image between 0 and 1, as `h w` or `h w 3`."""
-    grey = np.asarray(image[:, index], np.float32)
-    low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
-    shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
-    return np.moveaxis(shown, 0, -1) if shown.shape[0] == 3 else shown[0]
 
 
 def _boxed_examples(course: Course, val: Store) -> list[tuple[str, bytes]]:
@@ -163,13 +154,8 @@ def _boxed_examples(course: Course, val: Store) -> list[tuple[str, bytes]]:
         item, said = val.items[i], course.final.found[i]
         assert item.objects is not None, "a detection has objects"
         boxes = said.boxes[said.scores >= 0.5]
-        every = np.concatenate((item.objects.boxes, boxes))
-        index = int(every[:, :, 0].mean(axis=1)[0]) if len(every) else item.image.shape[1] // 2
-        picture = _shown(item.image, index)
-        own = [
-            b[(b[:, 0, 0] <= index + 0.5) & (b[:, 1, 0] > index + 0.5)][:, :, 1:] for b in (item.objects.boxes, boxes)
-        ]
-        found.append((f"{item.sample.case}: {len(item.objects)} objects", drawn_boxes(picture, own[0], own[1])))
+        picture = boxes_picture(np.asarray(item.image), item.objects.boxes, boxes)
+        found.append((f"{item.sample.case}: {len(item.objects)} objects", picture))
     return found
 
 
@@ -285,10 +271,7 @@ def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, se
         design.classes,
         name=card.model,
     )
-    stated, point = card.operating_point, None
-    if stated:
-        point = OperatingPoint(float(stated["threshold"]), str(stated["criterion"]), str(stated["chosen_on"]))
-    evaluation = judge(found, point=point, seed=seed)
+    evaluation = judge(found, point=point_of(card.operating_point), seed=seed)
     notes = ["Validation cases: the network never learnt from them; calibration and threshold were chosen on them."]
     if not design.known_patients:
         notes.append("No patient is known: each case counts as one patient.")

@@ -142,11 +142,12 @@ def loose_images(folder: Path) -> Dataset:
     return Dataset(folder, "images", tuple(sorted(samples, key=lambda s: natural(s.case))))
 
 
-_PICTURES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_NO_PICTURES = (".dcm", ".h5", ".hdf5")
+"""Endings of what a study or a data set of its own is made of."""
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name.lower().endswith(_PICTURES) and stem_of(p)]
+    return [p for p in sorted(folder.rglob("*")) if p.is_file() and stem_of(p) and p.suffix.lower() not in _NO_PICTURES]
 
 
 def _loose(file: Path, folder: Path) -> Sample:

@@ -16,14 +16,15 @@ from isocenter.data.objects import Boxed, components_of
 from isocenter.data.provenance import Json
 from isocenter.errors import DegenerateImage, InputError, IsocenterError
 from isocenter.evaluation.objects import Judged, best_score, calibration_pairs, judge_objects
-from isocenter.evaluation.point import OperatingPoint
+from isocenter.evaluation.point import OperatingPoint, point_of
 from isocenter.formats.delimited import csv_text
 from isocenter.inference.model import Spec
-from isocenter.inference.placed import in_voxels
+from isocenter.inference.placed import boxed
 from isocenter.inference.predictor import CaseAnswer, Predictor
 from isocenter.metrics import reliability as rel
 from isocenter.metrics.detection import Scan
 from isocenter.networks.detector import Found
+from isocenter.ops.boxes import overlaps
 from isocenter.pipeline.images import read_case
 from isocenter.report.gallery import Worst, boxes_picture
 from isocenter.training.images.course import Course
@@ -176,14 +177,7 @@ def stated_objects(sample: Sample, plan: dict[str, Any], spec: Spec) -> tuple[An
         return volume, Boxed(boxes, classes, np.zeros(len(classes), np.bool_), pieces)
     if sample.objects is None:
         raise InputError("has no objects marked, and is not marked as empty")
-    unknown = next((m.name for m in sample.objects if m.name not in spec.classes), None)
-    if unknown is not None:
-        raise InputError(f"holds the class {unknown!r}, which the model does not know: {', '.join(spec.classes)}")
-    corners = np.asarray([in_voxels(m, volume.geometry) for m in sample.objects], np.float64).reshape(-1, 2, 3)
-    return volume, Boxed(
-        corners, np.asarray([spec.classes.index(m.name) for m in sample.objects], np.int64),
-        np.asarray([m.ignored for m in sample.objects], np.bool_),
-    )  # fmt: skip
+    return volume, boxed(sample.objects, spec.classes, volume.geometry)
 
 
 def judged_objects(
@@ -230,13 +224,7 @@ def judged_objects(
         tuple(s.case for s, _, _ in rows), tuple(s.patient for s, _, _ in rows), tuple(scan for _, scan, _ in rows),
         spec.classes, tuple(size for _, _, size in rows), units.pop() if len(units) == 1 else "voxels", spec.flat,
     )  # fmt: skip
-    stated_point = card.operating_point
-    point = None
-    if stated_point:
-        point = OperatingPoint(
-            float(stated_point["threshold"]), str(stated_point["criterion"]), str(stated_point["chosen_on"])
-        )
-    found = judge_objects(judged, model=card.model, point=point, seed=seed)
+    found = judge_objects(judged, model=card.model, point=point_of(card.operating_point), seed=seed)
     return replace(found, pictures=_titled(worst))
 
 
@@ -246,8 +234,6 @@ def _titled(worst: Worst) -> tuple[tuple[str, bytes], ...]:
 
 def _wrong(scan: Scan, least: float) -> int:
     """Objects that are missed and answers that are false, whatever their class."""
-    from isocenter.ops.boxes import overlaps
-
     sure = np.flatnonzero(scan.scores >= least)
     shared = (
         overlaps(scan.found[sure], scan.boxes)

@@ -42,25 +42,32 @@ def contours(volume: Volume, predicted: LabelGrid, reference: LabelGrid) -> byte
     wrong = (predicted != reference).sum(axis=(1, 2))
     index = int(wrong.argmax())
     steps = volume.geometry.steps
-    return drawn(_shown(volume, index), reference[index], predicted[index], aspect=float(steps[1] / steps[2]))
+    return drawn(shown(volume.voxels, index), reference[index], predicted[index], aspect=float(steps[1] / steps[2]))
 
 
-def boxes_picture(volume: Volume, stated: Array, found: Array) -> bytes:
+def boxes_picture(image: Volume | Array, stated: Array, found: Array) -> bytes:
     """PNG of the slice that most boxes cross, with the stated ones dashed and white, the found ones solid.
 
     Args:
-        volume: the image.
+        image: or its voxels, `c d h w`, of square pixels.
         stated: `m 2 3`, in its voxels.
         found: `k 2 3`.
     """
+    voxels = image.voxels if isinstance(image, Volume) else image
+    aspect = float(image.geometry.steps[1] / image.geometry.steps[2]) if isinstance(image, Volume) else 1.0
     every = np.concatenate((stated, found))
-    crossed = [
-        int(((every[:, 0, 0] <= z + 0.5) & (every[:, 1, 0] > z + 0.5)).sum()) for z in range(volume.geometry.shape[0])
-    ]
-    index = int(np.argmax(crossed)) if len(every) else volume.geometry.shape[0] // 2
-    steps = volume.geometry.steps
-    own = [b[(b[:, 0, 0] <= index + 0.5) & (b[:, 1, 0] > index + 0.5)][:, :, 1:] for b in (stated, found)]
-    return drawn_boxes(_shown(volume, index), own[0], own[1], aspect=float(steps[1] / steps[2]))
+    index = (
+        int(np.argmax([_across(every, z).sum() for z in range(voxels.shape[1])]))
+        if len(every)
+        else voxels.shape[1] // 2
+    )
+    own = [boxes[_across(boxes, index)][:, :, 1:] for boxes in (stated, found)]
+    return drawn_boxes(shown(voxels, index), own[0], own[1], aspect=aspect)
+
+
+def _across(boxes: Array, index: int) -> Array:
+    """Boxes that hold the middle of a slice."""
+    return np.asarray((boxes[:, 0, 0] <= index + 0.5) & (boxes[:, 1, 0] > index + 0.5))
 
 
 def drawn_boxes(picture: Array, stated: Array, found: Array, *, aspect: float = 1.0) -> bytes:
@@ -88,15 +95,15 @@ def case_picture(volume: Volume, labels: LabelGrid | None) -> bytes:
     index = volume.geometry.shape[0] // 2 if inside is None or not inside.any() else int(inside.argmax())
     steps = volume.geometry.steps
     aspect = float(steps[1] / steps[2])
-    return drawn(_shown(volume, index), None, None if labels is None else labels[index], aspect=aspect)
+    return drawn(shown(volume.voxels, index), None, None if labels is None else labels[index], aspect=aspect)
 
 
-def _shown(volume: Volume, index: int) -> Array:
-    """A slice between 0 and 1, as `h w` or `h w 3`."""
-    grey = np.asarray(volume.voxels[:, index], np.float32)
+def shown(voxels: Array, index: int) -> Array:
+    """A slice of `c d h w` between 0 and 1, as `h w` or `h w 3`."""
+    grey = np.asarray(voxels[:, index], np.float32)
     low, high = (float(v) for v in np.percentile(grey, (0.5, 99.5)))
-    shown = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
-    return np.moveaxis(shown, 0, -1) if shown.shape[0] == 3 else shown[0]
+    scaled = np.clip((grey - low) / ((high - low) or 1.0), 0, 1)
+    return np.moveaxis(scaled, 0, -1) if scaled.shape[0] == 3 else scaled[0]
 
 
 def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, aspect: float = 1.0) -> bytes:

@@ -1,6 +1,7 @@
 """Objects of each image: windows with their boxes to learn from, whole cases to judge by."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from isocenter.data.objects import Boxed, components_of
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 from isocenter.inference.detected import Find, detected
-from isocenter.inference.placed import in_voxels, to_network
+from isocenter.inference.placed import boxed, to_network
 from isocenter.inference.prepare import Prepared, prepare_labels
 from isocenter.inference.torch_runtime import DetectorRuntime
 from isocenter.metrics.detection import Scan, average_precision, matched
@@ -110,16 +111,9 @@ def scan_of(stated: Boxed | None, found: Found) -> Scan:
 
 
 def _marked(sample: Sample, volume: Volume, ready: Prepared, plan: Plan) -> Boxed:
-    """Boxes as a data set states them; outlines become masks."""
-    marked = sample.objects or ()
-    odd = next((m.name for m in marked if m.name not in plan.classes), None)
-    if odd is not None:
-        raise InputError(f"holds the class {odd!r}, which the plan does not know: {', '.join(plan.classes)}")
-    boxes = np.asarray([in_voxels(m, volume.geometry) for m in marked], np.float64).reshape(-1, 2, 3)
-    return Boxed(
-        to_network(boxes, ready), np.asarray([plan.classes.index(m.name) for m in marked], np.int64),
-        np.asarray([m.ignored for m in marked], np.bool_),
-    )  # fmt: skip
+    """Boxes as a data set states them, on the network's grid."""
+    stated = boxed(sample.objects or (), plan.classes, volume.geometry)
+    return replace(stated, boxes=to_network(stated.boxes, ready))
 
 
 def _drawn(labels: LabelMap, plan: Plan) -> Boxed:
