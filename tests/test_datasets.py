@@ -156,7 +156,7 @@ def test_masks_that_were_kept_as_jpeg(tmp_path: Path) -> None:
 
 def test_folders_of_studies_are_no_classes(tmp_path: Path) -> None:
     """Two patients with a series each: two cases for a prediction, and no classes called by the patients."""
-    from isocenter.pipeline.image_prediction import cases_of
+    from isocenter.pipeline.inputs import cases_of
     from tests.phantoms import write_series
 
     def own(slices: list, name: str) -> list:
@@ -306,7 +306,8 @@ def test_dicom_studies_with_their_contours(real_data) -> None:
     found = open_dataset(real_data("sts_dicom"))
     assert len(found.samples) == 3
     for sample in found.samples:
-        image, labels = read_case(sample)
+        loaded = read_case(sample)
+        image, labels = loaded.image, loaded.labels
         assert labels is not None
         assert labels.geometry.shape == image.geometry.shape
         assert labels.foreground.any()

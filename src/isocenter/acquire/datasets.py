@@ -22,8 +22,11 @@ _BESIDE = ("-mask", "_mask", "_seg", "_label")
 _ORDER = ("", "train", "val", "test")
 _IMAGES = ("images", "image", "imagestr", "img", "imgs")
 _LABELS = ("labels", "label", "labelstr", "masks", "mask", "gt", "annotations")
+_POOR = ("input", "inputs", "images", "image", "noisy")
+_GOOD = ("target", "targets", "clean")
 _PATIENT_IN_NAME = re.compile(r"^((?:patient|pat|sub|subject|subj|case|pt)[-_]?[A-Za-z]*\d+)[-_.](.+)$", re.IGNORECASE)
 _TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别", "诊断")
+_GOAL = ("target_image", "better", "clean", "目标影像")
 _MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
 _SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
 _LOOKED_AT = 40
@@ -250,10 +253,34 @@ def _paired(folder: Path, labelled: bool) -> Dataset | None:
 
 
 def _pair_of(folder: Path) -> tuple[Path, Path] | None:
+    return _two_folders(folder, _IMAGES, _LABELS)
+
+
+def _two_folders(folder: Path, one: Sequence[str], other: Sequence[str]) -> tuple[Path, Path] | None:
+    """The first folder with one of these names, and the first with one of those."""
     below = {p.name.lower(): p for p in folders_of(folder)}
-    images = next((below[name] for name in _IMAGES if name in below), None)
-    labels = next((below[name] for name in _LABELS if name in below), None)
-    return (images, labels) if images and labels else None
+    first = next((below[name] for name in one if name in below), None)
+    second = next((below[name] for name in other if name in below), None)
+    return (first, second) if first and second else None
+
+
+def _better(folder: Path, _labelled: bool) -> Dataset | None:
+    """Folders `images` and `targets`, matched by name: each image and the better one that it shall become."""
+    parts = {SPLITS[p.name.lower()]: p for p in folders_of(folder) if p.name.lower() in SPLITS}
+    inner = {split: pair for split, part in parts.items() if (pair := _two_folders(part, _POOR, _GOOD)) is not None}
+    own = _two_folders(folder, _POOR, _GOOD)
+    if own is None and not inner:
+        return None
+    samples: list[Sample] = []
+    problems: list[str] = []
+    for split, (poor, good) in (inner or {"": own or (folder, folder)}).items():
+        images, goals = files_of(poor), files_of(good)
+        before = f"{split}/" if len(inner) > 1 else ""
+        both = [stem for stem in images if stem in goals]
+        samples += [Sample(f"{before}{s}", (Source(images[s]),), goal=Source(goals[s]), split=split) for s in both]
+        problems += [f"{before}{s}: has no better image of its name" for s in images if s not in goals]
+        problems += [f"{before}{s}: is a better image without one that it is of" for s in goals if s not in images]
+    return Dataset(folder, "images and what they shall become", tuple(samples), problems=tuple(problems))
 
 
 def _beside(folder: Path, labelled: bool) -> Dataset | None:
@@ -424,7 +451,7 @@ def names_only_images(cells: Mapping[str, Sequence[str]]) -> bool:
     if is_table_of_boxes(cells):
         return True
     images = image_columns(cells)
-    if not images or column_of(cells, _MASK):
+    if not images or column_of(cells, _MASK) or column_of(cells, _GOAL):
         return bool(images)
     known = {*images, *(column_of(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, PATIENT_COLUMNS))}
     return not any(_numeric(values) for name, values in cells.items() if name not in known)
@@ -448,7 +475,7 @@ def _manifest(
     for name in (group, target, split):
         if name is not None and name not in cells:
             raise InputError(f"{path.name}: has no column {name!r}; it has {', '.join(list(cells)[:12])}")
-    mask = column_of(cells, _MASK)
+    mask, better = column_of(cells, _MASK), column_of(cells, _GOAL)
     goal = target or column_of(cells, _TARGET)
     columns = {
         "patient": group or column_of(cells, PATIENT_COLUMNS),
@@ -457,7 +484,7 @@ def _manifest(
     }
     case = column_of(cells, _CASE)
     samples, problems = [], []
-    rest = [name for name in cells if name not in {*images, mask, goal, case, *columns.values()}]
+    rest = [name for name in cells if name not in {*images, mask, better, goal, case, *columns.values()}]
     for row in range(len(cells[images[0]])):
 
         def text(name: str | None, row: int = row) -> str:
@@ -469,7 +496,7 @@ def _manifest(
             problems.append(f"row {row + 2} ({name}): states no {images[own.index('')]}")
             continue
         answer = "" if text(goal).lower() in _MISSING else text(goal)
-        if labelled and not (answer or text(mask)):
+        if labelled and not (answer or text(mask) or text(better)):
             problems.append(f"row {row + 2} ({name}): has an image and no label")
             continue
         part = text(columns["split"]).lower()
@@ -482,6 +509,7 @@ def _manifest(
                 patient=text(columns["patient"]),
                 target=answer,
                 mask=_cell(path, text(mask)) if text(mask) else None,
+                goal=_cell(path, text(better)) if text(better) else None,
                 split=SPLITS.get(part, ""),
                 site=text(columns["site"]),
                 groups={name: text(name) for name in rest},
@@ -539,6 +567,7 @@ def _named_apart(study: str, file: Path, folder: Path) -> str:
 
 
 _FOLDERS: tuple[Callable[[Path, bool], Dataset | None], ...] = (
-    _decathlon, lidc, voc, coco, _archive_inside, _paired, _hdf5_pairs, _beside, _class_folders, _dicom_studies,
+    _decathlon, lidc, voc, coco, _archive_inside, _paired, _better, _hdf5_pairs, _beside, _class_folders,
+    _dicom_studies,
 )  # fmt: skip
 """Shapes of folders, in the order in which they are tried."""

@@ -44,7 +44,9 @@ def train(
     group: Group = None,
     task: Annotated[
         str | None,
-        Option(help="classify, regress, segment, detect (images) or survive (tables); from the labels without it."),
+        Option(
+            help="classify, regress, segment, detect, enhance (images) or survive (tables); from the labels without it."
+        ),
     ] = None,
     budget: Annotated[
         str | None, Option(help="Images: how long it may take in all, as 90s, 20m, 2h. It ends on time.")
@@ -59,6 +61,15 @@ def train(
             "--set",
             metavar="FIELD=VALUE",
             help="Images: a field of the plan, as schedule.learning_rate=1e-3; repeatable.",
+        ),
+    ] = None,
+    degrade: Annotated[
+        list[str] | None,
+        Option(
+            "--degrade",
+            metavar="HOW=VALUE",
+            help="enhance: what makes good images poor, which the network learns to undo: noise=0.3 (in deviations of "
+            "the image), factor=2 (voxels that become one), blur=1 (voxels); repeatable. Pairs of images need none.",
         ),
     ] = None,
     start: Annotated[
@@ -146,9 +157,7 @@ def train(
 
         promises = Promises(calibrate, coverage, at)
         leaks = tuple(allow_leak or ())
-        if _is_images(
-            data, wished=bool(budget or network or plan or change or hold_out or task in {"segment", "detect"})
-        ):
+        if _is_images(data, wished=bool(budget or network or plan or change or hold_out or task in _OF_IMAGES)):
             from isocenter.training.images.course import Ways
 
             _train_images(
@@ -158,7 +167,7 @@ def train(
                 budget=budget,
                 network=network,
                 plan=plan,
-                change=change,
+                change=[*(change or []), *(f"degradation.{text}" for text in degrade or ())],
                 seed=seed,
                 promises=promises,
                 effort={
@@ -181,7 +190,7 @@ def train(
             return
         _refuse_for_tables({
             "--from": start, "--freeze": freeze != "none", "--try": tries, "--seeds": seeds > 1, "--ensemble": ensemble,
-            "--learning-curve": curve, "--processes": processes > 1, "--logs": logs,
+            "--learning-curve": curve, "--degrade": degrade, "--processes": processes > 1, "--logs": logs,
         })  # fmt: skip
         from isocenter.pipeline.learn import train as run
         from isocenter.training.fit import Plan
@@ -201,6 +210,10 @@ def train(
                 allow_leaks=leaks, force=force, on_progress=tell,
             )  # fmt: skip
         show.trained(found)
+
+
+_OF_IMAGES = ("segment", "detect", "enhance")
+"""Tasks that only images have."""
 
 
 def _refuse_for_tables(given: dict[str, object]) -> None:
@@ -237,7 +250,9 @@ def _train_images(
     from isocenter.training.images.choose import Wish
 
     if task == "survive":
-        raise InputError("--task survive: images are classified, regressed or segmented, or objects found in them")
+        raise InputError(
+            "--task survive: images are classified, regressed, segmented or made better, or objects found in them"
+        )
     wish = Wish(network=network, seed=seed, plan=changes_of(change or []))
     with show.progress() as tell:
         found = train_images(
@@ -459,8 +474,8 @@ def task_of(text: str | None) -> "Task | None":
     """
     from isocenter.errors import InputError
 
-    if text is not None and text not in ("classify", "regress", "segment", "detect", "survive"):
-        raise InputError(f"--task {text}: there are classify, regress, segment, detect and survive")
+    if text is not None and text not in ("classify", "regress", "segment", "detect", "enhance", "survive"):
+        raise InputError(f"--task {text}: there are classify, regress, segment, detect, enhance and survive")
     return cast("Task | None", text)
 
 

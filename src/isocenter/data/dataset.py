@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from isocenter.data.labels import LabelMap
+from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 
-Answers = Literal["classify", "regress", "segment", "detect"]
-"""What images can be labelled with: a class, a value, a label map, objects."""
+Answers = Literal["classify", "regress", "segment", "detect", "enhance"]
+"""What a network can say of an image: a class, a value, a label map, objects; or a better image."""
 
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
 """Names of a table's column of patients, in small letters."""
@@ -64,6 +66,7 @@ class Sample:
         patient: empty where unknown.
         target: class name, or value as text; empty where none is stated.
         mask: its label map.
+        goal: the better image that it shall become, on its own grid.
         objects: what is marked in it; empty: nothing is there; None: nobody looked.
         split: `train`, `val`, `test`, or empty.
         site: institution.
@@ -76,11 +79,27 @@ class Sample:
     patient: str = ""
     target: str = ""
     mask: Source | None = None
+    goal: Source | None = None
     objects: tuple[Marked, ...] | None = None
     split: str = ""
     site: str = ""
     number: int | str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A case, read.
+
+    Args:
+        image: its images as the channels of one volume.
+        labels: its label map, on the image's grid; None where it has none.
+        goal: the better image; None where it has none.
+    """
+
+    image: Volume
+    labels: LabelMap | None = None
+    goal: Volume | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from isocenter.types import Array
 def windows_of(spec: Spec, *, overlap: float = 0.5, flips: bool = True, half: bool = False) -> Windows:
     """The windows in which a network was trained."""
     size = (1, *spec.patch) if spec.flat else spec.patch
-    return Windows((size[0], size[1], size[2]), overlap, spec.flips if flips else (), 4 if spec.flat else 1, half=half)
+    return Windows(
+        (size[0], size[1], size[2]), overlap, spec.flips if flips else (), 4 if spec.flat else 1, half=half,
+        values=spec.answer == "picture",
+    )  # fmt: skip
 
 
 def segmented(
@@ -52,6 +55,19 @@ def segmented(
     return out
 
 
+def enhanced(forward: Forward, image: Array, spec: Spec, windows: Windows) -> Array:
+    """A better image (`c d h w`) from one that is prepared and lies on the answer's grid already; see `segmented`."""
+    out = np.zeros((spec.outputs, *image.shape[1:]), np.float32)
+    if windows.halo is not None:
+        for core, values in tiles(forward, image, windows, flat=spec.flat):
+            out[(slice(None), *core)] = values
+        return out
+    for slab in slabs(forward, image, windows, outputs=spec.outputs, flat=spec.flat):
+        _, depth, height, _ = slab.probability.shape
+        out[:, slab.first : slab.first + depth, slab.top : slab.top + height] = slab.probability
+    return out
+
+
 def entropy(probability: Float[Array, "k *s"]) -> Float[Array, "*s"]:
     """Entropy over the outputs as a share of the largest: 0 where one is certain, 1 where all are alike.
 
@@ -84,7 +100,7 @@ def scored(forward: Forward, images: Sequence[Array], spec: Spec, *, flips: bool
 
 def probabilities(logits: Array, spec: Spec) -> Array:
     """What the network's numbers mean."""
-    if spec.answer == "value":
+    if spec.answer in ("value", "picture"):
         return logits
     if spec.answer == "sigmoid":
         each = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))

@@ -11,6 +11,7 @@ from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Answers
 from isocenter.errors import InputError, UnreadableFile, cause_of
 from isocenter.formats import model_folder
+from isocenter.inference.degradation import Degradation
 from isocenter.inference.prepare import Preparation
 from isocenter.optional import require
 
@@ -113,8 +114,11 @@ class Spec(BaseModel):
     preparation: Preparation
     patch: tuple[int, ...]
     network: NetworkSpec
-    answer: Literal["softmax", "sigmoid", "value", "boxes"] = "softmax"
+    answer: Literal["softmax", "sigmoid", "value", "boxes", "picture"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
+    degradation: Degradation | None = Field(
+        default=None, description="enhance: what is undone; None: it was learnt from pairs of images."
+    )
     members: int = Field(default=1, ge=1, le=64, description="Networks whose answers are averaged.")
 
     @model_validator(mode="after")
@@ -127,6 +131,7 @@ class Spec(BaseModel):
             "regress": ("value",),
             "segment": ("softmax",),
             "detect": ("boxes",),
+            "enhance": ("picture",),
         }
         if self.answer not in kinds[self.task]:
             raise ValueError(f"a network that answers with {self.answer} does not {self.task}")
@@ -140,13 +145,18 @@ class Spec(BaseModel):
     @property
     def outputs(self) -> int:
         """Numbers that the network gives for each image, voxel or object."""
-        counts = {"regress": 1, "segment": len(self.labels) + 1}
+        counts = {"regress": 1, "segment": len(self.labels) + 1, "enhance": self.preparation.channels}
         return counts.get(self.task, len(self.classes))
 
     @property
     def flat(self) -> bool:
         """The network takes slices."""
         return self.preparation.dims == 2
+
+    @property
+    def factor(self) -> tuple[int, int, int]:
+        """By how much the grid of an answer is finer than that of its image, along (d, h, w)."""
+        return (1, 1, 1) if self.degradation is None else self.degradation.factor
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,18 @@
 """A trained network, ready to answer: prepared, gated, planned within the memory, run, put back on the input's grid."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from isocenter.data.geometry import Geometry
 from isocenter.data.labels import Label, LabelMap
-from isocenter.data.provenance import Step
+from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError
-from isocenter.inference.answers import scored, segmented
+from isocenter.inference.answers import enhanced, scored, segmented
+from isocenter.inference.degradation import finer, finer_grid
 from isocenter.inference.detected import detected
 from isocenter.inference.gate import Concern, concerns
 from isocenter.inference.model import NetworkModel, load
@@ -62,6 +63,7 @@ class CaseAnswer:
         failed: why there is no answer.
         geometry: of the input.
         doubt: entropy of each voxel's probabilities, 0 to 1, on the input's own grid.
+        image: of a network that makes images better, on the grid that it gives.
         found: objects, as boxes in the input's own voxels, the surest first; scores are calibrated.
     """
 
@@ -72,6 +74,7 @@ class CaseAnswer:
     failed: str = ""
     geometry: Geometry | None = None
     doubt: Volume | None = None
+    image: Volume | None = None
     found: Found | None = None
 
 
@@ -121,6 +124,8 @@ class Predictor:
         if spec.task == "detect":
             found_here = self._objects(ready)
             return CaseAnswer(case, concerns=found, geometry=volume.geometry, found=found_here)
+        if spec.task == "enhance":
+            return CaseAnswer(case, concerns=found, geometry=volume.geometry, image=self._enhanced(volume, ready))
         if spec.flat and ready.array.shape[1] != 1:
             raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
         scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
@@ -145,12 +150,30 @@ class Predictor:
         sure = rel.calibrated(scores, card.calibration)[:, 1] if len(found) else found.scores
         return Found(to_image(found.boxes, ready), sure, found.classes, found.masks)
 
+    def _enhanced(self, volume: Volume, ready: Prepared) -> Volume:
+        """The better image, in the unit of the one that came, on its grid or the finer one that the network gives."""
+        model, spec = self.model, self.model.spec
+        d, h, w = (f if n > 1 else 1 for f, n in zip(spec.factor, volume.geometry.shape, strict=True))
+        image = finer(ready.array, (d, h, w))
+        way = self._fitted(volume, replace(ready, array=image))
+        forward = self.runner.forward(image, way.windows, spare=self.limit - way.peak)
+        values = enhanced(forward, image, spec, way.windows)
+        if not np.isfinite(values).all():
+            raise InputError("the network's answer is no number: its weights or its preparation are damaged")
+        told: dict[str, Json] = {"model": model.card.model, "weights_sha256": model.card.weights_sha256}
+        if spec.degradation is not None:
+            told["undoes"] = spec.degradation.words
+        step = Step("inference.enhance", told)
+        grid = finer_grid(volume.geometry, (d, h, w))
+        return Volume(ready.in_units(values), grid, volume.quantity, (*volume.history, step))
+
     def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
         """Windows that stay within the memory."""
         shape = tuple(int(n) for n in ready.array.shape[1:])
+        answer = 2 * ready.array.nbytes if self.model.spec.task == "enhance" else 0
         way = fit(
             self.model.spec, self.model.modules[0], (shape[0], shape[1], shape[2]), limit=self.limit,
-            held=volume.voxels.nbytes + ready.array.nbytes * (2 if self.running.doubt else 1),
+            held=volume.voxels.nbytes + ready.array.nbytes * (2 if self.running.doubt else 1) + answer,
             flips=self.running.flips, overlap=self.running.overlap,
             half=self.runner.half,
         )  # fmt: skip

@@ -75,11 +75,17 @@ class Prepared:
         array: `c d h w`.
         affine: index -> world of its grid.
         onto: the image's own grid, on which answers are given.
+        scales: what was subtracted from each channel, and what it was divided by.
     """
 
     array: Float32[Array, "c d h w"]
     affine: Affine
     onto: Geometry
+    scales: tuple[tuple[float, float], ...]
+
+    def in_units(self, values: Float32[Array, "c *s"]) -> Float32[Array, "c *s"]:
+        """Numbers of the network in the unit of the image."""
+        return np.stack([v * np.float32(b) + np.float32(a) for v, (a, b) in zip(values, self.scales, strict=True)])
 
     def back(self, labels: LabelGrid) -> Integer[Array, "od oh ow"]:
         """A label map on the network's grid, brought onto the image's own."""
@@ -120,7 +126,7 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
         else:
             raise GeometryError(f"the model takes {how.channels} channels, the image has {voxels.shape[0]}")
     measured = None if volume.not_measured is None else ~volume.not_measured
-    array = _scaled(np.asarray(voxels), measured, how)
+    array, scales = _scaled(np.asarray(voxels), measured, how)
     shape, affine = target_grid(volume.geometry, how)
     if shape != volume.geometry.shape or not np.allclose(affine, volume.geometry.affine):
         array = np.stack(
@@ -129,7 +135,7 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
                 for c in array
             ]
         )
-    return Prepared(np.ascontiguousarray(array, np.float32), affine, volume.geometry)
+    return Prepared(np.ascontiguousarray(array, np.float32), affine, volume.geometry, scales)
 
 
 def prepare_labels(labels: LabelMap, how: Preparation, values: Sequence[int]) -> LabelGrid:
@@ -221,11 +227,25 @@ def _smoothed(grid: Array, geometry: Geometry, affine: Affine) -> Array:
     return np.asarray(ndimage.gaussian_filter(grid, sigmas)) if any(sigmas) else grid
 
 
-def _scaled(array: Array, measured: Array | None, how: Preparation) -> Float32[Array, "c d h w"]:
+def scales_again(array: Float32[Array, "c d h w"], how: Preparation) -> tuple[tuple[float, float], ...]:
+    """What is subtracted from, and divides, each channel of a prepared image that was changed since.
+
+    Nothing, and 1, where the preparation does not look at the image itself.
+    """
+    if how.intensity not in ("zscore", "percentile"):
+        return ((0.0, 1.0),) * len(array)
+    return tuple(_scale_of(channel, None, how, i)[2:] for i, channel in enumerate(array))
+
+
+def _scaled(
+    array: Array, measured: Array | None, how: Preparation
+) -> tuple[Float32[Array, "c d h w"], tuple[tuple[float, float], ...]]:
     """Intensities as the network was trained to see them, slice by slice, so that memory stays flat."""
     out = np.empty(array.shape, np.float32)
+    scales = []
     for i, channel in enumerate(array):
         low, high, offset, scale = _scale_of(channel, measured, how, i)
+        scales.append((offset, scale))
         for plane, target in zip(channel, out[i], strict=True):
             np.copyto(target, plane, casting="unsafe")
             if low is not None:
@@ -234,7 +254,7 @@ def _scaled(array: Array, measured: Array | None, how: Preparation) -> Float32[A
             np.multiply(target, 1 / scale, out=target)
             if how.intensity == "percentile":
                 np.clip(target, -0.5, 1.5, out=target)
-    return out
+    return out, tuple(scales)
 
 
 def _scale_of(

@@ -30,6 +30,7 @@ class Windows:
         half: sums are kept in half precision, at a quarter of a percent of error.
         strips: the image is walked over in so many strips of rows, each with sums of its own: less memory, and windows
             across a seam are computed twice.
+        values: the network's numbers are taken as they are: intensities; else they are logits.
     """
 
     size: tuple[int, int, int]
@@ -40,6 +41,7 @@ class Windows:
     multiple: int = 1
     half: bool = False
     strips: int = 1
+    values: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,7 @@ def slabs(
         for number, z in enumerate(places[0]):
             for group in _groups(spots, how.batch):
                 windows = np.stack([_cut(image, (z, y, x), how.size) for y, x in group])
-                answers = _averaged(forward, windows, how.flips, flat=flat)
+                answers = _averaged(forward, windows, how, flat=flat)
                 for (y, x), answer in zip(group, answers, strict=True):
                     walk.add(answer, (z - max(z, 0), y - top, x))
                 done += len(group)
@@ -172,7 +174,7 @@ def tiles(
     for number, spans in enumerate(product(*rows)):
         (z, z1, *_), (y, y1, *_), (x, x1, *_) = spans
         window = _cut(image, (z, y, x), (z1 - z, y1 - y, x1 - x))[None]
-        answer = _averaged(forward, window, how.flips, flat=flat)[0]
+        answer = _averaged(forward, window, how, flat=flat)[0]
         ends = [(c, min(e, n)) for (_, _, c, e), n in zip(spans, shape, strict=True)]
         keep = tuple(slice(c - a, e - a) for (a, *_), (c, e) in zip(spans, ends, strict=True))
         core = (slice(*ends[0]), slice(*ends[1]), slice(*ends[2]))
@@ -228,8 +230,9 @@ def _cut(image: Array, start: tuple[int, int, int], size: tuple[int, int, int]) 
     return out
 
 
-def _averaged(forward: Forward, windows: Array, flips: tuple[int, ...], *, flat: bool) -> Array:
-    """Probabilities, averaged over flips of the windows."""
+def _averaged(forward: Forward, windows: Array, how: Windows, *, flat: bool) -> Array:
+    """Probabilities (or values), averaged over flips of the windows."""
+    flips = how.flips
     total: Array | None = None
     ways = [
         tuple(a for a, on in zip(flips, bits, strict=True) if on) for bits in product((False, True), repeat=len(flips))
@@ -237,7 +240,8 @@ def _averaged(forward: Forward, windows: Array, flips: tuple[int, ...], *, flat:
     for way in ways:
         axes = tuple(2 + a for a in way)
         turned = np.flip(windows, axes) if axes else windows
-        answer = softmax(_called(forward, turned, flat=flat))
+        answer = _called(forward, turned, flat=flat)
+        answer = answer if how.values else softmax(answer)
         answer = np.flip(answer, axes) if axes else answer
         total = answer.copy() if total is None else total + answer
     assert total is not None, "there is always the unflipped way"

@@ -20,6 +20,7 @@ from isocenter.networks import (
     inception,
     mask_rcnn,
     resnet,
+    restorer,
     retinanet,
     unet,
 )
@@ -29,6 +30,10 @@ GROUP = "isocenter.networks"
 """Entry points of other packages' networks: name -> a `Network`."""
 
 
+Kind = Literal["image", "voxel", "object", "picture"]
+"""What a network answers for."""
+
+
 @dataclass(frozen=True)
 class Network:
     """One row of the catalogue.
@@ -36,7 +41,8 @@ class Network:
     Args:
         build: settings, then channels, outputs and dims by name -> a module that gives logits.
         settings: with the values of this row as its defaults.
-        answers: `image` (one answer an image), `voxel` (one a voxel) or `object` (boxes).
+        answers: `image` (one answer an image), `voxel` (one a voxel), `object` (boxes) or
+            `picture` (a better image).
         dims: in how many dimensions it exists.
         source: where it is published.
         multiple: the input's size is a multiple of this on every axis; 1: any size.
@@ -46,7 +52,7 @@ class Network:
 
     build: Callable[..., nn.Module]
     settings: NetworkSettings
-    answers: Literal["image", "voxel", "object"]
+    answers: Kind
     source: str
     dims: tuple[int, ...] = (2, 3)
     multiple: int = 1
@@ -86,6 +92,8 @@ NETWORKS: Mapping[str, Network] = {
     "faster_rcnn": Network(mask_rcnn.MaskRCNN, mask_rcnn.MaskRCNNSettings(), "object", "Ren et al., NIPS 2015", multiple=32, least=64),
     "mask_rcnn": Network(mask_rcnn.MaskRCNN, mask_rcnn.MaskRCNNSettings(masks=True), "object", "He et al., ICCV 2017", multiple=32, least=64),
     "detr": Network(detr.DETR, detr.DETRSettings(), "object", "Carion et al., ECCV 2020", multiple=32, least=64),
+    "restorer": Network(restorer.Restorer, restorer.RestorerSettings(), "picture", "Zhang et al., IEEE TIP 2017; Ronneberger et al., MICCAI 2015", least=16),
+    "edsr": Network(restorer.Edsr, restorer.EdsrSettings(), "picture", "Lim et al., CVPR Workshops 2017"),
     "swin_unetr": Network(from_monai.swin_unetr, from_monai.SwinUNETRSettings(), "voxel", "Hatamizadeh et al., BrainLes 2021; MONAI", least=64, bare=False),
 }  # fmt: skip
 

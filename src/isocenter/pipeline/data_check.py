@@ -134,7 +134,8 @@ def _write_page(found: Checked, data: Dataset, folder: Path) -> None:
     pictures = []
     for sample in data.samples[::step][:_SHOWN]:
         try:
-            volume, labels = read_case(sample)
+            loaded = read_case(sample)
+            volume, labels = loaded.image, loaded.labels
         except (IsocenterError, OSError):
             continue
         title = f"{sample.case}: {sample.target}" if sample.target else sample.case

@@ -22,7 +22,8 @@ from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.image_prediction import cases_of, with_channels
+from isocenter.pipeline.image_prediction import with_channels
+from isocenter.pipeline.inputs import cases_of
 from isocenter.pipeline.output import whole_folder
 from isocenter.report.explanation import heat_picture, render_explanation
 from isocenter.types import Array

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from isocenter.acquire.datasets import open_dataset
 from isocenter.data.dataset import Answers, Dataset, Sample
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.ops.memory import free_bytes
 from isocenter.pipeline.images import Reader, image_items, twins_of, without_image_leaks
+from isocenter.pipeline.inputs import UNLABELLED, open_for
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divide, held_out
 from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
@@ -102,7 +102,8 @@ def material(
         on_progress: told what is done.
     Raises: InputError for data sets that cannot be learnt from.
     """
-    data = held_out(open_dataset(path, group=how.group, target=how.target, split=how.split), how.hold_out)
+    opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
+    data = held_out(opened, how.hold_out)
     for text in (*data.notes, *data.problems[:5]):
         say(text)
     answers = task or answers_of(data)
@@ -156,6 +157,8 @@ def _require_judgeable(train: Dataset, val: Dataset, task: Answers) -> None:
 
 def _labelled(sample: Sample, task: Answers) -> bool:
     """The case can be learnt from."""
+    if task in UNLABELLED:
+        return True
     if task == "detect":
         return sample.objects is not None or sample.mask is not None
     return sample.mask is not None if task == "segment" else bool(sample.target)

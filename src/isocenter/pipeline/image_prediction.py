@@ -1,32 +1,26 @@
 """`predict` on images: a file, a study, a folder or a data set -> label maps on the inputs' own grids, or classes."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from isocenter.acquire.dataset_files import stem_of
-from isocenter.acquire.datasets import open_dataset
-from isocenter.acquire.labelled import read_images, series_source
-from isocenter.data.dataset import Dataset, Sample, Source, natural
-from isocenter.data.evaluation import Predictions
+from isocenter.acquire.labelled import read_images
+from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.formats.delimited import csv_text
 from isocenter.inference.model import NetworkModel
-from isocenter.inference.predictor import CaseAnswer, Predictor, Running, decided
-from isocenter.metrics import reliability as rel
-from isocenter.pipeline.objects import DETECTIONS, decided_objects, write_objects
+from isocenter.inference.predictor import CaseAnswer, Predictor, Running
+from isocenter.pipeline.inputs import cases_of
+from isocenter.pipeline.outcomes import OUTCOMES
+from isocenter.pipeline.outcomes.objects import DETECTIONS
 from isocenter.pipeline.output import whole_folder
-from isocenter.types import Array
 
 if TYPE_CHECKING:
     from isocenter.types import Progress
 
-PREDICTIONS, DOUBT = "predictions.csv", "uncertainty"
+PREDICTIONS = "predictions.csv"
 
 
 def predict_images(
@@ -56,24 +50,15 @@ def predict_images(
         return list(answers(predictor, cases, on_progress=on_progress))
     folder = Path(out)
     _require_own(folder, cases)
-    from isocenter.formats import nifti
-
-    found: list[CaseAnswer] = []
+    outcome = OUTCOMES[predictor.model.spec.task]
     with whole_folder(folder) as empty:
-        for answer in answers(predictor, cases, on_progress=on_progress):
-            if answer.labels is not None:
-                target = empty / f"{answer.case}.nii.gz"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                nifti.write(answer.labels, target)
-                if answer.doubt is not None:
-                    (empty / DOUBT / answer.case).parent.mkdir(parents=True, exist_ok=True)
-                    nifti.write(answer.doubt, empty / DOUBT / f"{answer.case}.nii.gz")
-                answer = replace(answer, labels=None, doubt=None)  # written: not kept in memory  # noqa: PLW2901
-            found.append(answer)
+        found = [
+            answer if answer.failed else outcome.keep(answer, predictor.model, empty)
+            for answer in answers(predictor, cases, on_progress=on_progress)
+        ]
         if all(a.failed for a in found):
             raise InputError(f"no case could be predicted; the first: {found[0].failed}")
-        if predictor.model.spec.task == "detect":
-            write_objects(found, predictor.model.spec, predictor.model.card, empty, data=cases)
+        outcome.keep_together(found, predictor.model, empty, cases)
         (empty / PREDICTIONS).write_text(predictions_text(found, predictor.model), "utf-8")
     return found
 
@@ -95,69 +80,6 @@ def answers(
             yield predictor(read(sample), sample.case)
         except (IsocenterError, OSError) as error:
             yield CaseAnswer(sample.case, failed=str(error))
-
-
-def cases_of(path: Path) -> Dataset:
-    """Images of an input, whether they are labelled or not.
-
-    Raises: InputError for an input without images.
-    """
-    if path.is_file() and stem_of(path) is not None and path.suffix.lower() != ".npz":
-        return Dataset(path, "one image", (Sample(stem_of(path) or path.stem, (Source(path),)),))
-    try:
-        return open_dataset(path, labelled=False)
-    except InputError:
-        if not path.is_dir():
-            raise
-    return loose_images(path)
-
-
-def loose_images(folder: Path) -> Dataset:
-    """Every study and image below a folder, each a case of its own.
-
-    Raises: InputError where there is none.
-    """
-    from isocenter.acquire.case import open_cases
-
-    samples: list[Sample] = []
-    opened: set[Path] = set()
-    try:
-        cases = open_cases(folder)
-    except InputError:
-        cases = ()
-    for case in cases:
-        for series in case.series:
-            opened.update(file.resolve() for file in series.files)
-            if series.format != "dicom":
-                samples.append(_loose(series.files[0], folder))
-            elif series.usable:
-                several = sum(s.usable for s in case.series) > 1
-                name = f"{case.name}-{series.key}" if several else case.name
-                samples.append(Sample(name, (series_source(case, series),), patient=case.identity.patient_id))
-    samples += [_loose(p, folder) for p in _pictures_below(folder) if p.resolve() not in opened]  # told why, one by one
-    names = Counter(sample.case for sample in samples)
-    samples = [replace(s, case=_with_ending(s, folder)) if names[s.case] > 1 else s for s in samples]
-    if not samples:
-        raise InputError(f"{folder}: holds no image that can be read")
-    return Dataset(folder, "images", tuple(sorted(samples, key=lambda s: natural(s.case))))
-
-
-_NO_PICTURES = (".dcm", ".h5", ".hdf5")
-"""Endings of what a study or a data set of its own is made of."""
-
-
-def _pictures_below(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.rglob("*")) if p.is_file() and stem_of(p) and p.suffix.lower() not in _NO_PICTURES]
-
-
-def _loose(file: Path, folder: Path) -> Sample:
-    return Sample(file.relative_to(folder).with_name(stem_of(file) or file.stem).as_posix(), (Source(file),))
-
-
-def _with_ending(sample: Sample, folder: Path) -> str:
-    """The name of one of several files that differ by their ending alone."""
-    path = sample.images[0].path
-    return path.relative_to(folder).as_posix() if path.is_file() else sample.case
 
 
 def with_channels(cases: Dataset, model: NetworkModel) -> Dataset:
@@ -205,62 +127,12 @@ def _require_own(folder: Path, cases: Dataset) -> None:
 
 
 def predictions_text(found: Sequence[CaseAnswer], model: NetworkModel) -> str:
-    """A row a case: classes with their probabilities and sets, values with intervals, or what was segmented."""
-    card, spec = model.card, model.spec
-    rows: list[tuple[object, ...]] = []
-    if spec.task == "classify":
-        head = ("case", *(f"p_{name}" for name in spec.classes), "predicted", "set", "note")
-    elif spec.task == "regress":
-        head = ("case", "predicted", "low", "high", "note")
-    elif spec.task == "detect":
-        head = ("case", *(f"n_{name}" for name in spec.classes), "note")
-    else:
-        head = ("case", "note")
-    blank = ("",) * (len(head) - 2)
+    """A row a case: what is said of it, and what must be known."""
+    outcome = OUTCOMES[model.spec.task]
+    columns = outcome.columns(model.spec)
+    rows: list[tuple[object, ...]] = [("case", *columns, "note")]
     for answer in found:
         note = answer.failed or "; ".join(f"{c.level}: {c.text}" for c in answer.concerns)
-        if answer.found is not None:
-            kinds = answer.found.classes[decided_objects(answer.found, card)]
-            rows.append((answer.case, *(int((kinds == k).sum()) for k in range(len(spec.classes))), note))
-        elif answer.failed or answer.scores is None:
-            rows.append((answer.case, *blank, note))
-        elif spec.task == "classify":
-            best, inside = decided(answer.scores, model)
-            rows.append((answer.case, *(f"{p:.6f}" for p in answer.scores), spec.classes[best], "|".join(inside), note))
-        else:
-            value, reach = float(answer.scores[0]), card.conformal.get("reach")
-            ends = ("", "") if reach is None else (f"{value - float(reach):.6g}", f"{value + float(reach):.6g}")
-            rows.append((answer.case, f"{value:.6g}", *ends, note))
-    return csv_text([head, *rows])
-
-
-def as_predictions(found: Sequence[CaseAnswer], samples: Sequence[Sample], model: NetworkModel) -> Predictions:
-    """Answers of classes or values as the judges take them; every one must have been given."""
-    card, spec = model.card, model.spec
-    scores = np.stack([np.asarray(a.scores) for a in found])
-    sets: object = None
-    if spec.task == "classify":
-        quantiles = card.conformal.get("quantiles")
-        if quantiles:
-            sets = rel.prediction_sets(scores, [float("inf") if q is None else float(q) for q in quantiles])
-        truth: Array = np.asarray([spec.classes.index(s.target) for s in samples])
-    else:
-        scores = scores[:, 0]
-        reach = card.conformal.get("reach")
-        if reach is not None:
-            sets = np.column_stack((scores - float(reach), scores + float(reach)))
-        truth = np.asarray([float(s.target) for s in samples])
-    known = all(s.patient for s in samples)
-    groups = {name: tuple(s.groups.get(name, "") for s in samples) for name in samples[0].groups}
-    return Predictions(
-        spec.task,
-        tuple(s.case for s in samples),
-        tuple(s.patient or f"case {s.case}" for s in samples),
-        known,
-        truth,
-        scores,
-        spec.classes,
-        sets=sets,
-        groups=groups,
-        name=card.model,
-    )
+        cells = ("",) * len(columns) if answer.failed else outcome.cells(answer, model)
+        rows.append((answer.case, *cells, note))
+    return csv_text(rows)

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from isocenter.acquire.labelled import read_images, read_mask
-from isocenter.data.dataset import Dataset, Sample
-from isocenter.data.labels import LabelMap
+from isocenter.acquire.labelled import read_image, read_images, read_mask
+from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
@@ -18,10 +17,14 @@ MOST_NEAR = 20_000
 """Images among which near ones are looked for: the time grows with the square."""
 
 
-def read_case(sample: Sample) -> tuple[Volume, LabelMap | None]:
-    """The image of a case and its label map, if it has one."""
-    volume = read_images(sample)
-    return volume, None if sample.mask is None else read_mask(sample.mask, volume.geometry)
+def read_case(sample: Sample) -> Loaded:
+    """A case, with its label map and its better image, if it has them."""
+    return _beside(sample, read_images(sample))
+
+
+def _beside(sample: Sample, volume: Volume) -> Loaded:
+    labels = None if sample.mask is None else read_mask(sample.mask, volume.geometry)
+    return Loaded(volume, labels, None if sample.goal is None else read_image(sample.goal))
 
 
 class Reader:
@@ -45,10 +48,9 @@ class Reader:
             self._kept[sample.case] = volume
         return volume
 
-    def case(self, sample: Sample) -> tuple[Volume, LabelMap | None]:
-        """The image of a case and its label map, if it has one."""
-        volume = self.images(sample)
-        return volume, None if sample.mask is None else read_mask(sample.mask, volume.geometry)
+    def case(self, sample: Sample) -> Loaded:
+        """A case, with its label map and its better image, if it has them."""
+        return _beside(sample, self.images(sample))
 
     def forget(self) -> None:
         """Give the memory back."""

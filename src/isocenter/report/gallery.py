@@ -70,6 +70,25 @@ def _across(boxes: Array, index: int) -> Array:
     return np.asarray((boxes[:, 0, 0] <= index + 0.5) & (boxes[:, 1, 0] > index + 0.5))
 
 
+def beside(poor: Array, better: Array, good: Array) -> bytes:
+    """PNG of the slice with the largest error: poor, made better, good, and the error, grey from that of the good one.
+
+    Args:
+        poor: `c d h w`.
+        better: the same shape.
+        good: the same shape.
+    """
+    wrong = np.abs(better - good).mean(axis=0)
+    index = int(wrong.reshape(len(wrong), -1).sum(axis=1).argmax())
+    low, high = (float(v) for v in np.percentile(good[:, index], (0.5, 99.5)))
+    panels = [np.clip((v[:, index] - low) / ((high - low) or 1.0), 0, 1) for v in (poor, better, good)]
+    error = np.clip(wrong[index] / (0.2 * ((high - low) or 1.0)), 0, 1)  # white: a fifth of the image's reach
+    panels.append(np.repeat(error[None], len(panels[0]), axis=0))
+    gap = np.ones((*panels[0].shape[:2], 2), np.float32)
+    row = np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=2)
+    return drawn(np.moveaxis(row, 0, -1) if len(row) == 3 else row[0], None, None, widest=9.0)
+
+
 def drawn_boxes(picture: Array, stated: Array, found: Array, *, aspect: float = 1.0) -> bytes:
     """A picture with boxes.
 
@@ -106,7 +125,9 @@ def shown(voxels: Array, index: int) -> Array:
     return np.moveaxis(scaled, 0, -1) if scaled.shape[0] == 3 else scaled[0]
 
 
-def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, aspect: float = 1.0) -> bytes:
+def drawn(
+    picture: Array, reference: Array | None, predicted: Array | None, *, aspect: float = 1.0, widest: float = 3.2
+) -> bytes:
     """A picture (`h w`, or `h w 3`, 0 to 1) with contours of label maps.
 
     Args:
@@ -114,8 +135,9 @@ def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, a
         reference: label numbers, dashed and white.
         predicted: label numbers, solid and coloured by label.
         aspect: height of a pixel over its width.
+        widest: edge of the figure in inches.
     """
-    figure, axes = _canvas(picture, aspect)
+    figure, axes = _canvas(picture, aspect, widest)
     values = sorted({int(v) for labels in (reference, predicted) if labels is not None for v in np.unique(labels) if v})
     for number, value in enumerate(values):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -125,12 +147,12 @@ def drawn(picture: Array, reference: Array | None, predicted: Array | None, *, a
     return _png(figure)
 
 
-def _canvas(picture: Array, aspect: float) -> tuple[Any, Any]:
+def _canvas(picture: Array, aspect: float, widest: float = 3.2) -> tuple[Any, Any]:
     """A figure that is filled by the picture, and its axes."""
     from matplotlib.figure import Figure
 
     height, width = picture.shape[0] * aspect, picture.shape[1]
-    scale = 3.2 / max(height, width)
+    scale = widest / max(height, width)
     figure = Figure(figsize=(max(0.8, width * scale), max(0.8, height * scale)), dpi=110)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.axis("off")

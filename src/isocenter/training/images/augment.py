@@ -182,6 +182,11 @@ def apply(
     return images, masks
 
 
+def flipped(drawn: Drawn, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+    """The flips alone: for images whose intensities are what is learnt."""
+    return _flip(drawn, images, None)[0]
+
+
 def moved_boxes(
     drawn: Drawn, number: int, boxes: Float[Array, "n 2 a"], size: tuple[int, ...]
 ) -> Float[Array, "n 2 a"]:

@@ -124,7 +124,7 @@ def _looks(plan: Plan, store: Store, val: Store, budget_s: float, device: str) -
     task.validate(run, first, plan)
     quick = time.monotonic() - start
     thorough = quick
-    if plan.task in ("segment", "detect"):  # flips, and windows that overlap twice as much
+    if task.windowed():  # flips, and windows that overlap twice as much
         shape = val.items[0].image.shape[-len(plan.patch) :]
         windows = 1 if all(n <= p for n, p in zip(shape, plan.patch, strict=True)) else 2
         thorough = quick * 2 ** len(plan.spec.flips) * windows ** len(plan.patch)
@@ -172,6 +172,8 @@ def _cheaper(plan: Plan) -> list[Plan]:
     if plan.task == "detect":
         widths = settings["widths"]
         return [small, *(_of_widths(small, tuple(max(8, int(w * share)) for w in widths)) for share in (0.67, 0.5))]
+    if plan.network.name == "restorer":
+        return [small, *(_of_widths(small, tuple(base * 2**i for i in range(3))) for base in (24, 16))]
     if plan.network.name == "resnet18":
         return [_of_widths(plan, tuple(base * 2**i for i in range(4))) for base in (48, 32, 16)]
     return []

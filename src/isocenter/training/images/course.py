@@ -29,6 +29,11 @@ _TRIED_SHARE = 0.5
 _LEAST_JUDGED = 5
 _FOR_LOOKS = 0.9
 """Of each part's time, where several networks share it; the rest is for their last looks."""
+_MEASURES = {
+    "segment": "Dice", "classify": "log-likelihood", "regress": "- error", "detect": "- objects missed or false",
+    "enhance": "dB",
+}  # fmt: skip
+"""Of each case, in a learning curve."""
 _CURVE = ((0.25, 0.2), (0.5, 0.4), (1.0, 0.4))
 """Share of the patients, and of the time: half and all have the same, so that they differ in their patients alone."""
 
@@ -281,7 +286,7 @@ def _over_shares(plan: Plan, train: Store, val: Store, means: Means, whole: floa
     rows = [{"share": share, "cases": count, **_rounded(one.final.metrics)} for share, count, one in found]
     told: dict[str, Json] = {
         "rows": rows, "gain_of_doubling": mean, "low": low, "high": high, "verdict": verdict,
-        "measure": "Dice" if plan.task == "segment" else "log-likelihood" if plan.task == "classify" else "- error",
+        "measure": _MEASURES[plan.task],
     }  # fmt: skip
     ends = "" if low is None or high is None else f", {low:+.4f} to {high:+.4f}"
     means.tell(

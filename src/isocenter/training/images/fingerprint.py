@@ -44,6 +44,7 @@ class Fingerprint:
         box: median extent of the foreground, as (d, h, w).
         edges: of each object, as (d, h, w) in voxels of its image.
         owners: number of the looked-at case that each object lies in.
+        paired: cases state a better image.
         masks: objects are drawn, not only boxed.
         failed: cases that could not be read.
     """
@@ -63,6 +64,7 @@ class Fingerprint:
     edges: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
     owners: tuple[int, ...] = field(default=(), repr=False)
     masks: bool = False
+    paired: bool = False
     failed: tuple[str, ...] = ()
 
     @property
@@ -110,6 +112,8 @@ def answers_of(data: Dataset) -> Answers:
     """
     if any(sample.objects is not None for sample in data.samples):
         return "detect"
+    if any(sample.goal is not None for sample in data.samples):
+        return "enhance"
     masks = sum(sample.mask is not None for sample in data.samples)
     targets = [sample.target for sample in data.samples if sample.target]
     if masks and targets:
@@ -136,7 +140,8 @@ def fingerprint(
         if on_progress and number % 16 == 0:
             on_progress("looking at cases", number, len(data.samples) // step)
         try:
-            volume, labels = read(sample)
+            loaded = read(sample)
+            volume, labels = loaded.image, loaded.labels
             volume.require_finite()
             seen.add(volume, labels)
             if task == "detect":
@@ -158,7 +163,7 @@ def fingerprint(
         tuple(seen.spacings), channels[0][0], seen.quantity, seen.whole, seen.intensities(),
         {name: counts[name] for name in classes}, names if task == "segment" else seen.by_value,
         {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())}, seen.box(), tuple(seen.edges),
-        tuple(seen.owners), seen.masks, tuple(seen.failed),
+        tuple(seen.owners), seen.masks, any(s.goal is not None for s in data.samples), tuple(seen.failed),
     )  # fmt: skip
 
 

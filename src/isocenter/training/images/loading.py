@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isocenter.data.dataset import Dataset, Sample
-from isocenter.data.labels import LabelMap
-from isocenter.data.volume import Volume
+from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.errors import InputError, IsocenterError
 from isocenter.inference.prepare import prepare
 from isocenter.training.images.plan import Plan
@@ -17,7 +15,7 @@ from isocenter.training.images.store import Item, Store
 from isocenter.training.images.tasks import TASKS
 from isocenter.types import Progress
 
-Read = Callable[[Sample], tuple[Volume, LabelMap | None]]
+Read = Callable[[Sample], Loaded]
 """Reads a case; handed in, since reading is acquisition's."""
 
 
@@ -59,8 +57,8 @@ def prepared_item(sample: Sample, plan: Plan, read: Read) -> Item:
 
     Raises: InputError for a label or class that the plan does not know; see `inference.prepare.prepare`.
     """
-    volume, labels = read(sample)
-    return TASKS[plan.task].item(sample, volume, labels, prepare(volume, plan.preparation), plan)
+    loaded = read(sample)
+    return TASKS[plan.task].item(sample, loaded, prepare(loaded.image, plan.preparation), plan)
 
 
 def _mapped(item: Item, path: Path) -> Item:

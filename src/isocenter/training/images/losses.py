@@ -61,6 +61,21 @@ def huber(values: Float[Tensor, "b 1"], target: Float[Tensor, " b"], plan: LossP
     return F.huber_loss(values[:, 0].float(), target.float())
 
 
+def l1(values: Float[Tensor, "b c *s"], target: Float[Tensor, "b c *s"], plan: LossPlan) -> Float[Tensor, ""]:
+    """Mean absolute difference of intensities."""
+    return F.l1_loss(values.float(), target.float())
+
+
+def charbonnier(values: Float[Tensor, "b c *s"], target: Float[Tensor, "b c *s"], plan: LossPlan) -> Float[Tensor, ""]:
+    """Root of squared difference and a small number: smooth at 0. Source: P. Charbonnier et al., ICIP 1994."""
+    return torch.sqrt((values.float() - target.float()) ** 2 + 1e-6).mean()
+
+
+def mse_image(values: Float[Tensor, "b c *s"], target: Float[Tensor, "b c *s"], plan: LossPlan) -> Float[Tensor, ""]:
+    """Mean squared difference of intensities."""
+    return F.mse_loss(values.float(), target.float())
+
+
 def _overlaps(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Shared, predicted and true amounts of each class but background, over the whole batch."""
     p = torch.softmax(logits.float(), dim=1)[:, 1:]
@@ -108,6 +123,7 @@ def dice_boundary(logits: Float[Tensor, "b k *s"], target: Int[Tensor, "b *s"], 
 
 LOSSES: Mapping[str, Any] = {
     "cross_entropy": cross_entropy, "focal": focal, "bce": bce, "ordinal": ordinal, "mse": mse, "huber": huber,
+    "l1": l1, "charbonnier": charbonnier, "mse_image": mse_image,
     "dice": dice, "dice_ce": dice_ce, "tversky": tversky, "dice_boundary": dice_boundary,
 }  # fmt: skip
 

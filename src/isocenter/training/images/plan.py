@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from isocenter.data.dataset import Answers
 from isocenter.errors import InputError
 from isocenter.formats.json_file import read_mapping
+from isocenter.inference.degradation import Degradation
 from isocenter.inference.model import NetworkSpec, Spec
 from isocenter.inference.prepare import Preparation
 
@@ -21,6 +22,7 @@ _LOSSES = {
     "classify": ("cross_entropy", "focal", "bce", "ordinal"),
     "regress": ("mse", "huber"),
     "detect": ("own",),
+    "enhance": ("l1", "charbonnier", "mse_image"),
 }
 
 
@@ -34,7 +36,8 @@ class LossPlan(_Part):
     name: str = Field(
         default="cross_entropy",
         description="classify: cross_entropy, focal, bce, ordinal; regress: mse, huber; segment: dice_ce, dice, "
-        "tversky, dice_boundary, cross_entropy, focal; detect: own (the network's); or another package's.",
+        "tversky, dice_boundary, cross_entropy, focal; detect: own (the network's); enhance: l1, charbonnier, "
+        "mse_image; or another package's.",
     )
     class_weights: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(), description="Of each output; empty: all alike."
@@ -120,6 +123,9 @@ class Plan(_Part):
     preparation: Preparation
     patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
     network: NetworkSpec
+    degradation: Degradation | None = Field(
+        default=None, description="enhance: what makes the images poor that are to become good; null: pairs are stated."
+    )
     loss: LossPlan = LossPlan()
     augmentation: AugmentationPlan = AugmentationPlan()
     schedule: SchedulePlan = SchedulePlan()
@@ -181,8 +187,12 @@ class Plan(_Part):
             raise ValueError("a detection needs a class")
         if self.task == "segment" and not self.labels:
             raise ValueError("a segmentation needs a label")
-        if self.task == "segment" and self.preparation.size is not None:
-            raise ValueError("a segmentation keeps its size: leave preparation.size empty")
+        if self.task in ("segment", "enhance") and self.preparation.size is not None:
+            raise ValueError("an image keeps its size: leave preparation.size empty")
+        if self.task == "enhance" and (self.preparation.orient or self.preparation.spacing_mm is not None):
+            raise ValueError("an image that is made better keeps its grid: no orient, no spacing_mm")
+        if self.degradation is not None and self.task != "enhance":
+            raise ValueError("degradation is of the task enhance")
         if any(self.loss.name in names for names in _LOSSES.values()) and self.loss.name not in _LOSSES[self.task]:
             raise ValueError(
                 f"the loss {self.loss.name} does not fit {self.task}; there are {', '.join(_LOSSES[self.task])}"
@@ -195,12 +205,12 @@ class Plan(_Part):
     @property
     def spec(self) -> Spec:
         """What of it a prediction needs."""
-        kinds = {"regress": "value", "detect": "boxes"}
+        kinds = {"regress": "value", "detect": "boxes", "enhance": "picture"}
         answer = kinds.get(self.task, "sigmoid" if self.loss.name == "bce" else "softmax")
         return Spec.model_validate({
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
             "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,
-            "flips": self._steady_flips if self.test_time_flips else (),
+            "flips": self._steady_flips if self.test_time_flips else (), "degradation": self.degradation,
         })  # fmt: skip
 
     @property

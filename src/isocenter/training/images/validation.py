@@ -14,7 +14,7 @@ class Validated:
         goodness: larger is better; by it trainings are compared.
         metrics: by name.
         scores: probabilities `n k`, or values `n`; None for a segmentation.
-        each: mean Dice of each case; empty but for a segmentation.
+        each: mean Dice, or PSNR, of each case; empty for classes, values and objects.
         found: objects of each case; empty but for a detection.
         volumes: voxels `n k 2` of each label and, last, of all together: stated and found; None but for a segmentation.
     """
@@ -29,5 +29,5 @@ class Validated:
     @property
     def told(self) -> str:
         """The main metric, in words."""
-        name = next(n for n in ("dice", "map50", "auc", "accuracy", "mae") if n in self.metrics)
+        name = next(n for n in ("dice", "map50", "psnr", "auc", "accuracy", "mae") if n in self.metrics)
         return f"{name} {self.metrics[name]:.3f}"

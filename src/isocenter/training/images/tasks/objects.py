@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isocenter.data.dataset import Sample
+from isocenter.data.dataset import Loaded, Sample
 from isocenter.data.labels import LabelMap
 from isocenter.data.objects import Boxed, components_of
 from isocenter.data.volume import Volume
@@ -36,13 +36,14 @@ _SEEN = 0.3
 class Objects(Task):
     """Boxes (and masks, where they are known) of the objects of each image."""
 
-    def item(self, sample: Sample, volume: Volume, labels: LabelMap | None, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
         """An image with its objects on the network's grid."""
+        labels = loaded.labels
         if sample.objects is None and labels is None:
             raise InputError("has no objects marked, and is not marked as empty")
         if plan.preparation.dims == 2 and ready.array.shape[1] != 1:
             raise InputError(f"has {ready.array.shape[1]} slices, and objects are looked for in pictures")
-        found = _marked(sample, volume, ready, plan) if labels is None else _drawn(labels, plan)
+        found = _marked(sample, loaded.image, ready, plan) if labels is None else _drawn(labels, plan)
         return Item(sample, ready.array, np.nan, objects=found)
 
     def batch(self, sampler: Sampler, step: int) -> Batch:

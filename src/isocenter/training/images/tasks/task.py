@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from isocenter.data.dataset import Sample
-from isocenter.data.labels import LabelMap
-from isocenter.data.volume import Volume
+from isocenter.data.dataset import Loaded, Sample
 from isocenter.inference.prepare import Prepared
 from isocenter.inference.torch_runtime import TorchRuntime, memory_format
 from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
 from isocenter.training.images.validation import Validated
+from isocenter.types import Array
 
 StepLoss = Callable[[nn.Module, Batch], Tensor]
 """The network (in training) and a batch -> what is made small."""
@@ -25,11 +24,15 @@ class Task(ABC):
     """One of the tasks."""
 
     @abstractmethod
-    def item(self, sample: Sample, volume: Volume, labels: LabelMap | None, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
         """A case as the network sees it.
 
         Raises: InputError for one that the plan does not fit.
         """
+
+    def seen(self, item: Item, plan: Plan) -> Array:
+        """The image as the network sees it (`c d h w`)."""
+        return np.asarray(item.image)
 
     @abstractmethod
     def batch(self, sampler: Sampler, step: int) -> Batch:
@@ -42,6 +45,10 @@ class Task(ABC):
     @abstractmethod
     def validate(self, run: Any, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
         """Judge what `run` answers on these cases; the last time thoroughly: with overlap and flips."""
+
+    def windowed(self) -> bool:
+        """Images are walked over in windows, and thoroughly with more of them."""
+        return True
 
     def run(self, networks: Sequence[nn.Module], plan: Plan, device: str) -> Any:
         """Networks in evaluation as one function that answers: the mean of their logits."""

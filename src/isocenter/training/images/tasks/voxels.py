@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isocenter.data.dataset import Sample
+from isocenter.data.dataset import Loaded, Sample
 from isocenter.data.labels import LabelMap
-from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 from isocenter.inference.answers import segmented, windows_of
 from isocenter.inference.prepare import Prepared, prepare_labels
@@ -28,8 +27,9 @@ _PLACES = 4000
 class Voxels(Task):
     """A label map of each image."""
 
-    def item(self, sample: Sample, volume: Volume, labels: LabelMap | None, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
         """An image with its label map on the network's grid."""
+        labels = loaded.labels
         if labels is None:
             raise InputError("has no label map")
         _require_known(labels, plan)

@@ -4,9 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isocenter.data.dataset import Sample
-from isocenter.data.labels import LabelMap
-from isocenter.data.volume import Volume
+from isocenter.data.dataset import Loaded, Sample
 from isocenter.errors import InputError
 from isocenter.inference.answers import scored
 from isocenter.inference.prepare import Prepared
@@ -24,6 +22,10 @@ from isocenter.types import Array
 
 class _Whole(Task):
     """What classes and values share."""
+
+    def windowed(self) -> bool:
+        """Whole images are seen at once."""
+        return False
 
     def batch(self, sampler: Sampler, step: int) -> Batch:
         """Whole images, augmented; their targets are numbers."""
@@ -59,7 +61,7 @@ class _Whole(Task):
 class Classes(_Whole):
     """One class of each image."""
 
-    def item(self, sample: Sample, volume: Volume, labels: LabelMap | None, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
         """An image with the number of its class."""
         if sample.target not in plan.classes:
             raise InputError(
@@ -83,7 +85,7 @@ class Classes(_Whole):
 class Values(_Whole):
     """One number of each image."""
 
-    def item(self, sample: Sample, volume: Volume, labels: LabelMap | None, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
         """An image with its value."""
         try:
             value = float(sample.target)

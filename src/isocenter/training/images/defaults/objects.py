@@ -1,13 +1,13 @@
-"""What a plan for detection takes from the data: size of pictures, levels of the pyramid, anchors, augmentation."""
+"""Defaults of detection: size of pictures, levels of the pyramid, anchors, augmentation."""
 
 from typing import Any
 
 import numpy as np
 
-from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.anchors import fitted
+from isocenter.training.images.defaults.defaults import Defaults, volume_dims, without_sides
 from isocenter.training.images.fingerprint import Fingerprint
 from isocenter.types import Array
 
@@ -15,6 +15,50 @@ _LARGEST, _LEAST = 640, 320
 _SMALL_OBJECT = 20.0
 """Pixels that the small ones of the objects keep, where pictures are made smaller."""
 _ANCHORS, _BASE, _WIDEST = 3, 24, 192
+
+
+class Objects(Defaults):
+    """Objects of each image."""
+
+    answers, loss = "object", "own"
+
+    def dims(self, seen: Fingerprint) -> int:
+        """2 where images are pictures."""
+        return volume_dims(seen)
+
+    def layout(self, seen: Fingerprint, dims: int) -> dict[str, Any]:
+        """Pictures of one size; volumes of one spacing."""
+        if dims == 2:
+            return {"size": picture_size(seen)}
+        return {"orient": seen.spacing is not None, "spacing_mm": seen.spacing}
+
+    def network(self, seen: Fingerprint, preparation: Preparation) -> str:
+        """With masks where objects are drawn."""
+        return "mask_rcnn" if seen.masks else "retinanet"
+
+    def settings(
+        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+    ) -> dict[str, Any]:
+        """Levels and anchors that fit the objects."""
+        return levels(seen, preparation, patch, name)
+
+    def laterality(self, seen: Fingerprint) -> str:
+        """Free in pictures of what has no sides."""
+        return without_sides(seen)
+
+    def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
+        """Movements that boxes can follow: no elastic ones; small turns, unless the objects are drawn."""
+        pictures = preparation.dims == 2 and seen.spacing is None
+        return {
+            "flip": (False, pictures, True) if preparation.dims == 2 else (False, False, True),
+            "rotate": 0.3, "rotate_degrees": 15.0, "scale": 0.6, "scale_range": (0.7, 1.4), "shift": 0.08,
+            "elastic": 0.0, "noise": 0.15, "blur": 0.15, "contrast": 0.3, "gamma": 0.3, "low_resolution": 0.1,
+        }  # fmt: skip
+
+    def schedule(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
+        """Few volumes, more pictures at a time."""
+        batch = 8 if preparation.dims == 2 else 2
+        return {"learning_rate": 1e-3, "weight_decay": 1e-2, "batch": batch, "ema": 0.998}
 
 
 def picture_size(seen: Fingerprint) -> tuple[int, int]:
@@ -68,13 +112,3 @@ def levels(seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], 
     shapes, _ = fitted(np.maximum(edges, 0.5), scales, count=_ANCHORS)
     blocks = tuple(1 if i < 2 else 2 for i in range(stages))
     return {"widths": widths, "blocks": blocks, "first": first, "channels": 96, "anchors": shapes}
-
-
-def augmentation(seen: Fingerprint, preparation: Preparation) -> dict[str, Json]:
-    """Movements that boxes can follow: no elastic ones; small turns, unless the objects are drawn."""
-    pictures = preparation.dims == 2 and seen.spacing is None
-    return {
-        "flip": [False, pictures, True] if preparation.dims == 2 else [False, False, True],
-        "rotate": 0.3, "rotate_degrees": 15.0, "scale": 0.6, "scale_range": [0.7, 1.4], "shift": 0.08, "elastic": 0.0,
-        "noise": 0.15, "blur": 0.15, "contrast": 0.3, "gamma": 0.3, "low_resolution": 0.1,
-    }  # fmt: skip

@@ -18,22 +18,112 @@ from isocenter.errors import DegenerateImage, InputError, IsocenterError
 from isocenter.evaluation.objects import Judged, best_score, calibration_pairs, judge_objects
 from isocenter.evaluation.point import OperatingPoint, point_of
 from isocenter.formats.delimited import csv_text
-from isocenter.inference.model import Spec
+from isocenter.inference.model import NetworkModel, Spec
 from isocenter.inference.placed import boxed
 from isocenter.inference.predictor import CaseAnswer, Predictor
 from isocenter.metrics import reliability as rel
 from isocenter.metrics.detection import Scan
 from isocenter.networks.detector import Found
 from isocenter.ops.boxes import overlaps
+from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.images import read_case
+from isocenter.pipeline.outcomes.outcome import (
+    PICTURES,
+    UNKNOWN_PATIENTS,
+    Judging,
+    Outcome,
+    Pictures,
+    of_validation,
+    require_some,
+)
 from isocenter.report.gallery import Worst, boxes_picture
+from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
 from isocenter.training.images.store import Store
 from isocenter.training.images.tasks.objects import OBJECT, scan_of
-from isocenter.types import Array, Progress
+from isocenter.types import Array
 
 DETECTIONS = "detections.json"
 _LEAST_ANSWERS = 30
+
+
+class FoundObjects(Outcome):
+    """Boxes (and masks) of what is in each image."""
+
+    target, main = "objects", ("map50",)
+
+    def promised(
+        self, card: ModelCard, found: Material, course: Course, wanted: Promises, source: str
+    ) -> tuple[ModelCard, Evaluation]:
+        """Calibrated scores, and the one from which an object counts."""
+        judged = judged_validation(course, course.judged)
+        calibration, point, evaluation = promised_objects(judged, seed=course.plan.seed, source=source)
+        card = replace(card, calibration=calibration, operating_point=point)
+        return card, of_validation(evaluation, card, source, "threshold and calibration were chosen on them")
+
+    def examples(self, course: Course, card: ModelCard) -> Pictures:
+        """Some cases with the boxes that are stated and the surer half of those that are found."""
+        val = course.judged
+        chosen = dict.fromkeys(np.linspace(0, len(val) - 1, min(6, len(val))).round().astype(int).tolist())
+        found = []
+        for i in chosen:
+            item, said = val.items[i], course.final.found[i]
+            assert item.objects is not None, "a detection has objects"
+            boxes = said.boxes[said.scores >= 0.5]
+            picture = boxes_picture(np.asarray(item.image), item.objects.boxes, boxes)
+            found.append((f"{item.sample.case}: {len(item.objects)} objects", picture))
+        return found
+
+    def columns(self, spec: Spec) -> tuple[str, ...]:
+        """How many of each class are decided for."""
+        return tuple(f"n_{name}" for name in spec.classes)
+
+    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
+        """The same of a case."""
+        assert answer.found is not None, "a detector finds objects"
+        kinds = answer.found.classes[decided_objects(answer.found, model.card)]
+        return tuple(int((kinds == k).sum()) for k in range(len(model.spec.classes)))
+
+    def keep_together(self, answers: Sequence[CaseAnswer], model: NetworkModel, folder: Path, data: Dataset) -> None:
+        """`detections.json` of pictures, `<case>.csv` of volumes."""
+        write_objects(answers, model.spec, model.card, folder, data=data)
+
+    def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:
+        """Objects beside those that are stated, case by case."""
+        spec, card = predictor.model.spec, predictor.model.card
+        plan: dict[str, Any] = dict(card.lineage.get("plan") or {})
+        worst, failed = Worst(PICTURES), []
+        rows: list[tuple[Sample, Scan, Array]] = []
+        least = float(card.operating_point.get("threshold", 0.5))
+        units: set[str] = set()
+        for number, sample in enumerate(data.samples):
+            if how.on_progress:
+                how.on_progress("judging", number, len(data.samples))
+            try:
+                volume, stated = stated_objects(sample, plan, spec)
+                answer = predictor(volume, sample.case)
+            except (IsocenterError, OSError) as error:
+                failed.append(f"{sample.case}: {error}")
+                continue
+            assert answer.found is not None, "a detector finds objects"
+            pixels = volume.geometry.space is Space.PIXELS
+            units.add("voxels" if pixels else "mm")
+            scan = scan_of(stated, answer.found)
+            rows.append((sample, scan, sizes_of(scan, None if pixels else volume.geometry.spacing_mm)))
+            wrong = _wrong(scan, least)
+            worst.offer(
+                sample.case, -float(wrong),
+                lambda v=volume, s=stated, f=answer.found: boxes_picture(v, s.boxes, f.boxes[f.scores >= least]),  # type: ignore[misc]
+            )  # fmt: skip
+        require_some(rows, failed, data, how.notes)
+        if not all(sample.patient for sample, _, _ in rows):
+            how.notes.append(UNKNOWN_PATIENTS)
+        judged = Judged(
+            tuple(s.case for s, _, _ in rows), tuple(s.patient for s, _, _ in rows), tuple(scan for _, scan, _ in rows),
+            spec.classes, tuple(size for _, _, size in rows), units.pop() if len(units) == 1 else "voxels", spec.flat,
+        )  # fmt: skip
+        found = judge_objects(judged, model=card.model, point=point_of(card.operating_point), seed=how.seed)
+        return replace(found, pictures=_titled(worst))
 
 
 def judged_validation(course: Course, val: Store) -> Judged:
@@ -165,7 +255,8 @@ def stated_objects(sample: Sample, plan: dict[str, Any], spec: Spec) -> tuple[An
 
     Raises: InputError for a class that the model does not know, or a case that nobody marked.
     """
-    volume, labels = read_case(sample)
+    loaded = read_case(sample)
+    volume, labels = loaded.image, loaded.labels
     if labels is not None:
         named = {int(value): str(name) for value, name in (plan.get("labels") or {}).items()}
         there = sorted({int(v) for v in np.unique(labels.voxels) if v})
@@ -178,54 +269,6 @@ def stated_objects(sample: Sample, plan: dict[str, Any], spec: Spec) -> tuple[An
     if sample.objects is None:
         raise InputError("has no objects marked, and is not marked as empty")
     return volume, boxed(sample.objects, spec.classes, volume.geometry)
-
-
-def judged_objects(
-    predictor: Predictor, data: Dataset, *, seed: int, notes: list[str], pictures: int, on_progress: Progress | None
-) -> Evaluation:
-    """Judge a detector on cases whose objects are stated.
-
-    Raises: InputError where no case can be judged.
-    """
-    spec, card = predictor.model.spec, predictor.model.card
-    plan: dict[str, Any] = dict(card.lineage.get("plan") or {})
-    worst, failed = Worst(pictures), []
-    rows: list[tuple[Sample, Scan, Array]] = []
-    least = float(card.operating_point.get("threshold", 0.5))
-    units: set[str] = set()
-    for number, sample in enumerate(data.samples):
-        if on_progress:
-            on_progress("judging", number, len(data.samples))
-        try:
-            volume, stated = stated_objects(sample, plan, spec)
-            answer = predictor(volume, sample.case)
-        except (IsocenterError, OSError) as error:
-            failed.append(f"{sample.case}: {error}")
-            continue
-        assert answer.found is not None, "a detector finds objects"
-        pixels = volume.geometry.space is Space.PIXELS
-        units.add("voxels" if pixels else "mm")
-        scan = scan_of(stated, answer.found)
-        rows.append((sample, scan, sizes_of(scan, None if pixels else volume.geometry.spacing_mm)))
-        wrong = _wrong(scan, least)
-        worst.offer(
-            sample.case, -float(wrong),
-            lambda v=volume, s=stated, f=answer.found: boxes_picture(v, s.boxes, f.boxes[f.scores >= least]),  # type: ignore[misc]
-        )  # fmt: skip
-    if not rows:
-        raise InputError(f"no case could be judged; the first: {failed[0]}")
-    if failed:
-        notes.append(f"{len(failed)} of {len(data.samples)} cases could not be judged; the first: {failed[0]}")
-    if not all(sample.patient for sample, _, _ in rows):
-        notes.append(
-            "No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."
-        )
-    judged = Judged(
-        tuple(s.case for s, _, _ in rows), tuple(s.patient for s, _, _ in rows), tuple(scan for _, scan, _ in rows),
-        spec.classes, tuple(size for _, _, size in rows), units.pop() if len(units) == 1 else "voxels", spec.flat,
-    )  # fmt: skip
-    found = judge_objects(judged, model=card.model, point=point_of(card.operating_point), seed=seed)
-    return replace(found, pictures=_titled(worst))
 
 
 def _titled(worst: Worst) -> tuple[tuple[str, bytes], ...]:

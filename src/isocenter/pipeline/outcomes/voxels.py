@@ -1,0 +1,204 @@
+"""Label maps: promised volumes, files on the input's own grid, judgement by case."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.data.card import ModelCard
+from isocenter.data.dataset import Dataset
+from isocenter.data.evaluation import Evaluation
+from isocenter.data.geometry import Space
+from isocenter.data.labels import LabelMap
+from isocenter.data.provenance import Json
+from isocenter.data.volume import Volume
+from isocenter.errors import InputError, IsocenterError
+from isocenter.evaluation.segmented import Compared, compare_labels, judge_segmentations
+from isocenter.formats import nifti
+from isocenter.inference.answers import segmented, windows_of
+from isocenter.inference.model import NetworkModel, Spec
+from isocenter.inference.predictor import CaseAnswer, Predictor
+from isocenter.inference.torch_runtime import TorchRuntime
+from isocenter.pipeline.image_material import Material
+from isocenter.pipeline.images import read_case
+from isocenter.pipeline.masks import MISSING_MM, TOLERANCE_MM
+from isocenter.pipeline.outcomes.outcome import (
+    PICTURES,
+    UNKNOWN_PATIENTS,
+    Judging,
+    Outcome,
+    Pictures,
+    note_concerns,
+    require_some,
+)
+from isocenter.pipeline.page import CASES
+from isocenter.report.gallery import Worst, contours, drawn, shown, worst_pictures
+from isocenter.training.assemble import ALL_LABELS, Promises, promised_volumes
+from isocenter.training.images.course import Course
+from isocenter.training.images.division import person_of
+from isocenter.training.images.store import Store
+from isocenter.types import Triple
+from isocenter.version import __version__
+
+DOUBT = "uncertainty"
+"""Folder of the maps of uncertainty."""
+
+
+class Segmented(Outcome):
+    """A label of each voxel."""
+
+    target, main = "labels", ("dice",)
+
+    def promised(
+        self, card: ModelCard, found: Material, course: Course, wanted: Promises, source: str
+    ) -> tuple[ModelCard, Evaluation]:
+        """How far volumes may be off."""
+        volumes, val, plan = course.final.volumes, course.judged, course.plan
+        people = [person_of(item.sample) for item in val.items]
+        assert volumes is not None, "a segmentation has volumes"
+        names = (*plan.labels.values(), ALL_LABELS)
+        reach = promised_volumes(volumes, names, people, coverage=wanted.coverage, seed=plan.seed, source=source)
+        card = replace(card, conformal=reach)
+        return card, _summary(course, val, card, source)
+
+    def examples(self, course: Course, card: ModelCard) -> Pictures:
+        """Cases as the network sees them: the worst, the middle and the best, with both label maps."""
+        order = np.argsort(course.final.each)
+        chosen = dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.1, 0.35, 0.5, 0.75, 1))
+        spec = course.plan.spec
+        found = []
+        for i in chosen:
+            item, forward = course.judged.items[i], TorchRuntime(course.judges[i], precision=course.plan.precision)
+            said = segmented(forward, np.asarray(item.image), spec, windows_of(spec, overlap=0.25, flips=False))
+            assert item.mask is not None, "a segmentation has masks"
+            slice_number = int((item.mask != said).sum(axis=(1, 2)).argmax())
+            grey = shown(item.image[:1], slice_number)
+            title = f"{item.sample.case}: Dice {course.final.each[i]:.3f}"
+            found.append((title, drawn(grey, item.mask[slice_number], said[slice_number])))
+        return found
+
+    def columns(self, spec: Spec) -> tuple[str, ...]:
+        """None: what is found is a file."""
+        return ()
+
+    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
+        """None."""
+        return ()
+
+    def keep(self, answer: CaseAnswer, model: NetworkModel, folder: Path) -> CaseAnswer:
+        """`<case>.nii.gz`, and `uncertainty/<case>.nii.gz` where it was asked for."""
+        assert answer.labels is not None, "a segmentation has labels"
+        target = folder / f"{answer.case}.nii.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nifti.write(answer.labels, target)
+        if answer.doubt is not None:
+            (folder / DOUBT / answer.case).parent.mkdir(parents=True, exist_ok=True)
+            nifti.write(answer.doubt, folder / DOUBT / f"{answer.case}.nii.gz")
+        return replace(answer, labels=None, doubt=None)
+
+    def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:
+        """Label maps beside those that are stated, case by case."""
+        spec, seed, notes = predictor.model.spec, how.seed, how.notes
+        _require_same_names(data, spec)
+        stated = predictor.model.card.lineage.get("plan") or {}
+        missing_mm = float(stated.get("missing_mm", MISSING_MM))
+        tolerance_mm = float(stated.get("tolerance_mm", TOLERANCE_MM))
+        compared: list[Compared] = []
+        worst = Worst(PICTURES)
+        failed: list[str] = []
+        marked: list[CaseAnswer] = []
+        partition = spec.flat and len(spec.labels) == 1 and all(len(s.images) == 1 for s in data.samples)
+        for number, sample in enumerate(data.samples):
+            if how.on_progress:
+                how.on_progress("judging", number, len(data.samples))
+            try:
+                loaded = read_case(sample)
+                volume, truth = loaded.image, loaded.labels
+                if truth is None:
+                    raise InputError("has no label map")
+                answer = predictor(volume, sample.case)
+                assert answer.labels is not None, "a segmentation has labels"
+                odd = sorted({lb.value for lb in truth.labels if (truth.voxels == lb.value).any()} - set(spec.labels))
+                if odd:
+                    raise InputError(f"its reference holds the label value {odd[0]}, which the model does not know")
+            except (IsocenterError, OSError) as error:
+                failed.append(f"{sample.case}: {error}")
+                continue
+            row = compare_labels(
+                answer.labels.voxels,
+                truth.voxels,
+                spec.labels,
+                spacing_mm=spacing_of(volume),
+                tolerance_mm=tolerance_mm,
+                case=sample.case,
+                patient=sample.patient,
+                partition=partition and volume.geometry.shape[0] == 1,
+            )
+            compared.append(row)
+            if answer.concerns:
+                marked.append(answer)
+            worst.offer(
+                sample.case,
+                row.dice,
+                lambda v=volume, p=answer.labels, t=truth: contours(v, p.voxels, t.voxels),  # type: ignore[misc]
+            )
+        require_some(compared, failed, data, notes)
+        note_concerns(marked, notes, of=len(compared))
+        if not all(c.patient for c in compared):
+            notes.append(UNKNOWN_PATIENTS)
+        evaluation = judge_segmentations(
+            compared,
+            tuple(spec.labels.values()),
+            model=predictor.model.card.model,
+            missing_mm=missing_mm,
+            tolerance_mm=tolerance_mm,
+            seed=seed,
+        )
+        return replace(evaluation, pictures=worst_pictures(worst))
+
+
+def _require_same_names(data: Dataset, spec: Spec) -> None:
+    """Refuse a data set that calls a label otherwise than the model does.
+
+    Raises: InputError.
+    """
+    for value, name in data.labels.items():
+        own = spec.labels.get(value)
+        if own is not None and own.strip().lower() != name.strip().lower() and own != str(value):
+            raise InputError(
+                f"{data.path}: calls the label {value} {name!r}, and the model {own!r}: bring the values into one order"
+            )
+
+
+def spacing_of(volume: Volume | LabelMap) -> Triple | None:
+    """Spacing in mm; None where there are no millimetres."""
+    return None if volume.geometry.space is Space.PIXELS else volume.geometry.spacing_mm
+
+
+def _summary(course: Course, val: Store, card: ModelCard, source: str) -> Evaluation:
+    over = "folds" if source == "out-of-fold" else "validation cases"
+    metrics: dict[str, Json] = {
+        name: {"value": value, "low": None, "high": None, "note": f"mean over {over}"}
+        for name, value in course.final.metrics.items() if np.isfinite(value)
+    }  # fmt: skip
+    rows: list[tuple[object, ...]] = [("case", "dice")]
+    rows += [(item.sample.case, round(d, 5)) for item, d in zip(val.items, course.final.each, strict=True)]
+    data: dict[str, Json] = {
+        "schema_version": 1,
+        "task": "segment",
+        "model": card.model,
+        "n_cases": len(val),
+        "n_patients": None,
+        "split": source,
+        "unit_of_interval": "none",
+        "classes": [],
+        "metrics": metrics,
+        "operating_point": None,
+        "subgroups": [],
+        "exchangeable": None,
+        "not_for_clinical_use": True,
+        "cases": CASES,
+        "isocenter": __version__,
+        "notes": ["Validation cases, on the network's own grid; `isocenter evaluate` judges test cases on theirs."],
+    }
+    return Evaluation(data, {}, tuple(rows))

@@ -1,0 +1,207 @@
+"""Classes and values of whole images: promises, rows, judgement."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from isocenter.data.card import ModelCard
+from isocenter.data.dataset import Dataset, Sample
+from isocenter.data.design import Design
+from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.errors import InputError
+from isocenter.evaluation.judge import judge
+from isocenter.evaluation.point import point_of
+from isocenter.inference.model import NetworkModel, Spec
+from isocenter.inference.predictor import CaseAnswer, Predictor, decided
+from isocenter.metrics import reliability as rel
+from isocenter.pipeline.image_material import Material
+from isocenter.pipeline.outcomes.outcome import Judging, Outcome, Pictures, note_concerns, of_validation
+from isocenter.report.gallery import drawn, shown
+from isocenter.training.assemble import Promises, promise
+from isocenter.training.images.course import Course
+from isocenter.training.images.division import person_of
+from isocenter.training.images.plan import Plan
+from isocenter.training.images.store import Store
+from isocenter.types import Array
+
+
+class _Whole(Outcome):
+    """What classes and values share."""
+
+    def promised(
+        self, card: ModelCard, found: Material, course: Course, wanted: Promises, source: str
+    ) -> tuple[ModelCard, Evaluation]:
+        """Calibration, operating point and prediction sets or intervals."""
+        plan = course.plan
+        design = _design(found, course.judged, plan)
+        scores = np.asarray(course.final.scores, np.float64)
+        calibration, conformal, point = promise(design, scores, wanted, seed=plan.seed, source=source)
+        card = replace(card, calibration=calibration, conformal=conformal, operating_point=point)
+        return card, _validation(design, scores, card, source, seed=plan.seed)
+
+    def examples(self, course: Course, card: ModelCard) -> Pictures:
+        """The cases that are judged worst, midway and best, with what is stated and what is said."""
+        good, words = self._goodness(course, card)
+        order = np.argsort(good, kind="stable")
+        found = []
+        for i in dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.05, 0.25, 0.5, 0.75, 1)):
+            item = course.judged.items[i]
+            picture = drawn(shown(item.image, item.image.shape[1] // 2), None, None)
+            found.append((f"{item.sample.case}: {words[i]}", picture))
+        return found
+
+    def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
+        """How good the answer of each case is, and stated and said in words."""
+        raise NotImplementedError
+
+    def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation | Predictions:
+        """Answers, as predictions."""
+        found, samples = self._answers(predictor, data, how)
+        result = as_predictions(found, samples, predictor.model)
+        wanted = {name: values for name, values in result.groups.items() if name in how.subgroups}
+        return replace(result, groups=wanted)
+
+    def _require_known(self, data: Dataset, spec: Spec) -> None:
+        """Refuse a truth that the model cannot say.
+
+        Raises: InputError.
+        """
+
+    def _answers(self, predictor: Predictor, data: Dataset, how: Judging) -> tuple[list[CaseAnswer], list[Sample]]:
+        from isocenter.pipeline.image_prediction import answers
+
+        self._require_known(data, predictor.model.spec)
+        everything = list(answers(predictor, data, on_progress=how.on_progress))
+        failed = [a for a in everything if a.failed]
+        if len(failed) == len(everything):
+            raise InputError(f"no case could be predicted; the first: {failed[0].failed}")
+        if failed:
+            how.notes.append(
+                f"{len(failed)} of {len(everything)} cases have no answer and are not judged; the first: "
+                f"{failed[0].failed}"
+            )
+        note_concerns(everything, how.notes)
+        kept = [(a, s) for a, s in zip(everything, data.samples, strict=True) if not a.failed]
+        return [a for a, _ in kept], [s for _, s in kept]
+
+
+class Classified(_Whole):
+    """One class of each image."""
+
+    target, main = "class", ("auc", "accuracy")
+
+    def columns(self, spec: Spec) -> tuple[str, ...]:
+        """A probability of each class, the class that is decided for, the set."""
+        return (*(f"p_{name}" for name in spec.classes), "predicted", "set")
+
+    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
+        """The same of a case."""
+        assert answer.scores is not None, "a class has scores"
+        best, inside = decided(answer.scores, model)
+        return (*(f"{p:.6f}" for p in answer.scores), model.spec.classes[best], "|".join(inside))
+
+    def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
+        classes, items = course.plan.classes, course.judged.items
+        scores = rel.calibrated(np.asarray(course.final.scores, np.float64), card.calibration)
+        words = [
+            f"{classes[int(item.target)]}; said: {classes[int(row.argmax())]} {row.max():.2f}"
+            for row, item in zip(scores, items, strict=True)
+        ]
+        return np.asarray([row[int(item.target)] for row, item in zip(scores, items, strict=True)]), words
+
+    def _require_known(self, data: Dataset, spec: Spec) -> None:
+        odd = sorted({s.target for s in data.samples} - set(spec.classes))
+        if odd:
+            raise InputError(
+                f"{data.path}: holds the class {odd[0]!r}, which the model does not know: {', '.join(spec.classes)}"
+            )
+
+
+class Valued(_Whole):
+    """One number of each image."""
+
+    target, main = "value", ("mae",)
+
+    def columns(self, spec: Spec) -> tuple[str, ...]:
+        """The value and its interval."""
+        return ("predicted", "low", "high")
+
+    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
+        """The same of a case."""
+        assert answer.scores is not None, "a value has a score"
+        value, reach = float(answer.scores[0]), model.card.conformal.get("reach")
+        ends = ("", "") if reach is None else (f"{value - float(reach):.6g}", f"{value + float(reach):.6g}")
+        return (f"{value:.6g}", *ends)
+
+    def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
+        scores = np.asarray(course.final.scores, np.float64)
+        truth = np.asarray([item.target for item in course.judged.items])
+        return -np.abs(scores - truth), [f"{t:g}; said: {s:.4g}" for t, s in zip(truth, scores, strict=True)]
+
+
+def _design(found: Material, val: Store, plan: Plan) -> Design:
+    samples = [item.sample for item in val.items]
+    known = found.data.known_patients
+    return Design(
+        plan.task,
+        tuple(s.case for s in samples),
+        tuple(person_of(s) for s in samples),
+        (),
+        np.zeros((len(samples), 0)),
+        np.asarray([item.target for item in val.items]),
+        tuple(plan.classes),
+        known,
+        groups={name: tuple(s.groups.get(name, "") for s in samples) for name in samples[0].groups},
+    )
+
+
+def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, seed: int) -> Evaluation:
+    """The validation cases; calibration was fitted on them, so calibration is not judged."""
+    shown = rel.calibrated(scores, card.calibration) if design.task == "classify" else scores
+    found = Predictions(
+        design.task,
+        design.cases,
+        design.patients,
+        design.known_patients,
+        design.target.astype(int) if design.task == "classify" else design.target,
+        shown,
+        design.classes,
+        name=card.model,
+    )
+    evaluation = judge(found, point=point_of(card.operating_point), seed=seed)
+    told = of_validation(evaluation, card, source, "calibration and threshold were chosen on them")
+    return replace(told, data={**told.data, "calibrated": False})
+
+
+def as_predictions(found: Sequence[CaseAnswer], samples: Sequence[Sample], model: NetworkModel) -> Predictions:
+    """Answers of classes or values as the judges take them; every one must have been given."""
+    card, spec = model.card, model.spec
+    scores = np.stack([np.asarray(a.scores) for a in found])
+    sets: object = None
+    if spec.task == "classify":
+        quantiles = card.conformal.get("quantiles")
+        if quantiles:
+            sets = rel.prediction_sets(scores, [float("inf") if q is None else float(q) for q in quantiles])
+        truth: Array = np.asarray([spec.classes.index(s.target) for s in samples])
+    else:
+        scores = scores[:, 0]
+        reach = card.conformal.get("reach")
+        if reach is not None:
+            sets = np.column_stack((scores - float(reach), scores + float(reach)))
+        truth = np.asarray([float(s.target) for s in samples])
+    known = all(s.patient for s in samples)
+    groups = {name: tuple(s.groups.get(name, "") for s in samples) for name in samples[0].groups}
+    return Predictions(
+        spec.task,
+        tuple(s.case for s in samples),
+        tuple(s.patient or f"case {s.case}" for s in samples),
+        known,
+        truth,
+        scores,
+        spec.classes,
+        sets=sets,
+        groups=groups,
+        name=card.model,
+    )

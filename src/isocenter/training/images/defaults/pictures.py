@@ -1,0 +1,70 @@
+"""Defaults of better images: small windows, flips, and what makes images poor."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from isocenter.errors import InputError
+from isocenter.inference.prepare import Preparation
+from isocenter.networks.catalogue import Network
+from isocenter.training.images.defaults.defaults import Defaults, fitting_patch, slice_dims
+from isocenter.training.images.fingerprint import Fingerprint
+
+_EDGES = {2: 96, 3: 48}
+"""Of windows: detail is local, and many small windows teach more than few large ones."""
+
+
+class Pictures(Defaults):
+    """A better image of each image."""
+
+    answers, loss, sized = "picture", "l1", False
+
+    def dims(self, seen: Fingerprint) -> int:
+        """2 where images are pictures or volumes of few thick slices."""
+        return slice_dims(seen)
+
+    def layout(self, seen: Fingerprint, dims: int) -> dict[str, Any]:
+        """The image's own grid, on which its answer lies."""
+        return {}
+
+    def network(self, seen: Fingerprint, preparation: Preparation) -> str:
+        """A residual U-Net that says what is missing."""
+        return "restorer"
+
+    def patch(self, seen: Fingerprint, preparation: Preparation, row: Network) -> tuple[int, ...]:
+        """The image, rounded up to what can be halved, or the largest edge."""
+        multiple = max(row.multiple, 8)
+        whole = fitting_patch(seen, preparation, multiple, row.least)
+        return tuple(min(_EDGES[len(whole)], -(-n // multiple) * multiple) for n in whole)
+
+    def laterality(self, seen: Fingerprint) -> str:
+        """Noise has no sides."""
+        return "free"
+
+    def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
+        """Flips: whatever else changes an image would change what is to be learnt."""
+        return {
+            "flip": (preparation.dims == 3, True, True), "rotate": 0.0, "scale": 0.0, "elastic": 0.0, "noise": 0.0,
+            "blur": 0.0, "gamma": 0.0, "contrast": 0.0, "low_resolution": 0.0,
+        }  # fmt: skip
+
+    def schedule(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
+        """No decay of weights: what is missing is small."""
+        batch = 16 if preparation.dims == 2 else 4
+        return {"learning_rate": 1e-3, "weight_decay": 0.0, "batch": batch, "ema": 0.998, "clip": 1.0}
+
+    def more(self, seen: Fingerprint, wished: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes good images poor; nothing where the data set pairs them.
+
+        Raises: InputError where nobody says it, or pairs are made poor once more.
+        """
+        asked = any(key.partition(".")[0] == "degradation" for key in wished)
+        if seen.paired:
+            if asked:
+                raise InputError("the data set states pairs of images: leave --degrade away")
+            return {"degradation": None}
+        if not asked:
+            raise InputError(
+                "--task enhance: the data set pairs no images; say what makes them poor (--degrade noise=0.3, "
+                "--degrade factor=2), or bring folders `images` and `targets`"
+            )
+        return {"degradation": {}}
