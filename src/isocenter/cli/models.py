@@ -1,5 +1,6 @@
 """Commands of learning: train, predict, evaluate."""
 
+import json
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -45,7 +46,8 @@ def train(
     task: Annotated[
         str | None,
         Option(
-            help="classify, regress, segment, detect, enhance (images) or survive (tables); from the labels without it."
+            help="classify, regress, segment, detect, enhance, generate, anomaly (images) or survive (tables); without "
+            "it, by the labels."
         ),
     ] = None,
     budget: Annotated[
@@ -72,6 +74,7 @@ def train(
             "the image), factor=2 (voxels that become one), blur=1 (voxels); repeatable. Pairs of images need none.",
         ),
     ] = None,
+    normal: Annotated[str | None, Option(help="anomaly: the class that is normal, which alone is learnt from.")] = None,
     start: Annotated[
         str | None,
         Option("--from", help="Images: trained weights to start from: a model, a MONAI bundle, a .safetensors file."),
@@ -167,7 +170,11 @@ def train(
                 budget=budget,
                 network=network,
                 plan=plan,
-                change=[*(change or []), *(f"degradation.{text}" for text in degrade or ())],
+                change=[
+                    *(change or []),
+                    *(f"degradation.{text}" for text in degrade or ()),
+                    *_normal(normal),
+                ],
                 seed=seed,
                 promises=promises,
                 effort={
@@ -190,7 +197,8 @@ def train(
             return
         _refuse_for_tables({
             "--from": start, "--freeze": freeze != "none", "--try": tries, "--seeds": seeds > 1, "--ensemble": ensemble,
-            "--learning-curve": curve, "--degrade": degrade, "--processes": processes > 1, "--logs": logs,
+            "--learning-curve": curve, "--degrade": degrade, "--normal": normal, "--processes": processes > 1,
+            "--logs": logs,
         })  # fmt: skip
         from isocenter.pipeline.learn import train as run
         from isocenter.training.fit import Plan
@@ -212,7 +220,12 @@ def train(
         show.trained(found)
 
 
-_OF_IMAGES = ("segment", "detect", "enhance")
+def _normal(name: str | None) -> list[str]:
+    """The field of the plan that says which class is normal: a text, also where it looks like a number."""
+    return [] if name is None else [f"normal={json.dumps(name)}"]
+
+
+_OF_IMAGES = ("segment", "detect", "enhance", "generate", "anomaly")
 """Tasks that only images have."""
 
 
@@ -474,9 +487,43 @@ def task_of(text: str | None) -> "Task | None":
     """
     from isocenter.errors import InputError
 
-    if text is not None and text not in ("classify", "regress", "segment", "detect", "enhance", "survive"):
-        raise InputError(f"--task {text}: there are classify, regress, segment, detect, enhance and survive")
+    if text is not None and text not in (
+        "classify",
+        "regress",
+        "segment",
+        "detect",
+        "enhance",
+        "generate",
+        "anomaly",
+        "survive",
+    ):
+        raise InputError(
+            f"--task {text}: there are classify, regress, segment, detect, enhance, generate, anomaly and survive"
+        )
     return cast("Task | None", text)
+
+
+def generate(
+    model: Annotated[Path, Argument(help="Folder of a model that makes images (train --task generate).")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the images; one below it for each class.")],
+    count: Annotated[int, Option("-n", min=1, help="How many, in all.")] = 20,
+    of_class: Annotated[
+        str | None, Option("--class", help="Of this class alone; without, each as often as in training.")
+    ] = None,
+    seed: Annotated[int, Option(help="Of the noise.")] = 0,
+    device: Annotated[str, Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Make new images, each marked as synthetic in its name and inside.
+
+    For example: isocenter generate model/ -n 200 -o made/
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.generate import generate as run
+
+        found = run(model, out, count=count, of_class=of_class, seed=seed, device=device)
+        each = ", ".join(f"{name}: {n}" for name, n in found.counts.items() if name)
+        typer.echo(show.printable(f"{found.folder}: {sum(found.counts.values())} synthetic images"
+                                  f"{f' ({each})' if each else ''}. Of no patient; not for clinical use."))  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -484,3 +531,4 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(predict)
     app.command()(evaluate)
+    app.command()(generate)

@@ -9,8 +9,9 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 
-Answers = Literal["classify", "regress", "segment", "detect", "enhance"]
-"""What a network can say of an image: a class, a value, a label map, objects; or a better image."""
+Answers = Literal["classify", "regress", "segment", "detect", "enhance", "generate", "anomaly"]
+"""What a network does with images: say a class, a value, a label map, objects, whether one is unusual; make one
+better; make new ones."""
 
 PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "患者", "患者编号", "病人编号")
 """Names of a table's column of patients, in small letters."""

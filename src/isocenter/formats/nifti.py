@@ -110,8 +110,13 @@ def _seconds(header: Any, frames: int) -> tuple[float, ...] | None:
     return tuple(i * step for i in range(frames)) if 0 < step < 1e6 else None
 
 
-def write(image: Volume | LabelMap, path: Path) -> None:
+def write(image: Volume | LabelMap, path: Path, *, intent: str = "") -> None:
     """Write a one-channel volume or a label map as NIfTI-1 (`.nii` or `.nii.gz`).
+
+    Args:
+        image: what is written.
+        path: of the file.
+        intent: name of what it is, at most 15 letters of ASCII, as `synthetic`.
 
     Raises: UnsupportedFormat for colour.
     """
@@ -134,6 +139,7 @@ def write(image: Volume | LabelMap, path: Path) -> None:
     known = 0 if geometry.space is Space.PIXELS else 1
     out.header.set_xyzt_units("mm" if known else "unknown")
     out.header["descrip"] = b"" if geometry.space is Space.PATIENT else f"{_SPACE_MARK}{geometry.space.value}".encode()
+    out.header["intent_name"] = intent.encode("ascii")[:15]
     out.set_sform(affine, code=known)
     try:
         out.set_qform(affine, code=known, strip_shears=False)

@@ -1,11 +1,12 @@
 """PNG, JPEG and TIFF: pixels without millimetres."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
@@ -46,8 +47,13 @@ def read(path: Path) -> Volume:
     return Volume(voxels, header.geometry, history=(Step("acquire.raster", {"file": path.name}),))
 
 
-def write(image: Volume | LabelMap, path: Path) -> None:
+def write(image: Volume | LabelMap, path: Path, *, text: Mapping[str, str] | None = None) -> None:
     """Write one picture as PNG: grey of 8 or 16 bits, or colour of 8, every value as it is.
+
+    Args:
+        image: what is written.
+        path: of the file.
+        text: keywords of the PNG and what they say.
 
     Raises: UnsupportedFormat for several slices, or values that a PNG cannot hold.
     """
@@ -64,7 +70,11 @@ def write(image: Volume | LabelMap, path: Path) -> None:
             "write NRRD"
         )
     kept = picture.astype(np.uint8 if high <= 255 else np.uint16)
-    Image.fromarray(np.ascontiguousarray(kept[0] if len(kept) == 1 else np.moveaxis(kept, 0, -1))).save(path, "PNG")
+    said = PngInfo()
+    for key, value in (text or {}).items():
+        said.add_text(key, value)
+    made = Image.fromarray(np.ascontiguousarray(kept[0] if len(kept) == 1 else np.moveaxis(kept, 0, -1)))
+    made.save(path, "PNG", pnginfo=said)
 
 
 def _opened(path: Path) -> Image.Image:

@@ -114,7 +114,7 @@ class Spec(BaseModel):
     preparation: Preparation
     patch: tuple[int, ...]
     network: NetworkSpec
-    answer: Literal["softmax", "sigmoid", "value", "boxes", "picture"] = "softmax"
+    answer: Literal["softmax", "sigmoid", "value", "boxes", "picture", "sample", "rebuilt"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
     degradation: Degradation | None = Field(
         default=None, description="enhance: what is undone; None: it was learnt from pairs of images."
@@ -132,6 +132,8 @@ class Spec(BaseModel):
             "segment": ("softmax",),
             "detect": ("boxes",),
             "enhance": ("picture",),
+            "generate": ("sample",),
+            "anomaly": ("rebuilt",),
         }
         if self.answer not in kinds[self.task]:
             raise ValueError(f"a network that answers with {self.answer} does not {self.task}")
@@ -145,7 +147,7 @@ class Spec(BaseModel):
     @property
     def outputs(self) -> int:
         """Numbers that the network gives for each image, voxel or object."""
-        counts = {"regress": 1, "segment": len(self.labels) + 1, "enhance": self.preparation.channels}
+        counts = {"regress": 1, "segment": len(self.labels) + 1, "enhance": self.preparation.channels, "anomaly": 0}
         return counts.get(self.task, len(self.classes))
 
     @property

@@ -21,6 +21,7 @@ from isocenter.inference.planner import Fit, fit
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.runner import Runner, device_of
 from isocenter.inference.torch_runtime import DetectorRuntime, Precision
+from isocenter.inference.unusual import distances, heat, share_below
 from isocenter.metrics import reliability as rel
 from isocenter.networks.detector import Found
 from isocenter.ops.memory import free_bytes
@@ -63,6 +64,7 @@ class CaseAnswer:
         failed: why there is no answer.
         geometry: of the input.
         doubt: entropy of each voxel's probabilities, 0 to 1, on the input's own grid.
+        heat: where an unusual image is so, on the input's own grid.
         image: of a network that makes images better, on the grid that it gives.
         found: objects, as boxes in the input's own voxels, the surest first; scores are calibrated.
     """
@@ -74,6 +76,7 @@ class CaseAnswer:
     failed: str = ""
     geometry: Geometry | None = None
     doubt: Volume | None = None
+    heat: Volume | None = None
     image: Volume | None = None
     found: Found | None = None
 
@@ -126,8 +129,13 @@ class Predictor:
             return CaseAnswer(case, concerns=found, geometry=volume.geometry, found=found_here)
         if spec.task == "enhance":
             return CaseAnswer(case, concerns=found, geometry=volume.geometry, image=self._enhanced(volume, ready))
+        if spec.task == "generate":
+            raise InputError("this model makes images from noise: `isocenter generate MODEL -n 20 -o FOLDER`")
         if spec.flat and ready.array.shape[1] != 1:
             raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
+        if spec.task == "anomaly":
+            far, where = self._unusual(volume, ready)
+            return CaseAnswer(case, scores=far, concerns=found, geometry=volume.geometry, heat=where)
         scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
         if not np.isfinite(scores).all():
             raise InputError(f"{case}: the network's answer is no number: its weights or its preparation are damaged")
@@ -166,6 +174,20 @@ class Predictor:
         step = Step("inference.enhance", told)
         grid = finer_grid(volume.geometry, (d, h, w))
         return Volume(ready.in_units(values), grid, volume.quantity, (*volume.history, step))
+
+    def _unusual(self, volume: Volume, ready: Prepared) -> tuple[Array, Volume]:
+        """Distance from what is usual, the share of normal images that are less unusual, and a map of where."""
+        module = self.model.modules[0].to(self.runner.device)
+        image = np.clip(ready.array[:, 0] if self.model.spec.flat else ready.array, 0, 1)
+        far = float(distances(module, image[None])[0])
+        if not np.isfinite(far):
+            raise InputError("the network's answer is no number: its weights or its preparation are damaged")
+        where = heat(module, image)
+        grid = ready.field(where[None] if self.model.spec.flat else where)
+        told: dict[str, Json] = {"model": self.model.card.model, "weights_sha256": self.model.card.weights_sha256}
+        step = Step("inference.unusual", told)
+        shown = Volume(grid[None], volume.geometry, Quantity.ARBITRARY, (*volume.history, step))
+        return np.asarray([far, share_below(far, self.model.card.training)]), shown
 
     def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
         """Windows that stay within the memory."""

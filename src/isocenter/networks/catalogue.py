@@ -12,13 +12,16 @@ from torch import nn
 
 from isocenter.errors import InputError
 from isocenter.networks import (
+    autoencoder,
     cnn,
     deeplab,
     detr,
     dynamic_unet,
     from_monai,
+    gan,
     inception,
     mask_rcnn,
+    pix2pix,
     resnet,
     restorer,
     retinanet,
@@ -30,7 +33,7 @@ GROUP = "isocenter.networks"
 """Entry points of other packages' networks: name -> a `Network`."""
 
 
-Kind = Literal["image", "voxel", "object", "picture"]
+Kind = Literal["image", "voxel", "object", "picture", "sample", "normal"]
 """What a network answers for."""
 
 
@@ -41,8 +44,8 @@ class Network:
     Args:
         build: settings, then channels, outputs and dims by name -> a module that gives logits.
         settings: with the values of this row as its defaults.
-        answers: `image` (one answer an image), `voxel` (one a voxel), `object` (boxes) or
-            `picture` (a better image).
+        answers: `image` (one answer an image), `voxel` (one a voxel), `object` (boxes),
+            `picture` (a better image), `sample` (new images), `normal` (how unusual an image is).
         dims: in how many dimensions it exists.
         source: where it is published.
         multiple: the input's size is a multiple of this on every axis; 1: any size.
@@ -94,6 +97,12 @@ NETWORKS: Mapping[str, Network] = {
     "detr": Network(detr.DETR, detr.DETRSettings(), "object", "Carion et al., ECCV 2020", multiple=32, least=64),
     "restorer": Network(restorer.Restorer, restorer.RestorerSettings(), "picture", "Zhang et al., IEEE TIP 2017; Ronneberger et al., MICCAI 2015", least=16),
     "edsr": Network(restorer.Edsr, restorer.EdsrSettings(), "picture", "Lim et al., CVPR Workshops 2017"),
+    "pix2pix": Network(pix2pix.Pix2pix, pix2pix.Pix2pixSettings(), "picture", "Isola et al., CVPR 2017", least=16, bare=False),
+    "dcgan": Network(gan.Dcgan, gan.DcganSettings(), "sample", "Radford et al., ICLR 2016", least=8, bare=False),
+    "vae": Network(autoencoder.Vae, autoencoder.AutoencoderSettings(), "sample", "Kingma, Welling, ICLR 2014", least=8),
+    "autoencoder": Network(autoencoder.Autoencoder, autoencoder.AutoencoderSettings(), "normal", "Hinton, Salakhutdinov, Science 2006", least=8),
+    "vae_normal": Network(autoencoder.Vae, autoencoder.AutoencoderSettings(), "normal", "Kingma, Welling, ICLR 2014", least=8),
+    "anogan": Network(autoencoder.Anogan, autoencoder.AnoganSettings(), "normal", "Schlegl et al., Med. Image Anal. 2019", least=8, bare=False),
     "swin_unetr": Network(from_monai.swin_unetr, from_monai.SwinUNETRSettings(), "voxel", "Hatamizadeh et al., BrainLes 2021; MONAI", least=64, bare=False),
 }  # fmt: skip
 

@@ -77,9 +77,8 @@ def judged_by_image(
     """
     predictor = Predictor(model, running)
     card, spec = predictor.model.card, predictor.model.spec
-    chosen = test_cases(
-        open_for(spec.task, data, group=group, target=target, split=split_column), card.training, split, notes
-    )
+    everything = open_for(spec.task, data, group=group, target=target, split=split_column)
+    chosen = test_cases(everything, card.training, split, notes)
     chosen = with_channels(chosen, predictor.model)
     absent = [name for name in subgroups if name not in chosen.samples[0].groups]
     if absent:
@@ -88,7 +87,7 @@ def judged_by_image(
         "split": split or ("test" if "test" in chosen.splits else None),
         "model_sha256": card.weights_sha256,
     }
-    judging = Judging(notes, seed, subgroups, on_progress)
+    judging = Judging(notes, seed, subgroups, everything, on_progress)
     result = OUTCOMES[spec.task].judged(predictor, chosen, judging)
     if isinstance(result, Evaluation):
         return replace(result, data={**result.data, **more}), None, more

@@ -87,6 +87,7 @@ def material(
     *,
     share: float,
     seed: int,
+    normal: str = "",
     say: Tell,
     on_progress: Progress | None,
 ) -> Material:
@@ -98,6 +99,7 @@ def material(
         how: splits, leaks, columns.
         share: of the patients that are held back for validation where no split says it.
         seed: of the choice of validation patients.
+        normal: the class that alone is learnt from; empty: all.
         say: told what was decided.
         on_progress: told what is done.
     Raises: InputError for data sets that cannot be learnt from.
@@ -125,6 +127,8 @@ def material(
             say(f"{len(dropped)} leaks removed from the training side")
     twins = twins_of(check(items, kind="image", near=False))
     train, val = divide(data, share, seed=seed, twins=twins)
+    if normal:
+        train = _of_class(train, normal)
     _require_judgeable(train, val, answers)
     pool = replace(data, samples=(*train.samples, *val.samples))
     seen = fingerprint(pool, answers, reader.case, on_progress=on_progress)
@@ -153,6 +157,17 @@ def _require_judgeable(train: Dataset, val: Dataset, task: Answers) -> None:
                 f"{data.path}: the {len(data.samples)} cases {side} are all of one {what} ({next(iter(kinds), '')}): "
                 "nothing can be told apart; divide them otherwise, or --set validation=0.2 to choose among all patients"
             )
+
+
+def _of_class(data: Dataset, name: str) -> Dataset:
+    """The cases of one class.
+
+    Raises: InputError where there is none.
+    """
+    some = tuple(sample for sample in data.samples if sample.target == name)
+    if not some:
+        raise InputError(f"--normal {name}: no case is of this class; there are {', '.join(data.classes()) or 'none'}")
+    return replace(data, samples=some)
 
 
 def _labelled(sample: Sample, task: Answers) -> bool:

@@ -120,7 +120,7 @@ def _require_own(folder: Path, cases: Dataset) -> None:
     inside = [source.path for s in cases.samples for source in s.images]
     if any(folder.resolve() in (p.resolve(), *p.resolve().parents) for p in inside):
         raise InputError(f"{folder}: holds the input itself; name another folder")
-    own, ends = (PREDICTIONS, DETECTIONS), (".nii.gz", ".csv")
+    own, ends = (PREDICTIONS, DETECTIONS), (".nii.gz", ".csv", ".png")
     odd = [p for p in folder.rglob("*") if p.is_file() and p.name not in own and not p.name.endswith(ends)]
     if odd or (any(folder.iterdir()) and not (folder / PREDICTIONS).is_file()):
         raise InputError(f"{folder}: holds other things than predictions; name another folder")

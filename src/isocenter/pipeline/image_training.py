@@ -65,7 +65,8 @@ def train_images(
     given = _given(how, wanted)
     seed = wanted.seed if wanted.seed is not None else given.seed if given else 0
     share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
-    found = material(data, task, how, share=share, seed=seed, say=say, on_progress=on_progress)
+    normal = str((wanted.plan or {}).get("normal") or (given.normal if given else ""))
+    found = material(data, task, how, share=share, seed=seed, normal=normal, say=say, on_progress=on_progress)
     start = read_start(how.start) if how.start else None
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     asked = _asked(found, how, wanted, start)

@@ -10,7 +10,7 @@ from isocenter.acquire.labelled import series_source
 from isocenter.data.dataset import Answers, Dataset, Sample, Source, natural
 from isocenter.errors import InputError
 
-UNLABELLED: tuple[Answers, ...] = ("enhance",)
+UNLABELLED: tuple[Answers, ...] = ("enhance", "generate", "anomaly")
 """Tasks that learn from images alone."""
 
 

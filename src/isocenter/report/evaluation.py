@@ -110,8 +110,10 @@ def _charts(curves: Mapping[str, Json], data: Mapping[str, Json]) -> list[tuple[
 def _decision_charts(curves: Mapping[str, Json], data: Mapping[str, Json]) -> list[tuple[str, str]]:
     roc = chart([("", curves["roc"])], x="1 - specificity", y="sensitivity", diagonal=True)
     pr = chart([("", curves["pr"])], x="recall", y="precision")
-    bins = [[row[0], row[1]] for row in curves["calibration_bins"]]
     found = [("ROC curve", roc), ("Precision and recall", pr)]
+    if "calibration" not in curves:
+        return found
+    bins = [[row[0], row[1]] for row in curves["calibration_bins"]]
     line = [("", curves["calibration"])]
     calibration = chart(line, x="predicted probability", y="observed share", diagonal=True, dots=bins)
     found.append(("Calibration: smoothed (loess) and in tenths", calibration))

@@ -89,6 +89,16 @@ def beside(poor: Array, better: Array, good: Array) -> bytes:
     return drawn(np.moveaxis(row, 0, -1) if len(row) == 3 else row[0], None, None, widest=9.0)
 
 
+def sheet(images: Array, across: int = 8) -> bytes:
+    """PNG of many images (`n c *s`, 0 to 1) side by side; of volumes, their middle slices."""
+    flat = [np.asarray(i if i.ndim == 3 else i[:, i.shape[1] // 2], np.float32) for i in images]
+    blank = np.ones_like(flat[0])
+    flat += [blank] * (-len(flat) % across)
+    rows = [np.concatenate(flat[i : i + across], axis=2) for i in range(0, len(flat), across)]
+    whole = np.concatenate(rows, axis=1)
+    return drawn(np.moveaxis(whole, 0, -1) if len(whole) == 3 else whole[0], None, None, widest=8.0)
+
+
 def drawn_boxes(picture: Array, stated: Array, found: Array, *, aspect: float = 1.0) -> bytes:
     """A picture with boxes.
 

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 
 from isocenter.data.dataset import Answers
+from isocenter.pipeline.outcomes.made import Made
 from isocenter.pipeline.outcomes.objects import FoundObjects
 from isocenter.pipeline.outcomes.outcome import Outcome
 from isocenter.pipeline.outcomes.pictures import Enhanced
+from isocenter.pipeline.outcomes.unusual import Unusual
 from isocenter.pipeline.outcomes.voxels import Segmented
 from isocenter.pipeline.outcomes.whole import Classified, Valued
 
 OUTCOMES: Mapping[Answers, Outcome] = {
     "classify": Classified(), "regress": Valued(), "segment": Segmented(), "detect": FoundObjects(),
     "enhance": Enhanced(),
+    "generate": Made(), "anomaly": Unusual(),
 }  # fmt: skip
 """Every task by name."""

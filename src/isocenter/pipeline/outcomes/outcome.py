@@ -33,12 +33,14 @@ class Judging:
         notes: what must be known; more is added.
         seed: of resampling.
         subgroups: columns by which results are broken down.
+        everything: the whole data set, of which the judged cases are a part.
         on_progress: told each case.
     """
 
     notes: list[str]
     seed: int = 0
     subgroups: Sequence[str] = ()
+    everything: Dataset | None = None
     on_progress: Progress | None = field(default=None, repr=False)
 
 

@@ -16,7 +16,7 @@ from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.evaluation.enhanced import MODEL, Compared, judge_enhanced
 from isocenter.evaluation.rivals import chosen_strengths, made_by_rivals
-from isocenter.formats import nifti
+from isocenter.formats import nifti, raster
 from isocenter.inference.answers import enhanced, windows_of
 from isocenter.inference.degradation import Degradation, coarser_grid, degraded, finer, own_factor
 from isocenter.inference.model import NetworkModel, Spec
@@ -90,11 +90,16 @@ class Enhanced(Outcome):
         return ()
 
     def keep(self, answer: CaseAnswer, model: NetworkModel, folder: Path) -> CaseAnswer:
-        """`<case>.nii.gz`, in the unit of the image."""
+        """`<case>.nii.gz`, in the unit of the image; a picture in colour as `<case>.png`."""
         assert answer.image is not None, "a better image was made"
-        target = folder / f"{answer.case}.nii.gz"
+        image, colour = answer.image, answer.image.channels > 1
+        target = folder / f"{answer.case}{'.png' if colour else '.nii.gz'}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        nifti.write(answer.image, target)
+        if colour:
+            grey = np.clip(np.rint(image.voxels), 0, 255).astype(np.uint8)
+            raster.write(Volume(grey, image.geometry, image.quantity, image.history), target)
+        else:
+            nifti.write(image, target)
         return replace(answer, image=None)
 
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:

@@ -31,7 +31,7 @@ _FOR_LOOKS = 0.9
 """Of each part's time, where several networks share it; the rest is for their last looks."""
 _MEASURES = {
     "segment": "Dice", "classify": "log-likelihood", "regress": "- error", "detect": "- objects missed or false",
-    "enhance": "dB",
+    "enhance": "dB", "generate": "- distance", "anomaly": "- error",
 }  # fmt: skip
 """Of each case, in a learning curve."""
 _CURVE = ((0.25, 0.2), (0.5, 0.4), (1.0, 0.4))
@@ -74,6 +74,7 @@ class Course:
         judged: those cases.
         judges: the network that judged each of them.
         own: the same look at as many training cases.
+        learnt: the cases that the first network learnt from.
         seconds: of all networks.
         told: what was tried, seeds, folds, the learning curve, weights taken over.
     """
@@ -87,6 +88,7 @@ class Course:
     own: Validated
     seconds: float
     told: dict[str, Json] = field(default_factory=dict)
+    learnt: Store | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +133,10 @@ def run(plan: Plan, train: Store, val: Store, ways: Ways, means: Means) -> Cours
         means: with what.
     Raises: InputError for settings that cannot be.
     """
+    return replace(_in_its_way(plan, train, val, ways, means), learnt=train)
+
+
+def _in_its_way(plan: Plan, train: Store, val: Store, ways: Ways, means: Means) -> Course:
     told: dict[str, Json] = {}
     whole = 1.0
     if ways.trials:

@@ -44,6 +44,7 @@ class Fingerprint:
         box: median extent of the foreground, as (d, h, w).
         edges: of each object, as (d, h, w) in voxels of its image.
         owners: number of the looked-at case that each object lies in.
+        targets: every class or value that a case states.
         paired: cases state a better image.
         masks: objects are drawn, not only boxed.
         failed: cases that could not be read.
@@ -65,6 +66,7 @@ class Fingerprint:
     owners: tuple[int, ...] = field(default=(), repr=False)
     masks: bool = False
     paired: bool = False
+    targets: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
 
     @property
@@ -156,15 +158,23 @@ def fingerprint(
             f"{data.path}: some images have {channels[0][0]} channels and some {channels[1][0]}: bring one kind"
         )
     names = dict(data.labels) or dict(sorted(seen.names.items()))
-    counts = Counter(s.target for s in data.samples) if task == "classify" else seen.kinds
-    classes = data.classes() if task == "classify" else tuple(sorted(counts, key=natural))
+    named = task == "classify" or (task == "generate" and _has_classes(data))
+    counts = Counter(s.target for s in data.samples) if named else seen.kinds
+    classes = data.classes() if named else tuple(sorted(counts, key=natural))
     return Fingerprint(
         len(data.samples), len({s.patient for s in data.samples}) if data.known_patients else None, tuple(seen.shapes),
         tuple(seen.spacings), channels[0][0], seen.quantity, seen.whole, seen.intensities(),
         {name: counts[name] for name in classes}, names if task == "segment" else seen.by_value,
         {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())}, seen.box(), tuple(seen.edges),
-        tuple(seen.owners), seen.masks, any(s.goal is not None for s in data.samples), tuple(seen.failed),
+        tuple(seen.owners), seen.masks, any(s.goal is not None for s in data.samples),
+        data.classes(), tuple(seen.failed),
     )  # fmt: skip
+
+
+def _has_classes(data: Dataset) -> bool:
+    """Every case states a class, and each class stands for several."""
+    counts = Counter(s.target for s in data.samples)
+    return "" not in counts and 2 <= len(counts) <= max(2, len(data.samples) // 10)
 
 
 class _Seen:

@@ -209,19 +209,38 @@ class _Step:
         self.rate = plan.schedule.learning_rate * _rate(_progress(state, plan), plan)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        loss = self.loss(self.module, batch)
-        if not torch.isfinite(loss):
-            raise DegenerateImage(
-                f"the loss is no number any more at step {state.step + 1}: lower schedule.learning_rate "
-                f"({self.rate:.2g}), or train in float32"
-            )
-        self.fabric.backward(loss)
-        self.fabric.clip_gradients(self.module, self.optimiser, max_norm=plan.schedule.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        total = 0.0
+        for turn in players_of(state.network):
+            loss = self.loss(self.module, batch, turn)
+            if not torch.isfinite(loss):
+                raise DegenerateImage(
+                    f"the loss is no number any more at step {state.step + 1}: lower schedule.learning_rate "
+                    f"({self.rate:.2g}), or train in float32"
+                )
+            self.fabric.backward(loss)
+            only_of(turn, state.network)
+            self.fabric.clip_gradients(self.module, self.optimiser, max_norm=plan.schedule.clip)
+            self.optimiser.step()
+            self.optimiser.zero_grad()
+            total += float(loss.detach())
         state.step += 1
-        state.losses.append(float(loss.detach()))
+        state.losses.append(total)
         _average(state, plan)
+
+
+def players_of(network: nn.Module) -> tuple[str, ...]:
+    """Parts of a network that learn in turn, each from its own loss; one without a name: all of it at once."""
+    return getattr(network, "players", ("",))
+
+
+def only_of(turn: str, network: nn.Module) -> None:
+    """Take the gradients from all but the player whose turn it is: an optimiser leaves weights without one alone."""
+    if not turn:
+        return
+    parts = [name for name in players_of(network) if name != turn]
+    for part in parts:
+        for weight in network.get_submodule(part).parameters():
+            weight.grad = None
 
 
 def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
@@ -240,7 +259,7 @@ def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
         ]
     return lightning.Fabric(
         accelerator=kind, devices=processes, precision=precision, loggers=loggers,
-        strategy="ddp_spawn" if processes > 1 else "auto",
+        strategy="ddp_spawn_find_unused_parameters_true" if processes > 1 else "auto",
     )  # fmt: skip
 
 
@@ -258,7 +277,7 @@ def _start(plan: Plan, network: nn.Module | None, checkpoint: Path | None) -> St
         optimiser = torch.optim.SGD(groups, lr=how.learning_rate, momentum=how.momentum, nesterov=how.momentum > 0)
     else:
         kind = torch.optim.AdamW if how.optimiser == "adamw" else torch.optim.Adam
-        optimiser = kind(groups, lr=how.learning_rate)
+        optimiser = kind(groups, lr=how.learning_rate, betas=(how.beta, how.beta_square))
     average = {name: value.detach().clone() for name, value in module.state_dict().items()}
     total = how.turns[-1][1] if how.turns else how.steps
     state = State(module, average, optimiser, still, total=total, turns=list(how.turns))

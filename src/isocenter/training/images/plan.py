@@ -22,7 +22,9 @@ _LOSSES = {
     "classify": ("cross_entropy", "focal", "bce", "ordinal"),
     "regress": ("mse", "huber"),
     "detect": ("own",),
-    "enhance": ("l1", "charbonnier", "mse_image"),
+    "enhance": ("l1", "charbonnier", "mse_image", "own"),
+    "generate": ("own",),
+    "anomaly": ("own",),
 }
 
 
@@ -95,6 +97,8 @@ class SchedulePlan(_Part):
     learning_rate: float = Field(default=1e-3, gt=0, lt=10)
     weight_decay: float = Field(default=1e-2, ge=0, lt=1)
     momentum: float = Field(default=0.99, ge=0, lt=1, description="sgd only; Nesterov's.")
+    beta: float = Field(default=0.9, ge=0, lt=1, description="adam, adamw: memory of the gradient.")
+    beta_square: float = Field(default=0.999, gt=0, lt=1, description="adam, adamw: of its square.")
     warm_up: float = Field(default=0.03, ge=0, lt=0.5, description="Share of the steps in which the rate rises.")
     steps: int = Field(default=0, ge=0, description="Batches in all; 0: measured from the budget.")
     turns: tuple[tuple[int, int], ...] = Field(
@@ -119,6 +123,7 @@ class Plan(_Part):
         description="segment: value -> name; outputs in this order behind background. detect: value of a label map -> "
         "class; its connected pieces are the objects.",
     )
+    normal: str = Field(default="", description="anomaly: the class that is normal; empty: every case is.")
     channels: tuple[str, ...] = ("image",)
     preparation: Preparation
     patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
@@ -187,12 +192,6 @@ class Plan(_Part):
             raise ValueError("a detection needs a class")
         if self.task == "segment" and not self.labels:
             raise ValueError("a segmentation needs a label")
-        if self.task in ("segment", "enhance") and self.preparation.size is not None:
-            raise ValueError("an image keeps its size: leave preparation.size empty")
-        if self.task == "enhance" and (self.preparation.orient or self.preparation.spacing_mm is not None):
-            raise ValueError("an image that is made better keeps its grid: no orient, no spacing_mm")
-        if self.degradation is not None and self.task != "enhance":
-            raise ValueError("degradation is of the task enhance")
         if any(self.loss.name in names for names in _LOSSES.values()) and self.loss.name not in _LOSSES[self.task]:
             raise ValueError(
                 f"the loss {self.loss.name} does not fit {self.task}; there are {', '.join(_LOSSES[self.task])}"
@@ -202,10 +201,28 @@ class Plan(_Part):
             raise ValueError("swap_labels exchanges labels in pairs, as {1: 2, 2: 1}")
         return self
 
+    @model_validator(mode="after")
+    def _has_its_grid(self) -> "Plan":
+        if self.task in ("segment", "enhance") and self.preparation.size is not None:
+            raise ValueError("an image keeps its size: leave preparation.size empty")
+        if self.task == "enhance" and (self.preparation.orient or self.preparation.spacing_mm is not None):
+            raise ValueError("an image that is made better keeps its grid: no orient, no spacing_mm")
+        if self.task in ("generate", "anomaly") and self.preparation.size is None:
+            raise ValueError("whole images are seen: preparation.size is needed")
+        if self.degradation is not None and self.task != "enhance":
+            raise ValueError("degradation is of the task enhance")
+        return self
+
     @property
     def spec(self) -> Spec:
         """What of it a prediction needs."""
-        kinds = {"regress": "value", "detect": "boxes", "enhance": "picture"}
+        kinds = {
+            "regress": "value",
+            "detect": "boxes",
+            "enhance": "picture",
+            "generate": "sample",
+            "anomaly": "rebuilt",
+        }
         answer = kinds.get(self.task, "sigmoid" if self.loss.name == "bce" else "softmax")
         return Spec.model_validate({
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,

@@ -29,5 +29,9 @@ class Validated:
     @property
     def told(self) -> str:
         """The main metric, in words."""
-        name = next(n for n in ("dice", "map50", "psnr", "auc", "accuracy", "mae") if n in self.metrics)
+        name = next(
+            n
+            for n in ("dice", "map50", "psnr", "frechet", "normal_loss", "auc", "accuracy", "mae")
+            if n in self.metrics
+        )
         return f"{name} {self.metrics[name]:.3f}"

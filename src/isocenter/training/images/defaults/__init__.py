@@ -8,8 +8,10 @@ from isocenter.training.images.defaults.objects import Objects
 from isocenter.training.images.defaults.pictures import Pictures
 from isocenter.training.images.defaults.voxels import Voxels
 from isocenter.training.images.defaults.whole import Classes, Values
+from isocenter.training.images.defaults.whole_again import Makers, Normal
 
 DEFAULTS: Mapping[Answers, Defaults] = {
     "classify": Classes(), "regress": Values(), "segment": Voxels(), "detect": Objects(), "enhance": Pictures(),
+    "generate": Makers(), "anomaly": Normal(),
 }  # fmt: skip
 """Every task by name."""

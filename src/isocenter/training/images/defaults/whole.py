@@ -37,7 +37,10 @@ class Values(Defaults):
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
         """Sound for small sets of whole images."""
-        edge = max(preparation.size or (28,))
+        return self.augmentation_for(max(preparation.size or (28,)))
+
+    def augmentation_for(self, edge: int) -> dict[str, Any]:
+        """The same, for images of this edge."""
         return {
             "rotate": 0.7, "rotate_degrees": 12.0, "scale": 0.7, "scale_range": (0.85, 1.2), "shift": 0.08,
             "elastic": 0.15, "elastic_voxels": max(0.5, edge / 56), "noise": 0.2, "blur": 0.2, "contrast": 0.6,

@@ -75,7 +75,7 @@ class Objects(Task):
     def loss(self, plan: Plan) -> StepLoss:
         """The network's own losses."""
 
-        def value(network: nn.Module, batch: Batch) -> Tensor:
+        def value(network: nn.Module, batch: Batch, turn: str) -> Tensor:
             images = images_of(batch, plan, network)
             assert isinstance(batch.target, tuple), "targets of a detection are objects"
             answer: Tensor = network(images, Truths([_on(truth, images.device) for truth in batch.target]))

@@ -63,10 +63,14 @@ class Pictures(Task):
         """The plan's distance between both."""
         one = loss_of(plan)
 
-        def value(network: nn.Module, batch: Batch) -> Tensor:
+        def value(network: nn.Module, batch: Batch, turn: str) -> Tensor:
             images = images_of(batch, plan, network)
             assert isinstance(batch.target, Tensor), "the target of an image is an image"
-            return one(network(images), batch.target.to(images.device))
+            target = batch.target.to(images.device)
+            if turn:
+                found: Tensor = network(images, target, turn)
+                return found
+            return one(network(images), target)
 
         return value
 

@@ -16,12 +16,14 @@ from isocenter.training.images.store import Item, Store
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
-StepLoss = Callable[[nn.Module, Batch], Tensor]
-"""The network (in training) and a batch -> what is made small."""
+StepLoss = Callable[[nn.Module, Batch, str], Tensor]
+"""The network (in training), a batch, and whose turn it is (empty: there is one player) -> what is made small."""
 
 
 class Task(ABC):
-    """One of the tasks."""
+    """One of the tasks; `half` where it may learn in bfloat16."""
+
+    half = True
 
     @abstractmethod
     def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:

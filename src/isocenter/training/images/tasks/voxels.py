@@ -57,7 +57,7 @@ class Voxels(Task):
         """The plan's loss of every voxel."""
         one = loss_of(plan)
 
-        def value(network: nn.Module, batch: Batch) -> Tensor:
+        def value(network: nn.Module, batch: Batch, turn: str) -> Tensor:
             images = images_of(batch, plan, network)
             assert isinstance(batch.target, Tensor), "targets of voxels are label maps"
             return one(network(images), batch.target.to(images.device))

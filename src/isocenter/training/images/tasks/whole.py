@@ -44,7 +44,7 @@ class _Whole(Task):
         """The plan's loss, with mixed targets where images were mixed."""
         one = loss_of(plan)
 
-        def value(network: nn.Module, batch: Batch) -> Tensor:
+        def value(network: nn.Module, batch: Batch, turn: str) -> Tensor:
             images = images_of(batch, plan, network)
             assert isinstance(batch.target, Tensor), "targets of whole images are numbers"
             target = batch.target.to(images.device)
