@@ -1,7 +1,9 @@
 """Beside one plain training: weights to start from, settings tried, seeds, folds, a learning curve."""
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from isocenter.networks.catalogue import build  # noqa: E402
 from isocenter.pipeline.image_material import Effort  # noqa: E402
 from isocenter.pipeline.image_training import train_images  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
+from isocenter.training.images import budget  # noqa: E402
 from isocenter.training.images.budget import _looks  # noqa: E402
 from isocenter.training.images.choose import Wish  # noqa: E402
 from isocenter.training.images.course import Ways  # noqa: E402
@@ -346,7 +349,10 @@ class TestLooks:
         assert told.training_cases_judged == 0
         assert 0 < look < last
 
-    def test_little_time_judges_fewer(self) -> None:
+    def test_little_time_judges_fewer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By a clock on which each look takes a second."""
+        ticks = itertools.count()
+        monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
         plan, store = self.material(6)
         _, _, last = _looks(plan, store, store, 1e6, "cpu")
         each = last / 1.2 / 12

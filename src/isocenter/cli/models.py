@@ -526,9 +526,47 @@ def generate(
                                   f"{f' ({each})' if each else ''}. Of no patient; not for clinical use."))  # fmt: skip
 
 
+def compress(
+    model: Annotated[Path, Argument(help="Folder of a model of images, or the name of one that ships.")],
+    data: Annotated[
+        Path,
+        Argument(metavar="DATASET", help="With the cases that it learnt from, and others by which both are judged."),
+    ],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the small model.")],
+    method: Annotated[
+        str, Option(help="int8; prune or distill (which learn again, see --budget); or prune,int8 and distill,int8.")
+    ] = "int8",
+    share: Annotated[float, Option(help="prune, distill: share of the channels that are left.")] = 0.5,
+    network: Annotated[str | None, Option(help="distill: another network for the pupil.")] = None,
+    budget: Annotated[str | None, Option(help="prune, distill: how long learning may take, as 20m.")] = None,
+    tolerance: Annotated[float, Option(min=0, help="By how much any metric of any class may fall.")] = 0.005,
+    group: Group = None,
+    seed: Seed = 0,
+    force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,
+) -> None:
+    """Make a model smaller and faster, and verify it: size, speed on this machine, drift of each metric.
+
+    One that is slower, no smaller, or falls by more than the tolerance is refused (exit code 1) and not written.
+
+    For example: isocenter compress model/ images/ -o small/
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.compress import Wanted
+        from isocenter.pipeline.compress import compress as run
+
+        wanted = Wanted(
+            tuple(part.strip() for part in method.split(",")), share, network, tolerance,
+            seconds_of(budget) if budget else None, group, seed, force,
+        )  # fmt: skip
+        with show.progress() as tell:
+            found = run(model, data, out, wanted, on_progress=tell, tell=lambda text: show.say(f"  {text}"))
+        show.compressed(found)
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     app.command()(train)
     app.command()(predict)
     app.command()(evaluate)
     app.command()(generate)
+    app.command()(compress)

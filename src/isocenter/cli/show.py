@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from isocenter.inference.predictor import CaseAnswer
     from isocenter.pipeline.attempt import Attempt
     from isocenter.pipeline.cohort import Cohort
+    from isocenter.pipeline.compress import Compressed
     from isocenter.pipeline.conformance import Compared
     from isocenter.pipeline.extract import Extracted
     from isocenter.pipeline.learn import Model
@@ -285,6 +286,24 @@ def trained_images(found: "Model") -> None:
     typer.echo(printable(f"plan: {found.folder / 'plan.json'}"))
     typer.echo(printable(f"{found.folder / 'training.html'}  ({card.model}; research only, not for clinical use)"))
     typer.echo(printable(f"validation: {line}"))
+
+
+def compressed(found: "Compressed") -> None:
+    """Size, speed and drift; exit code 1 where the small model was refused."""
+    was, now = found.bytes_before / 1e6, found.bytes_after / 1e6
+    typer.echo(f"{'weights':28} {was:8.2f} MB -> {now:.2f} MB: {was / now:.1f} x smaller")
+    now = 1000 * found.after.seconds
+    for speed in found.before:
+        was = 1000 * speed.seconds
+        typer.echo(f"{speed.name:28} {was:8.2f} ms -> {now:.2f} ms a window: {was / now:.1f} x faster")
+    for row in found.drifts:
+        ends = "" if row.low is None or row.high is None else f" ({row.low:+.4f} to {row.high:+.4f})"
+        typer.echo(printable(f"{row.metric:28} {row.before:8.4f} -> {row.after:.4f}: {row.difference:+.4f}{ends}"))
+    if found.refused:
+        say(f"  refused: {found.refused}", colour="red")
+        raise typer.Exit(SOME_FAILED)
+    words = f"judged on {found.cases} cases that were not learnt from. Not for clinical use."
+    typer.echo(printable(f"{found.folder}: {words}"))
 
 
 def predicted_images(found: "Sequence[CaseAnswer]", out: "Path") -> None:

@@ -1,5 +1,6 @@
 """Ways to run one network: torch in float32 or bfloat16, OpenVINO, ONNX Runtime. The fastest that agrees is taken."""
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -116,6 +117,7 @@ def onnx_bytes(module: "nn.Module", shape: tuple[int, ...]) -> bytes:
     torch: Any = require("torch", extra="learn")
     require("onnxscript", extra="fast")
     free = {0: torch.export.Dim.DYNAMIC}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of packages that we do without
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isocenter.data.dataset import Answers, Dataset, Sample
 from isocenter.data.provenance import Json
@@ -14,9 +15,12 @@ from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divide, held_out
 from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
 from isocenter.training.images.plan import Plan
-from isocenter.training.images.start import Freeze
+from isocenter.training.images.start import Freeze, Start
 from isocenter.training.leaks import Item, check
 from isocenter.types import Progress
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Tell = Callable[[str], None]
 
@@ -44,6 +48,8 @@ class Effort:
         begun: when the budget began to run (`time.monotonic`); None: now.
         start: trained weights to start from: a model, a bundle, a .safetensors file; None: fresh ones.
         freeze: how much of them does not learn; see `training.images.start.take_over`.
+        given_start: the same, read already.
+        teachers: trained networks whose answers are learnt.
         ways: what is trained beside, or instead of, one network, in the same time.
     """
 
@@ -63,6 +69,8 @@ class Effort:
     start: str | None = None
     freeze: Freeze = "none"
     ways: Ways = field(default_factory=Ways)
+    given_start: Start | None = None
+    teachers: Sequence["nn.Module"] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ def train_images(
     share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
     normal = str((wanted.plan or {}).get("normal") or (given.normal if given else ""))
     found = material(data, task, how, share=share, seed=seed, normal=normal, say=say, on_progress=on_progress)
-    start = read_start(how.start) if how.start else None
+    start = read_start(how.start) if how.start else how.given_start
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     asked = _asked(found, how, wanted, start)
     left_off = _left_off(checkpoint, asked, force=how.force)
@@ -90,7 +90,17 @@ def train_images(
         _keep(checkpoint, plan, asked, deadline)
     say(f"plan: {checkpoint / PLAN}")
     means = Means(
-        device, how.processes, checkpoint, deadline, start, how.freeze, how.logs, found.twins, on_progress, say
+        device,
+        how.processes,
+        checkpoint,
+        deadline,
+        start,
+        how.teachers,
+        how.freeze,
+        how.logs,
+        found.twins,
+        on_progress,
+        say,
     )
     try:
         course = run(plan, stores[0], stores[1], how.ways, means)

@@ -101,6 +101,7 @@ class Means:
         checkpoint: folder of the unfinished course.
         deadline_s: seconds for all networks together; None: each makes the plan's steps, or its share of them.
         start: weights to start from.
+        teachers: networks whose answers are learnt, instead of the labels; see `training.images.teacher`.
         freeze: how much of them does not learn.
         logs: folder for TensorBoard and CSV.
         twins: cases that hold one image.
@@ -113,6 +114,7 @@ class Means:
     checkpoint: Path | None = None
     deadline_s: float | None = None
     start: Start | None = None
+    teachers: Sequence[nn.Module] = ()
     freeze: Freeze = "none"
     logs: Path | None = None
     twins: Sequence[tuple[str, str]] = ()
@@ -185,7 +187,7 @@ def _trained(
         own, train, val, network=network,
         checkpoint=None if means.checkpoint is None else means.checkpoint / name,
         deadline_s=None if means.deadline_s is None else share * means.deadline_s * (1 if share == 1 else _FOR_LOOKS),
-        device=means.device, processes=means.processes,
+        device=means.device, processes=means.processes, teachers=means.teachers,
         logs=None if means.logs is None else means.logs if name == "one" else means.logs / name,
         on_progress=_named(means.on_progress, name),
     )  # fmt: skip

@@ -5,6 +5,7 @@ A killed run goes on where it was, to the same weights.
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
@@ -26,6 +27,7 @@ from isocenter.training.images.start import frozen_in
 from isocenter.training.images.store import Store
 from isocenter.training.images.tasks import TASKS
 from isocenter.training.images.tasks.task import StepLoss
+from isocenter.training.images.teacher import taught_by
 from isocenter.training.images.validation import Validated
 from isocenter.types import Progress
 
@@ -70,6 +72,7 @@ def learn(
     deadline_s: float | None = None,
     device: str = "cpu",
     processes: int = 1,
+    teachers: Sequence[nn.Module] = (),
     logs: Path | None = None,
     on_progress: Progress | None = None,
 ) -> Learnt:
@@ -85,6 +88,7 @@ def learn(
             steps of the plan, exactly.
         device: `cpu`, `cuda` or `mps`.
         processes: that learn together, each from its share of every batch (distributed data parallel).
+        teachers: networks whose answers are learnt, instead of the labels; in one process.
         logs: folder for TensorBoard and CSV while it runs.
         on_progress: told each step; with several processes, nothing.
     Raises: InputError for a plan without steps; DegenerateImage where the loss is no number any more.
@@ -93,10 +97,13 @@ def learn(
         raise InputError("the plan says no steps: give a budget, or schedule.steps")
     if plan.schedule.batch < processes:
         raise InputError(f"a batch of {plan.schedule.batch} cannot be shared by {processes} processes")
+    if teachers and processes > 1:
+        raise InputError("a smaller network is taught in one process")
     fabric = _fabric(plan, device, processes, logs)
     stores = (train, val)
+    loss = taught_by(teachers, plan) if teachers else TASKS[plan.task].loss(plan)
     if processes == 1:
-        state = _course(fabric, plan, stores, network, checkpoint, deadline_s, device, on_progress)
+        state = _course(fabric, plan, stores, network, checkpoint, deadline_s, device, loss, on_progress)
         return _finished(state, plan, stores, device, fabric)
     with TemporaryDirectory(prefix="isocenter-") as temporary:
         folder = checkpoint or Path(temporary)
@@ -118,7 +125,9 @@ def _course_together(fabric: Any, threads: int, given: _Held) -> None:
     torch.set_num_threads(threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     plan, stores, network, checkpoint, deadline_s, device = given.value
-    _course(fabric, plan, stores, network, checkpoint, deadline_s, device, None)
+    _course(
+        fabric, plan, stores, network, checkpoint, deadline_s, device, TASKS[plan.task].loss(plan), None
+    )  # fmt: skip
 
 
 def _course(
@@ -129,6 +138,7 @@ def _course(
     checkpoint: Path | None,
     deadline_s: float | None,
     device: str,
+    loss: StepLoss,
     on_progress: Progress | None,
 ) -> State:
     """Every step; of several processes, the first one looks, writes down and saves."""
@@ -139,7 +149,7 @@ def _course(
     every = plan.schedule.validate_every or max(1, plan.schedule.steps // _LOOKS)
     clock, saved = time.monotonic() - state.seconds, time.monotonic()
     task = TASKS[plan.task]
-    step = _Step(plan, module, optimiser, task.loss(plan), fabric)
+    step = _Step(plan, module, optimiser, loss, fabric)
     module.train()
     for part in state.still:
         part.eval()

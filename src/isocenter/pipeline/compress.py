@@ -1,0 +1,397 @@
+"""`compress`: a model made smaller and faster, and what that costs, measured."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.acquire.labelled import read_images
+from isocenter.compression.prune import pruned, smaller
+from isocenter.compression.quantise import quantised
+from isocenter.data.card import ModelCard
+from isocenter.data.dataset import Dataset
+from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.provenance import Json
+from isocenter.errors import InputError, IsocenterError, MissingExtra
+from isocenter.evaluation.drift import Drift, drifts
+from isocenter.formats import model_folder
+from isocenter.inference.foreign import ONNX
+from isocenter.inference.model import NetworkModel, NetworkSpec, Spec, load
+from isocenter.inference.predictor import Predictor, Running
+from isocenter.inference.prepare import prepare
+from isocenter.inference.runtime import onnx_bytes, runtime
+from isocenter.inference.sliding import Forward, starts
+from isocenter.pipeline.image_judgement import test_cases
+from isocenter.pipeline.image_material import Effort
+from isocenter.pipeline.image_prediction import with_channels
+from isocenter.pipeline.image_training import train_images
+from isocenter.pipeline.inputs import open_for
+from isocenter.pipeline.learn import require_free
+from isocenter.pipeline.outcomes import OUTCOMES
+from isocenter.pipeline.outcomes.outcome import Judging
+from isocenter.pipeline.output import whole_folder
+from isocenter.training.images.choose import Wish
+from isocenter.training.images.course import Ways
+from isocenter.training.images.division import held_out
+from isocenter.training.images.plan import Plan, plan_of, plan_text
+from isocenter.training.images.start import Start
+from isocenter.types import Array, Progress
+from isocenter.version import __version__
+from isocenter.zoo import model_path
+
+METHODS = ("prune", "distill", "int8")
+RECORD = "compression.json"
+_WINDOWS, _SHAPES = 64, 3
+_TIMED_S, _ROUNDS = 2.0, 7
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a model is made smaller, and what it may cost.
+
+    Args:
+        methods: in this order: `prune` or `distill`, `int8`.
+        share: of the channels that are left by the first two.
+        network: another network for the pupil of `distill`; None: the same with fewer channels.
+        tolerance: by how much a metric may fall.
+        budget_s: seconds for learning.
+        group: see `acquire.datasets.open_dataset`.
+        seed: of everything random.
+        force: replace a model that stands there.
+    """
+
+    methods: Sequence[str] = ("int8",)
+    share: float = 0.5
+    network: str | None = None
+    tolerance: float = 0.005
+    budget_s: float | None = None
+    group: str | None = None
+    seed: int = 0
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One way of running one of the networks.
+
+    Args:
+        name: as `torch-float32`.
+        seconds: of one window, the least of several rounds.
+    """
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What came out.
+
+    Args:
+        folder: of the small model; nothing stands there if it is refused.
+        bytes_before: of the weights in float32.
+        bytes_after: of the small model's file.
+        before: ways of running the model as it was.
+        after: the small one.
+        drifts: of each metric, on cases that neither learnt from.
+        cases: how many.
+        refused: why it is not written; empty: it is.
+    """
+
+    folder: Path
+    bytes_before: int
+    bytes_after: int
+    before: tuple[Speed, ...]
+    after: Speed
+    drifts: tuple[Drift, ...]
+    cases: int
+    refused: str = ""
+
+    def as_json(self) -> dict[str, Json]:
+        """Plain data."""
+        return {
+            "bytes_before": self.bytes_before, "bytes_after": self.bytes_after,
+            "smaller": self.bytes_before / self.bytes_after,
+            "seconds": {speed.name: speed.seconds for speed in (*self.before, self.after)},
+            "faster": {speed.name: speed.seconds / self.after.seconds for speed in self.before},
+            "drift": [drift.as_json() for drift in self.drifts], "cases": self.cases, "refused": self.refused,
+            "isocenter": __version__, "not_for_clinical_use": True,
+        }  # fmt: skip
+
+
+def compress(
+    model: str | Path,
+    data: str | Path,
+    out: str | Path,
+    wanted: Wanted | None = None,
+    *,
+    on_progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Compressed:
+    """Make a model smaller and faster, and verify it: size, speed here, drift of every metric on test cases.
+
+    Args:
+        model: folder of a model of images.
+        data: data set with the cases that it learnt from (to calibrate and learn by) and others (to judge by).
+        out: folder for the small model.
+        wanted: how, and what it may cost.
+        on_progress: told what is done.
+        tell: told what was decided.
+    Raises: InputError for models that cannot be, and data sets without cases to judge by.
+    """
+    how, folder = wanted or Wanted(), Path(out)
+    say = tell or (lambda _text: None)
+    _require_methods(how)
+    require_free(folder, force=how.force)
+    source = model_path(model)
+    before = load(source)
+    _require_plain(before)
+    everything = open_for(before.spec.task, data, group=how.group, target=None, split=None)
+    notes: list[str] = []
+    judged = with_channels(test_cases(everything, before.card.training, None, notes), before)
+    with tempfile.TemporaryDirectory(prefix="isocenter-") as temporary:
+        place = Path(temporary) / "model"
+        small = source
+        if {"prune", "distill"} & set(how.methods):
+            small = _taught(before, Path(data), place, how, on_progress=on_progress, tell=say)
+        if "int8" in how.methods:
+            seen = with_channels(_learnt_from(everything, before.card, judged), before)
+            small = _in_whole_numbers(load(small), seen, Path(temporary) / "int8", say=say)
+        done = _verified(before, load(small), folder, judged, how, on_progress=on_progress)
+        if not done.refused:
+            _keep(small, source, folder, done)
+    return done
+
+
+def _require_methods(how: Wanted) -> None:
+    """Refuse methods that are none, or do not go together.
+
+    Raises: InputError.
+    """
+    odd = [m for m in how.methods if m not in METHODS]
+    if odd or not how.methods or {"prune", "distill"} <= set(how.methods):
+        raise InputError(
+            f"--method {','.join(how.methods)}: there are prune or distill (one of them), and int8 after it"
+        )
+    if not 0.1 <= how.share < 1:
+        raise InputError(f"--share {how.share:g}: from .1 up to 1")
+    if {"prune", "distill"} & set(how.methods) and how.budget_s is None:
+        raise InputError("prune and distill learn again: say how long with --budget")
+
+
+def _require_plain(model: NetworkModel) -> None:
+    if len(model.modules) != 1:
+        raise InputError(f"{model.folder}: is an ensemble of {len(model.modules)}; distill one of its networks")
+    if model.spec.network.name == ONNX:
+        raise InputError(f"{model.folder}: is an ONNX network already, which is not made smaller here")
+    if model.spec.task not in ("classify", "regress", "segment", "enhance"):
+        raise InputError(f"{model.folder}: a model of {model.spec.task} is not made smaller")
+
+
+# ---- fewer channels -------------------------------------------------------------------------------------------------
+
+
+def _taught(
+    model: NetworkModel, data: Path, folder: Path, how: Wanted, *, on_progress: Progress | None,
+    tell: Callable[[str], None],
+) -> Path:  # fmt: skip
+    """A smaller network that learnt from the model, on the cases that the model learnt from."""
+    plan = _plan_of(model.card)
+    if how.network is not None:
+        small = model.spec.model_copy(update={"network": NetworkSpec(name=how.network)})
+    else:
+        small = smaller(model.spec, how.share)
+    start = None
+    if "prune" in how.methods:
+        if how.network is not None:
+            raise InputError("--network names a pupil for distill; prune keeps the network")
+        origin: dict[str, Json] = {"model": f"{model.folder.name}, pruned", "sha256": model.card.weights_sha256}
+        start = Start(pruned(model.modules[0], model.spec, small), small, origin)
+        tell(f"{small.network.name}: pruned to {how.share:.0%} of its channels")
+    changed = plan.changed(
+        network=small.network.model_dump(), schedule={"steps": 0, "turns": ()}, seed=how.seed, frozen=(),
+        loss={"class_weights": ()},
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="isocenter-") as temporary:
+        path = Path(temporary) / "plan.json"
+        path.write_text(plan_text(changed), "utf-8")
+        hold_out = model.card.training.get("hold_out")
+        effort = Effort(
+            budget_s=how.budget_s, plan=path, ways=Ways(), hold_out=None if hold_out is None else int(hold_out),
+            group=how.group, drop_leaks=True, given_start=start, teachers=model.modules,
+        )  # fmt: skip
+        train_images(data, folder, task=plan.task, wish=Wish(), effort=effort, on_progress=on_progress, tell=tell)
+    return folder
+
+
+def _plan_of(card: ModelCard) -> Plan:
+    stated = card.lineage.get("plan")
+    if not stated:
+        raise InputError("the model's card holds no plan: it was not trained here, so only int8 can be done")
+    return plan_of(stated, "the model's plan")
+
+
+# ---- whole numbers --------------------------------------------------------------------------------------------------
+
+
+def _learnt_from(data: Dataset, card: ModelCard, judged: Dataset) -> Dataset:
+    """Cases that calibrate: those of the data set that do not judge.
+
+    Raises: InputError where there is none.
+    """
+    rule = card.training.get("hold_out")
+    known = held_out(data, int(rule)) if rule and not data.splits else data
+    own = {sample.case for sample in judged.samples}
+    rest = tuple(s for s in known.samples if s.case not in own and s.split in ("", "train"))
+    if not rest:
+        raise InputError(f"{data.path}: holds no cases beside those that judge: int8 needs some to be fitted to")
+    return replace(data, samples=rest)
+
+
+def _in_whole_numbers(model: NetworkModel, seen: Dataset, folder: Path, *, say: Callable[[str], None]) -> Path:
+    spec, module = model.spec, model.modules[0]
+    shape = (1, spec.preparation.channels, *spec.patch)
+    windows = windows_from(seen, spec, _WINDOWS)
+    say(f"int8: fitted to {len(windows)} windows")
+    data = quantised(onnx_bytes(module, shape), windows)
+    network = NetworkSpec(name=ONNX, settings={"engine": "openvino"})
+    card = replace(
+        model.card, network=spec.model_copy(update={"network": network}).model_dump(mode="json"),
+        lineage={**model.card.lineage, "quantised_from": model.card.weights_sha256},
+    )  # fmt: skip
+    model_folder.write_graph(data, card, folder)
+    return folder
+
+
+def windows_from(data: Dataset, spec: Spec, count: int) -> list[Array]:
+    """Windows (`1 c *w`) from the middle and the edges of cases, evenly.
+
+    Raises: InputError where no case can be read.
+    """
+    step = max(1, len(data.samples) // count)
+    found: list[Array] = []
+    failed = ""
+    for sample in data.samples[::step]:
+        try:
+            array = prepare(read_images(sample), spec.preparation).array
+        except (IsocenterError, OSError) as error:
+            failed = f"{sample.case}: {error}"
+            continue
+        found += _cut(array, spec)
+        if len(found) >= count:
+            break
+    if not found:
+        raise InputError(f"no case can be read: {failed}")
+    return found[:count]
+
+
+def _cut(array: Array, spec: Spec) -> list[Array]:
+    """Up to a few windows of a case."""
+    size = (1, *spec.patch) if spec.flat else spec.patch
+    places = [starts(n, s, 0.0) for n, s in zip(array.shape[1:], size, strict=True)]
+    chosen = [row[:: max(1, len(row) // _SHAPES)] for row in places]
+    found = []
+    for z in chosen[0][:_SHAPES]:
+        window = np.zeros((array.shape[0], *size), np.float32)
+        begin = [z, *(row[len(row) // 2] for row in chosen[1:])]
+        inside = tuple(slice(max(0, b), b + s) for b, s in zip(begin, size, strict=True))
+        part = array[(slice(None), *inside)]
+        onto = tuple(slice(max(0, -b), max(0, -b) + n) for b, n in zip(begin, part.shape[1:], strict=True))
+        window[(slice(None), *onto)] = part
+        found.append((window[:, 0] if spec.flat else window)[None])
+    return found
+
+
+# ---- what it costs --------------------------------------------------------------------------------------------------
+
+
+def _verified(
+    before: NetworkModel, after: NetworkModel, folder: Path, judged: Dataset, how: Wanted, *,
+    on_progress: Progress | None,
+) -> Compressed:  # fmt: skip
+    """Size, speed and drift; refused where it is slower, no smaller, or too far off."""
+    answers = [
+        _answers(Predictor(model, Running(runtime=runtime_name)), judged, how, on_progress)
+        for model, runtime_name in ((before, "torch-float32"), (after, "auto"))
+    ]
+    threshold = float(before.card.operating_point.get("threshold", 0.5))
+    found = drifts(answers[0], answers[1], threshold=threshold, seed=how.seed)
+    window = windows_from(judged, before.spec, 1)[0]
+    timed = _timed(before, after, window)
+    weights = 4 * sum(p.numel() for p in before.modules[0].parameters())
+    file = after.folder / (model_folder.GRAPH if after.spec.network.name == ONNX else model_folder.TENSORS)
+    done = Compressed(folder, weights, file.stat().st_size, timed[0], timed[1], found, len(judged.samples))
+    return replace(done, refused=_refusal(done, how.tolerance))
+
+
+def _refusal(done: Compressed, tolerance: float) -> str:
+    worse = [d for d in done.drifts if d.loss > tolerance]
+    if worse:
+        most = max(worse, key=lambda d: d.loss)
+        return f"{most.metric} falls by {most.loss:.4f}, and {tolerance:g} was allowed (--tolerance)"
+    slower = [speed for speed in done.before if speed.seconds < done.after.seconds]
+    if slower:
+        best = min(slower, key=lambda s: s.seconds)
+        now, was = 1000 * done.after.seconds, 1000 * best.seconds
+        return f"it is slower: {now:.1f} ms a window, and {was:.1f} ms as it was ({best.name})"
+    if done.bytes_after >= done.bytes_before:
+        return f"it is no smaller: {done.bytes_after} bytes, and {done.bytes_before} before"
+    return ""
+
+
+def _answers(predictor: Predictor, data: Dataset, how: Wanted, tell: Progress | None) -> Evaluation | Predictions:
+    judging = Judging([], how.seed, everything=data, on_progress=tell)
+    return OUTCOMES[predictor.model.spec.task].judged(predictor, data, judging)
+
+
+def _timed(before: NetworkModel, after: NetworkModel, window: Array) -> tuple[tuple[Speed, ...], Speed]:
+    """Seconds of one window, round by round in turn, so that a busy moment meets all alike."""
+    shape = tuple(window.shape)
+    runs: dict[str, Forward] = {}
+    for name in ("torch-float32", "openvino-float32", "openvino-bfloat16"):
+        try:
+            runs[name] = runtime(before.modules[0], name, shape)
+        except MissingExtra:
+            continue
+    if after.spec.network.name == ONNX:
+        ours = runtime(after.modules[0], "torch-float32", shape)  # which calls its own engine
+        names = {"compressed": ours}
+    else:
+        names = {}
+        for name in ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16"):
+            try:
+                names[f"compressed {name}"] = runtime(after.modules[0], name, shape)
+            except MissingExtra:
+                continue
+    everything = {**runs, **names}
+    took: dict[str, float] = {}
+    for run in everything.values():
+        run(window)
+    for _ in range(_ROUNDS):
+        for name, run in everything.items():
+            begun = time.perf_counter()
+            run(window)
+            seconds = time.perf_counter() - begun
+            took[name] = min(seconds, took.get(name, seconds))
+    best = min(names, key=lambda name: took[name])
+    return tuple(Speed(name, took[name]) for name in runs), Speed(best, took[best])
+
+
+def _keep(small: Path, source: Path, folder: Path, done: Compressed) -> None:
+    """The small model's files, its card with what was measured, and the record."""
+    card = model_folder.read_card(small)
+    told = done.as_json()
+    origin = model_folder.read_card(source).weights_sha256
+    card = replace(
+        card, metrics={**card.metrics, "compression": told}, lineage={**card.lineage, "compressed_from": origin}
+    )
+    with whole_folder(folder) as empty:
+        for file in small.iterdir():
+            if file.is_file() and file.name != model_folder.CARD:
+                (empty / file.name).write_bytes(file.read_bytes())
+        model_folder.write_card(card, empty)
+        (empty / RECORD).write_text(json.dumps(told, indent=2, allow_nan=False), "utf-8")

@@ -1,0 +1,207 @@
+"""Models made smaller: whole numbers, fewer channels, pupils; and what that costs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # the tests run side by side
+pytest.importorskip("lightning_fabric")
+pytest.importorskip("nncf")
+pytest.importorskip("torch_pruning")
+
+from isocenter.compression.prune import pruned, share_of, smaller  # noqa: E402
+from isocenter.data.evaluation import Evaluation, Predictions  # noqa: E402
+from isocenter.errors import InputError  # noqa: E402
+from isocenter.evaluation.drift import Drift, drifts  # noqa: E402
+from isocenter.inference.model import build_of, load, with_weights  # noqa: E402
+from isocenter.inference.onnx_network import OnnxNetwork  # noqa: E402
+from isocenter.inference.predictor import Predictor  # noqa: E402
+from isocenter.pipeline.compress import Compressed, Speed, Wanted, _refusal, compress  # noqa: E402
+from isocenter.training.images.batches import Batch, Sampler  # noqa: E402
+from isocenter.training.images.tasks import TASKS  # noqa: E402
+from isocenter.training.images.teacher import taught_by  # noqa: E402
+from isocenter.zoo import model_path  # noqa: E402
+from tests.test_cli import cli  # noqa: E402
+from tests.test_image_learning import pictures, plan_for_pictures, stripes  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A classifier of stripes that is sure of itself, and its data."""
+    folder = tmp_path_factory.mktemp("compression")
+    data = stripes(folder / "d.npz", noise=10.0)
+    done = cli(
+        "train", data, "-o", folder / "m", "--network", "resnet", "--set", "schedule.steps=40", "--set", "schedule.ema=0.8",
+        "--set", "network.settings.widths=[16,32,32]", "--set", "schedule.batch=16",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "m", data
+
+
+def test_whole_numbers_are_verified_and_say_the_same(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = trained
+    done = compress(model, data, tmp_path / "small", Wanted(tolerance=0.05))
+    assert not done.refused or "slower" in done.refused  # so small a network gains no time
+    assert done.bytes_before > 1.5 * done.bytes_after  # of so small a network the graph itself takes much
+    assert {d.metric for d in done.drifts} == {"auc/1", "recall/0", "recall/1"}
+    assert all(abs(d.difference) < 0.05 for d in done.drifts)
+    assert done.cases == 24
+
+
+def test_a_quantised_network_is_a_model_like_others(tmp_path: Path) -> None:
+    """It goes through `predict` with its card, and its graph does whole numbers."""
+    import onnx
+
+    from isocenter.compression.quantise import quantised
+    from isocenter.formats import model_folder
+    from isocenter.inference.foreign import ONNX
+    from isocenter.inference.model import NetworkSpec
+    from isocenter.inference.runtime import onnx_bytes
+
+    source = load(model_path("hippocampus"))
+    spec, rng = source.spec, np.random.default_rng(0)
+    shape = (1, 1, 16, 16, 16)
+    windows = [rng.normal(size=shape).astype(np.float32) for _ in range(2)]
+    data = quantised(onnx_bytes(source.modules[0], shape), windows)
+    kinds = {node.op_type for node in onnx.load_from_string(data).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert len(data) < 0.3 * 4 * sum(p.numel() for p in source.modules[0].parameters())
+    network = NetworkSpec(name=ONNX, settings={"engine": "openvino"})
+    own = spec.model_copy(update={"network": network})
+    model_folder.write_graph(data, replace(source.card, network=own.model_dump(mode="json")), tmp_path / "m")
+    small = load(tmp_path / "m")
+    assert isinstance(small.modules[0], OnnxNetwork)
+    x = torch.from_numpy(windows[0])
+    with torch.inference_mode():
+        said, wanted = small.modules[0](x).softmax(1), source.modules[0](x).softmax(1)
+    assert float((said - wanted).abs().mean()) < 0.05
+
+
+def test_pruning_keeps_the_strongest_channels() -> None:
+    """A network of which half the channels do nothing says the same without them."""
+    plan = plan_for_pictures(network={"name": "resnet", "settings": {"widths": (8, 8, 8)}})
+    spec = plan.spec
+    torch.manual_seed(0)
+    module = build_of(spec).eval()
+    dead = slice(4, 8)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.weight[dead] = 0
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.weight[dead] = 0
+                layer.bias[dead] = 0
+    small = smaller(spec, 0.5)
+    assert small.network.settings["widths"] == (4, 4, 4)
+    assert share_of(spec, small) == 0.5
+    other = with_weights(build_of(small), pruned(module, spec, small), Path("pruned")).eval()
+    x = torch.rand(3, 1, 16, 16)
+    with torch.inference_mode():
+        assert torch.allclose(other(x), module(x), atol=1e-5)
+
+
+def test_networks_that_do_not_shrink_say_so() -> None:
+    plan = plan_for_pictures(network={"name": "alexnet"}, patch=(64, 64), preparation={"dims": 2, "size": (64, 64)})
+    with pytest.raises(InputError, match="name a smaller network"):
+        smaller(plan.spec, 0.5)
+
+
+def test_a_pupil_that_says_what_its_teacher_says_has_nothing_to_learn() -> None:
+    """The divergence's gradient vanishes there, whatever the labels are; elsewhere it does not."""
+    plan = plan_for_pictures()
+    torch.manual_seed(0)
+    teacher, pupil = build_of(plan.spec), build_of(plan.spec)
+    pupil.load_state_dict(teacher.state_dict())
+    batch: Batch = TASKS["classify"].batch(Sampler(pictures(), plan), 0)
+    loss = taught_by((teacher,), plan)
+    loss(pupil.eval(), batch, "").backward()
+    assert all(float(p.grad.abs().max()) < 1e-6 for p in pupil.parameters())
+    with torch.no_grad():
+        pupil.classifier[-1].bias += torch.tensor([1.0, 0.0])
+    pupil.zero_grad()
+    loss(pupil, batch, "").backward()
+    assert float(pupil.classifier[-1].bias.grad.abs().max()) > 0.01
+
+
+def test_a_pruned_pupil_through_the_command(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = trained
+    done = cli(
+        "compress", model, data, "-o", tmp_path / "small", "--method", "prune", "--budget", "21s", "--tolerance", "1"
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert "pruned to 50% of its channels" in done.stderr
+    assert "x smaller" in done.stdout
+    if done.returncode == 0:
+        card = json.loads((tmp_path / "small" / "card.json").read_text())
+        assert card["network"]["network"]["settings"]["widths"] == [8, 16, 16]
+        assert (tmp_path / "small" / "compression.json").is_file()
+        assert Predictor(tmp_path / "small").model.spec.task == "classify"
+    else:
+        assert "refused" in done.stderr
+        assert not (tmp_path / "small").exists()
+
+
+def compressed(**parts: object) -> Compressed:
+    base = Compressed(
+        Path("x"), 4000, 1000, (Speed("torch-float32", 1.0), Speed("openvino-bfloat16", 0.2)), Speed("compressed", 0.1),
+        (Drift("dice/a", 0.9, 0.897, None, None),), 10,
+    )  # fmt: skip
+    return replace(base, **parts)
+
+
+def test_what_is_refused() -> None:
+    assert _refusal(compressed(), 0.005) == ""
+    assert "dice/a falls by 0.0030" in _refusal(compressed(), 0.002)
+    assert "slower" in _refusal(compressed(after=Speed("compressed", 0.3)), 0.005)
+    assert "no smaller" in _refusal(compressed(bytes_after=4000), 0.005)
+    error = (Drift("mae", 1.0, 1.2, None, None),)
+    assert "mae falls" in _refusal(compressed(drifts=error), 0.1)  # of an error, more is worse
+    assert _refusal(compressed(drifts=(Drift("dice", 0.8, 0.9, None, None),)), 0.005) == ""  # better is no reason
+
+
+def test_a_refused_model_is_not_written_and_exits_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    import typer
+
+    from isocenter.cli import show
+
+    with pytest.raises(typer.Exit) as left:
+        show.compressed(compressed(refused="dice falls"))
+    assert left.value.exit_code == 1
+    assert "refused: dice falls" in capsys.readouterr().err
+
+
+def test_drift_is_paired_by_case() -> None:
+    head = ("case", "patient", "dice", "dice/a", "psnr/tv")
+    one = Evaluation({}, {}, (head, *[(f"c{i}", f"p{i}", 0.5 + i / 100, 0.5 + i / 100, 1.0) for i in range(30)]))
+    other = Evaluation({}, {}, (head, *[(f"c{i}", f"p{i}", 0.49 + i / 100, 0.49 + i / 100, 1.0) for i in range(30)]))
+    found = drifts(one, other, seed=0)
+    assert [d.metric for d in found] == ["dice", "dice/a"]
+    assert found[0].difference == pytest.approx(-0.01)
+    assert found[0].low == pytest.approx(-0.01)  # each case moved alike
+    scores = np.column_stack((np.linspace(1, 0, 60), np.linspace(0, 1, 60)))
+    truth = (np.arange(60) >= 30).astype(int)
+    names = tuple(f"c{i}" for i in range(60))
+    same = Predictions("classify", names, names, truth is not None, truth, scores, ("a", "b"))
+    assert {d.metric: d.difference for d in drifts(same, same, seed=0)} == {"auc/b": 0, "recall/a": 0, "recall/b": 0}
+    with pytest.raises(InputError, match="the same cases"):
+        drifts(same, replace(same, cases=names[::-1]), seed=0)
+
+
+def test_refusals(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = trained
+    for more, words in (
+        (["--method", "zip"], "there are prune or distill"),
+        (["--method", "prune,distill", "--budget", "30s"], "one of them"),
+        (["--method", "distill"], "say how long"),
+        (["--share", "2"], "from .1 up to 1"),
+    ):
+        done = cli("compress", model, data, "-o", tmp_path / "s", *more)
+        assert done.returncode == 2, done.stdout
+        assert words in done.stderr
+    folder = tmp_path / "classes"
+    done = cli("compress", model, folder, "-o", tmp_path / "s")
+    assert done.returncode == 2, done.stdout
