@@ -27,8 +27,8 @@ def python(code: str) -> str:
 def test_public_names_are_pinned() -> None:
     assert sorted(isocenter.__all__) == [
         "Case", "Cine", "Feature", "FeatureTable", "Finding", "Geometry", "IsocenterError", "Label", "LabelMap",
-        "Policy", "Quantity", "Space", "Volume", "__version__", "convert", "data_check", "demo", "evaluate", "explain",
-        "extract_features", "ibsi", "inspect", "methods", "model_add", "open", "predict", "predict_images", "recipes", "robustness",
+        "Policy", "Quantity", "Space", "Volume", "__version__", "compress", "convert", "data_check", "demo", "evaluate", "explain",
+        "extract_features", "generate", "ibsi", "inspect", "methods", "model_add", "open", "predict", "predict_images", "recipes", "robustness",
         "run", "run_cohort", "train", "train_images", "try_step",
     ]  # fmt: skip
     for name in isocenter.__all__:

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from isocenter.errors import IsocenterError
     from isocenter.pipeline.attempt import try_step
     from isocenter.pipeline.cohort import run_cohort
+    from isocenter.pipeline.compress import compress
     from isocenter.pipeline.conformance import ibsi
     from isocenter.pipeline.convert import convert
     from isocenter.pipeline.data_check import data_check
     from isocenter.pipeline.explain import explain
     from isocenter.pipeline.extract import extract_features
+    from isocenter.pipeline.generate import generate
     from isocenter.pipeline.image_prediction import predict_images
     from isocenter.pipeline.image_training import train_images
     from isocenter.pipeline.judgement import evaluate
@@ -62,7 +64,9 @@ _HOME = {
     "model_add": "pipeline.model_add",
     "predict": "pipeline.learn",
     "train": "pipeline.learn",
+    "compress": "pipeline.compress",
     "convert": "pipeline.convert",
+    "generate": "pipeline.generate",
     "explain": "pipeline.explain",
     "extract_features": "pipeline.extract",
     "predict_images": "pipeline.image_prediction",
@@ -93,12 +97,14 @@ __all__ = [
     "Space",
     "Volume",
     "__version__",
+    "compress",
     "convert",
     "data_check",
     "demo",
     "evaluate",
     "explain",
     "extract_features",
+    "generate",
     "ibsi",
     "inspect",
     "methods",
