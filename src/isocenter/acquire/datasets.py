@@ -14,7 +14,7 @@ from isocenter.acquire.labelled import series_source
 from isocenter.acquire.lidc import lidc
 from isocenter.acquire.marked import boxes_in, coco, is_table_of_boxes, voc
 from isocenter.acquire.table import is_table
-from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Sample, Source, natural
+from isocenter.data.dataset import ABSENT, PATIENT_COLUMNS, Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.formats.json_file import read_mapping
 
@@ -491,8 +491,10 @@ def _manifest(
             return cells[name][row].strip() if name else ""
 
         own = [text(name) for name in images]
-        name = text(case) or (stem_of(Path(own[0].split(":")[0])) or own[0] if own[0] else f"row-{row + 2}")
-        if not all(own):
+        shown = next((one for one in own if one), "")
+        name = text(case) or (stem_of(Path(shown.split(":")[0])) or shown if shown else f"row-{row + 2}")
+        several = len(own) > 1 and any(own)  # a case may lack a modality
+        if not all(own) and not several:
             problems.append(f"row {row + 2} ({name}): states no {images[own.index('')]}")
             continue
         answer = "" if text(goal).lower() in _MISSING else text(goal)
@@ -505,7 +507,7 @@ def _manifest(
         samples.append(
             Sample(
                 name,
-                tuple(_cell(path, one) for one in own),
+                tuple(_cell(path, one) if one else ABSENT for one in own),
                 patient=text(columns["patient"]),
                 target=answer,
                 mask=_cell(path, text(mask)) if text(mask) else None,

@@ -14,7 +14,10 @@ from isocenter.data.labels import Label, LabelMap
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, InputError, UnreadableFile
+from isocenter.ops.resample import resample
 
+_SAME_MM, _COVERED = 0.01, 0.5
+"""Millimetres within which grids are the same; share of the first image that another must cover."""
 _NEARLY, _LEAST_SURE = 40, 0.97
 """Grey values that count as black or white in a JPEG, and the share of pixels that must."""
 
@@ -63,20 +66,58 @@ def _series(path: Path, key: str) -> Volume:
 
 
 def read_images(sample: Sample) -> Volume:
-    """All images of a case as the channels of one volume.
+    """All images of a case as the channels of one volume, on the grid of the first; an absent one is not a number.
 
-    Raises: GeometryError where they lie on different grids.
+    Images on other grids of the same patient space are resampled, and must cover most of it. They are not registered:
+    a recipe does that, and checks it.
+
+    Raises: GeometryError where they cannot be brought together; InputError where all are absent.
     """
-    volumes = [read_image(source) for source in sample.images]
-    first = volumes[0]
-    for source, other in zip(sample.images[1:], volumes[1:], strict=True):
-        first.geometry.require_same(other.geometry, what=f"{source.path.name} and the case's first image")
-    if len(volumes) == 1:
+    there = [(source, read_image(source)) for source in sample.images if not source.absent]
+    if not there:
+        raise InputError("lacks every image")
+    first = there[0][1]
+    found = {source: _on_grid(volume, first, source) for source, volume in there}
+    if len(sample.images) == 1:
         return first
-    voxels = np.concatenate([np.asarray(v.voxels, np.float32) for v in volumes])
-    masks = [v.not_measured for v in volumes if v.not_measured is not None]
+    blank = np.full((1, *first.geometry.shape), np.nan, np.float32)
+    parts = [blank if s.absent else np.asarray(found[s].voxels, np.float32) for s in sample.images]
+    voxels = np.concatenate(parts)
+    masks = [v.not_measured for v in found.values() if v.not_measured is not None]
     lost = np.logical_or.reduce(masks) if masks else None
     return Volume(voxels, first.geometry, history=first.history, not_measured=lost)
+
+
+def _on_grid(volume: Volume, first: Volume, source: Source) -> Volume:
+    """The volume on the grid of the case's first image.
+
+    Raises: GeometryError where no place in the patient is known, or too little of the first image is covered.
+    """
+    onto, own = first.geometry, volume.geometry
+    if onto.distance_to(own) <= _SAME_MM and onto.shape == own.shape:
+        return volume
+    if onto.space is not Space.PATIENT or own.space is not Space.PATIENT:
+        onto.require_same(own, what=f"{source.path.name} and the case's first image")
+    frames = {g.frame_uid for g in (onto, own) if g.frame_uid}
+    if len(frames) > 1:
+        raise GeometryError(
+            f"{source.path.name} and the case's first image lie in two frames of reference: register them by a recipe"
+        )
+    ones = np.ones(own.shape, np.float32)
+    inside = resample(ones, affine=own.affine, to_shape=onto.shape, to_affine=onto.affine) > 0.5
+    share = float(inside.mean())
+    if share < _COVERED:
+        raise GeometryError(
+            f"{source.path.name} covers {share:.0%} of the case's first image; {_COVERED:.0%} are wanted: crop that "
+            "image to what both show, or register them by a recipe"
+        )
+    moved = [
+        resample(np.asarray(c, np.float32), affine=own.affine, to_shape=onto.shape, to_affine=onto.affine,
+                 outside=float(c.min()))
+        for c in volume.voxels
+    ]  # fmt: skip
+    step = Step("acquire.onto_first_image", {"covered": round(share, 4)})
+    return Volume(np.stack(moved), onto, volume.quantity, (*volume.history, step), not_measured=~inside)
 
 
 def read_mask(source: Source, image: Geometry) -> LabelMap:

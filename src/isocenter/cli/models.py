@@ -75,6 +75,10 @@ def train(
         ),
     ] = None,
     normal: Annotated[str | None, Option(help="anomaly: the class that is normal, which alone is learnt from.")] = None,
+    beside: Annotated[
+        list[str] | None,
+        Option("--with", metavar="COLUMN", help="Images in a table: a column of numbers beside the image; repeatable."),
+    ] = None,
     start: Annotated[
         str | None,
         Option("--from", help="Images: trained weights to start from: a model, a MONAI bundle, a .safetensors file."),
@@ -160,7 +164,9 @@ def train(
 
         promises = Promises(calibrate, coverage, at)
         leaks = tuple(allow_leak or ())
-        if _is_images(data, wished=bool(budget or network or plan or change or hold_out or task in _OF_IMAGES)):
+        if _is_images(
+            data, wished=bool(budget or network or plan or change or hold_out or beside or task in _OF_IMAGES)
+        ):
             from isocenter.training.images.course import Ways
 
             _train_images(
@@ -185,6 +191,7 @@ def train(
                     "processes": processes,
                     "logs": logs,
                     "hold_out": hold_out,
+                    "beside": tuple(beside or ()),
                     "group": group,
                     "target": target,
                     "split": split_column,
@@ -197,7 +204,8 @@ def train(
             return
         _refuse_for_tables({
             "--from": start, "--freeze": freeze != "none", "--try": tries, "--seeds": seeds > 1, "--ensemble": ensemble,
-            "--learning-curve": curve, "--degrade": degrade, "--normal": normal, "--processes": processes > 1,
+            "--learning-curve": curve, "--degrade": degrade, "--normal": normal, "--with": beside,
+            "--processes": processes > 1,
             "--logs": logs,
         })  # fmt: skip
         from isocenter.pipeline.learn import train as run

@@ -45,7 +45,7 @@ def pruned(module: nn.Module, spec: Spec, small: Spec) -> dict[str, Tensor]:
     pruning: Any = require("torch_pruning", extra="compress")
     network = copy.deepcopy(module).cpu().eval()
     kept = build_of(small).state_dict()
-    example = torch.zeros((1, spec.preparation.channels, *spec.patch))
+    example = torch.zeros((1, spec.inputs, *spec.patch))
     last = [m for m in network.modules() if _width(m) == spec.outputs]
     try:
         pruner = pruning.pruner.MagnitudePruner(

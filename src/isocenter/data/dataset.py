@@ -31,9 +31,18 @@ class Source:
     inside: str = ""
     index: int | None = None
 
+    @property
+    def absent(self) -> bool:
+        """There is no such image of this case."""
+        return self == ABSENT
+
     def __str__(self) -> str:
         text = f"{self.path}:{self.inside}" if self.inside else str(self.path)
         return text if self.index is None else f"{text}[{self.index}]"
+
+
+ABSENT = Source(Path(), "absent")
+"""A modality that a case lacks."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Sample:
 
     Args:
         case: its name, unlike all others.
-        images: one, or several modalities in a fixed order.
+        images: one, or several modalities in a fixed order; `ABSENT` where the case lacks one.
         patient: empty where unknown.
         target: class name, or value as text; empty where none is stated.
         mask: its label map.

@@ -26,7 +26,7 @@ def write_onnx(model: NetworkModel, folder: Path) -> None:
         raise InputError(
             "boxes are suppressed and merged outside the network, which ONNX does not carry: export it as a bundle"
         )
-    (folder / "net.onnx").write_bytes(onnx_bytes(module, (1, spec.preparation.channels, *spec.patch)))
+    (folder / "net.onnx").write_bytes(onnx_bytes(module, (1, spec.inputs, *spec.patch)))
     card = {
         "task": spec.task, "classes": list(spec.classes), "labels": dict(spec.labels), "channels": list(spec.channels),
         "preparation": _plain(spec.preparation.model_dump(mode="json", exclude_none=True)), "patch": list(spec.patch),

@@ -175,7 +175,7 @@ def _require_answer(module: torch.nn.Module, spec: Spec, path: Path) -> None:
     """
     try:
         with torch.inference_mode():
-            found = module(torch.zeros((1, spec.preparation.channels, *spec.patch)))
+            found = module(torch.zeros((1, spec.inputs, *spec.patch)))
     except RuntimeError as error:
         raise UnreadableFile(f"{path}: does not run on windows of {spec.patch} ({cause_of(error)})") from error
     wanted = (1, spec.outputs, *(spec.patch if spec.task == "segment" else ()))

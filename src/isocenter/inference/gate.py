@@ -66,13 +66,16 @@ def _quantiles(array: Array) -> Array:
     return np.quantile(flat[:, ::step], _QUANTILES, axis=1).T  # c q
 
 
-def concerns(volume: Volume, gate: Mapping[str, Any], prepared: Array | None = None) -> list[Concern]:
+def concerns(
+    volume: Volume, gate: Mapping[str, Any], prepared: Array | None = None, *, absent: Sequence[int] = ()
+) -> list[Concern]:
     """What of an image lies outside the training range.
 
     Args:
         volume: as it came.
         gate: of the model's card.
         prepared: the image as the network sees it, where intensities are to be judged.
+        absent: channels of modalities that the case lacks.
     """
     found: list[Concern] = []
     wanted = str(gate.get("quantity", ""))
@@ -92,7 +95,7 @@ def concerns(volume: Volume, gate: Mapping[str, Any], prepared: Array | None = N
         own = tuple(n * s for n, s in zip(volume.geometry.shape, spacing, strict=True))
         found += _outside("a field of view", own, extent, unit="mm", soft=1.5, hard=float("inf"))
     if prepared is not None and "prepared" in gate:
-        found += _intensities(prepared, gate["prepared"])
+        found += _intensities(prepared, gate["prepared"], absent)
     return found
 
 
@@ -107,12 +110,13 @@ def _outside(what: str, own: Sequence[float], known: Any, *, unit: str, soft: fl
     return [Concern("refuse" if factor > hard else "review", text)]
 
 
-def _intensities(prepared: Array, known: Mapping[str, Any]) -> list[Concern]:
+def _intensities(prepared: Array, known: Mapping[str, Any], absent: Sequence[int]) -> list[Concern]:
     own, low, high = _quantiles(prepared), np.asarray(known["low"]), np.asarray(known["high"])
     if own.shape != low.shape:
         return []
     reach = np.maximum(high[:, -1:] - low[:, :1], 1e-6)
     beyond = np.maximum(low - own, own - high) / reach
+    beyond[list(absent)] = 0
     if float(beyond.max()) <= 0.25:
         return []
     c, q = np.unravel_index(int(beyond.argmax()), beyond.shape)

@@ -11,6 +11,7 @@ from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Answers
 from isocenter.errors import InputError, UnreadableFile, cause_of
 from isocenter.formats import model_folder
+from isocenter.inference.columns import Column
 from isocenter.inference.degradation import Degradation
 from isocenter.inference.prepare import Preparation
 from isocenter.optional import require
@@ -116,6 +117,7 @@ class Spec(BaseModel):
     network: NetworkSpec
     answer: Literal["softmax", "sigmoid", "value", "boxes", "picture", "sample", "rebuilt"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
+    columns: tuple[Column, ...] = Field(default=(), description="Of a table, beside the image.")
     degradation: Degradation | None = Field(
         default=None, description="enhance: what is undone; None: it was learnt from pairs of images."
     )
@@ -149,6 +151,11 @@ class Spec(BaseModel):
         """Numbers that the network gives for each image, voxel or object."""
         counts = {"regress": 1, "segment": len(self.labels) + 1, "enhance": self.preparation.channels, "anomaly": 0}
         return counts.get(self.task, len(self.classes))
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network: of the image, and one for each column."""
+        return self.preparation.channels + len(self.columns)
 
     @property
     def flat(self) -> bool:
@@ -201,7 +208,7 @@ def build_of(spec: Spec, *, bare: bool = False) -> "nn.Module":
     from isocenter.networks.catalogue import build, build_bare
 
     return (build_bare if bare else build)(
-        spec.network.name, spec.network.settings, channels=spec.preparation.channels, outputs=spec.outputs,
+        spec.network.name, spec.network.settings, channels=spec.inputs, outputs=spec.outputs,
         dims=spec.preparation.dims,
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """A trained network, ready to answer: prepared, gated, planned within the memory, run, put back on the input's grid."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError
 from isocenter.inference.answers import enhanced, scored, segmented
+from isocenter.inference.columns import with_columns
 from isocenter.inference.degradation import finer, finer_grid
 from isocenter.inference.detected import detected
 from isocenter.inference.gate import Concern, concerns
@@ -104,14 +105,18 @@ class Predictor:
         self.told: str = ""
         self.tell = tell
 
-    def __call__(self, volume: Volume, case: str = "image") -> CaseAnswer:
+    def __call__(self, volume: Volume, case: str = "image", row: Mapping[str, str] | None = None) -> CaseAnswer:
         """The answer for one volume.
+
+        Args:
+            volume: its images as channels; of one that it lacks, nothing is a number.
+            case: its name.
+            row: its cells in a table, for a model that takes columns beside the image.
 
         Raises: InputError where the gate refuses; see `inference.prepare.prepare`.
         """
         spec, card = self.model.spec, self.model.card
-        ready = prepare(volume, spec.preparation)
-        found = concerns(volume, card.gate, ready.array)
+        ready, found = self._looked_at(volume, prepare(volume, spec.preparation), row or {})
         refusals = [c for c in found if c.level == "refuse" or self.running.strict]
         if refusals:
             raise InputError(f"{case}: {refusals[0].text}")
@@ -142,6 +147,17 @@ class Predictor:
         if spec.task == "classify":
             scores = rel.calibrated(scores, card.calibration)
         return CaseAnswer(case, scores=np.atleast_1d(scores[0]), concerns=found, geometry=volume.geometry)
+
+    def _looked_at(self, volume: Volume, ready: Prepared, row: Mapping[str, str]) -> tuple[Prepared, list[Concern]]:
+        """What the network eats, and what of it the network was not trained for, or lacks."""
+        spec = self.model.spec
+        found = concerns(volume, self.model.card.gate, ready.array, absent=ready.absent)
+        whole, lacking = with_columns(ready, row, spec.columns)
+        names = [*(spec.channels[i] for i in ready.absent), *lacking]
+        if names:
+            text = f"{', '.join(names)}: absent; the model answers without, and is less sure"
+            found.append(Concern("review", text))
+        return whole, found
 
     def _objects(self, ready: Prepared) -> Found:
         """Objects on the input's own grid, with calibrated scores.

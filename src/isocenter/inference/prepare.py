@@ -33,6 +33,7 @@ class Preparation(BaseModel):
         default=None, description="Whole images are brought to this size; classifiers only."
     )
     channels: int = Field(default=1, ge=1, description="Channels of the input.")
+    may_lack: bool = Field(default=False, description="Modalities may be absent: their channels are 0 then.")
     intensity: Intensity = Field(
         default="zscore",
         description="zscore: mean 0, deviation 1 of each image. foreground: clipped and scaled by the training set's "
@@ -75,6 +76,7 @@ class Prepared:
         array: `c d h w`.
         affine: index -> world of its grid.
         onto: the image's own grid, on which answers are given.
+        absent: numbers of the channels that the case lacks.
         scales: what was subtracted from each channel, and what it was divided by.
     """
 
@@ -82,6 +84,7 @@ class Prepared:
     affine: Affine
     onto: Geometry
     scales: tuple[tuple[float, float], ...]
+    absent: tuple[int, ...] = ()
 
     def in_units(self, values: Float32[Array, "c *s"]) -> Float32[Array, "c *s"]:
         """Numbers of the network in the unit of the image."""
@@ -116,7 +119,13 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
     Raises: GeometryError for channels that differ, or an image without millimetres where the network works in them;
         DegenerateImage for an image of one value, or with values that are no numbers.
     """
-    volume.require_finite()
+    absent = absent_channels(volume)
+    if absent and not how.may_lack:
+        raise GeometryError(f"image {absent[0] + 1} of the case is absent, and the model was not trained to do without")
+    if len(absent) == volume.channels:
+        raise GeometryError("every image of the case is absent")
+    if not absent:
+        volume.require_finite()
     voxels = volume.voxels
     if voxels.shape[0] != how.channels:
         if voxels.shape[0] == 3 and how.channels == 1 and not np.any(voxels != voxels[:1]):
@@ -126,7 +135,7 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
         else:
             raise GeometryError(f"the model takes {how.channels} channels, the image has {voxels.shape[0]}")
     measured = None if volume.not_measured is None else ~volume.not_measured
-    array, scales = _scaled(np.asarray(voxels), measured, how)
+    array, scales = _scaled(np.asarray(voxels), measured, how, absent)
     shape, affine = target_grid(volume.geometry, how)
     if shape != volume.geometry.shape or not np.allclose(affine, volume.geometry.affine):
         array = np.stack(
@@ -135,7 +144,7 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
                 for c in array
             ]
         )
-    return Prepared(np.ascontiguousarray(array, np.float32), affine, volume.geometry, scales)
+    return Prepared(np.ascontiguousarray(array, np.float32), affine, volume.geometry, scales, absent)
 
 
 def prepare_labels(labels: LabelMap, how: Preparation, values: Sequence[int]) -> LabelGrid:
@@ -227,6 +236,13 @@ def _smoothed(grid: Array, geometry: Geometry, affine: Affine) -> Array:
     return np.asarray(ndimage.gaussian_filter(grid, sigmas)) if any(sigmas) else grid
 
 
+def absent_channels(volume: Volume) -> tuple[int, ...]:
+    """Channels of modalities that the case lacks: nothing in them is a number."""
+    if volume.channels == 1 or volume.voxels.dtype.kind != "f":
+        return ()
+    return tuple(i for i, c in enumerate(volume.voxels) if np.isnan(c.flat[0]) and bool(np.isnan(c).all()))
+
+
 def scales_again(array: Float32[Array, "c d h w"], how: Preparation) -> tuple[tuple[float, float], ...]:
     """What is subtracted from, and divides, each channel of a prepared image that was changed since.
 
@@ -238,12 +254,18 @@ def scales_again(array: Float32[Array, "c d h w"], how: Preparation) -> tuple[tu
 
 
 def _scaled(
-    array: Array, measured: Array | None, how: Preparation
+    array: Array, measured: Array | None, how: Preparation, absent: Sequence[int] = ()
 ) -> tuple[Float32[Array, "c d h w"], tuple[tuple[float, float], ...]]:
     """Intensities as the network was trained to see them, slice by slice, so that memory stays flat."""
     out = np.empty(array.shape, np.float32)
     scales = []
     for i, channel in enumerate(array):
+        if i in absent:
+            out[i] = 0
+            scales.append((0.0, 1.0))
+            continue
+        if absent and not np.isfinite(channel).all():
+            raise DegenerateImage(f"image {i + 1} of the case holds values that are no numbers")
         low, high, offset, scale = _scale_of(channel, measured, how, i)
         scales.append((offset, scale))
         for plane, target in zip(channel, out[i], strict=True):

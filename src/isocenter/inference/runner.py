@@ -89,7 +89,7 @@ class Runner:
         if windows is not None and windows.halo is not None:
             own = image.shape[2:] if spec.flat else image.shape[1:]
             size = tuple(min(s, -(-n // windows.multiple) * windows.multiple) for s, n in zip(size, own, strict=True))
-        return (1, spec.preparation.channels, *size)
+        return (1, spec.inputs, *size)
 
     def _of(self, name: str, shape: tuple[int, ...]) -> Forward:
         if name not in self._made:

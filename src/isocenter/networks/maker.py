@@ -50,13 +50,14 @@ class Decoder(nn.Module):
         self.start = nn.Linear(inside, widths[0] * prod(self.first), bias=False)
         self.begin = nn.Sequential(norm(dims, "batch", widths[0]), nn.ReLU(inplace=True))
         layers: list[nn.Module] = []
-        for one, other in zip(widths, (*widths[1:], widths[-1]), strict=True):
+        last = max(4, widths[-1] // 2)
+        for one, other in zip(widths, (*widths[1:], last), strict=True):
             layers += [
                 transposed(dims)(one, other, 4, stride=2, padding=1, bias=False), norm(dims, "batch", other),
                 nn.ReLU(inplace=True),
             ]  # fmt: skip
         self.layers = nn.Sequential(*layers)
-        self.head = conv(dims)(widths[-1], channels, 3, padding=1)
+        self.head = conv(dims)(last, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b c *s"]:
         """Between -1 and 1."""
@@ -84,10 +85,7 @@ class Encoder(nn.Module):
         for width in widths:
             bent = activation("leaky_relu") if kind != "spectral" else nn.LeakyReLU(0.2, inplace=True)
             if kind == "spectral":
-                layers += [
-                    spectral_norm(conv(dims)(last, width, 3, padding=1)), nn.LeakyReLU(0.2, inplace=True),
-                    spectral_norm(conv(dims)(width, width, 4, stride=2, padding=1)), bent,
-                ]  # fmt: skip
+                layers += [spectral_norm(conv(dims)(last, width, 4, stride=2, padding=1)), bent]
             else:
                 layers += [
                     conv(dims)(last, width, 4, stride=2, padding=1, bias=kind == "none"),

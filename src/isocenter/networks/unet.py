@@ -23,7 +23,7 @@ class UNetSettings(Convolutional):
     attention: bool = Field(default=False, description="Gates on the skip connections.")
 
 
-class _Convolutions(nn.Module):
+class Convolutions(nn.Module):
     """Convolutions in a row, with a way around them if residual."""
 
     def __init__(self, inside: int, width: int, settings: UNetSettings, dims: int) -> None:
@@ -44,6 +44,7 @@ class _Convolutions(nn.Module):
         self.last = nn.Sequential(activation(settings.activation), spatial_dropout(dims, settings.dropout))
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
+        """Features."""
         found = self.layers(x)
         return self.last(found + self.way(x) if self.residual else found)
 
@@ -77,10 +78,10 @@ class UNet(nn.Module):
         widths = settings.widths
         self.dims = dims
         ways = pairwise((channels, *widths))
-        self.down = nn.ModuleList(_Convolutions(one, other, settings, dims) for one, other in ways)
+        self.down = nn.ModuleList(Convolutions(one, other, settings, dims) for one, other in ways)
         self.halve = pool(dims, settings.pool, 2)
         back = list(pairwise(reversed(widths)))
-        self.up = nn.ModuleList(_Convolutions(below + own, own, settings, dims) for below, own in back)
+        self.up = nn.ModuleList(Convolutions(below + own, own, settings, dims) for below, own in back)
         self.gates = nn.ModuleList(
             _Gate(own, below, dims) if settings.attention else nn.Identity() for below, own in back
         )

@@ -254,7 +254,7 @@ def _learnt_from(data: Dataset, card: ModelCard, judged: Dataset) -> Dataset:
 
 def _in_whole_numbers(model: NetworkModel, seen: Dataset, folder: Path, *, say: Callable[[str], None]) -> Path:
     spec, module = model.spec, model.modules[0]
-    shape = (1, spec.preparation.channels, *spec.patch)
+    shape = (1, spec.inputs, *spec.patch)
     windows = windows_from(seen, spec, _WINDOWS)
     say(f"int8: fitted to {len(windows)} windows")
     data = quantised(onnx_bytes(module, shape), windows)

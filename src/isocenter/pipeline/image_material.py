@@ -42,6 +42,7 @@ class Effort:
         group: a table's column of patients.
         target: a table's column of the class or value.
         split: a table's column of splits.
+        beside: columns of the table that the network sees beside the image.
         drop_leaks: remove the training side of each leak.
         allow_leaks: kinds of leaks with which training goes on.
         force: replace a model that stands there.
@@ -62,6 +63,7 @@ class Effort:
     group: str | None = None
     target: str | None = None
     split: str | None = None
+    beside: Sequence[str] = ()
     drop_leaks: bool = False
     allow_leaks: Sequence[str] = field(default=())
     force: bool = False

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isocenter.acquire.labelled import read_images
-from isocenter.data.dataset import Dataset, Sample
+from isocenter.data.dataset import ABSENT, Dataset, Sample
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.formats.delimited import csv_text
@@ -77,7 +77,7 @@ def answers(
                 f"predicting {sample.case}" if len(cases.samples) < 50 else "predicting", number, len(cases.samples)
             )
         try:
-            yield predictor(read(sample), sample.case)
+            yield predictor(read(sample), sample.case, sample.groups)
         except (IsocenterError, OSError) as error:
             yield CaseAnswer(sample.case, failed=str(error))
 
@@ -89,6 +89,8 @@ def with_channels(cases: Dataset, model: NetworkModel) -> Dataset:
     """
     wanted = model.spec.channels
     own = {len(s.images) for s in cases.samples}
+    if model.spec.preparation.may_lack and set(cases.channels) < set(wanted):
+        return _filled_up(cases, wanted)
     if len(wanted) > 1 and own != {len(wanted)}:
         raise InputError(
             f"the model takes {len(wanted)} images a case ({', '.join(wanted)}): give a table with these columns, or "
@@ -105,6 +107,16 @@ def with_channels(cases: Dataset, model: NetworkModel) -> Dataset:
         )
     order = [theirs.index(name) for name in ours]
     samples = tuple(replace(s, images=tuple(s.images[i] for i in order)) for s in cases.samples)
+    return replace(cases, samples=samples, channels=wanted)
+
+
+def _filled_up(cases: Dataset, wanted: tuple[str, ...]) -> Dataset:
+    """The cases with the images that a table lacks a column for as absent ones."""
+    there = {name: i for i, name in enumerate(cases.channels)}
+    samples = tuple(
+        replace(s, images=tuple(s.images[there[name]] if name in there else ABSENT for name in wanted))
+        for s in cases.samples
+    )
     return replace(cases, samples=samples, channels=wanted)
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from isocenter.data.dataset import Answers
 from isocenter.errors import InputError
+from isocenter.inference.columns import fitted
 from isocenter.inference.runner import device_of
+from isocenter.networks.catalogue import settings_of
 from isocenter.pipeline.image_material import Effort, Material, Tell, material, require_fitting
 from isocenter.pipeline.image_model import written
 from isocenter.pipeline.learn import PLAN, Model, require_free, require_kinds
@@ -75,7 +77,9 @@ def train_images(
         plan, deadline = left_off
         say(f"going on with the unfinished training of {checkpoint}")
     else:
-        plan = given or first_plan(found.seen, found.task, _as_started(wanted, start), channels=found.data.channels)
+        made = _as_started(_with_network(wanted, how, found.task), start)
+        plan = given or first_plan(found.seen, found.task, made, channels=found.data.channels)
+        plan = _with_columns(plan, found, how)
         deadline = None
     require_fitting(plan, found)
     memory = _memory()
@@ -143,6 +147,30 @@ def _as_started(wish: Wish, start: Start | None) -> Wish:
     return replace(wish, network=own.name, settings={**own.settings, **(wish.settings or {})})
 
 
+def _with_network(wish: Wish, how: Effort, task: Answers) -> Wish:
+    """Where columns stand beside whole images, a network that joins both, if none is wished for."""
+    if not how.beside or wish.network is not None or task not in ("classify", "regress"):
+        return wish
+    return replace(wish, network="fusion")
+
+
+def _with_columns(plan: Plan, found: Material, how: Effort) -> Plan:
+    """The plan with columns of the table, scaled by the training cases.
+
+    Raises: InputError for columns that no case has, and for tasks that take none.
+    """
+    if not how.beside:
+        return plan
+    if plan.task not in ("classify", "regress", "segment"):
+        raise InputError(f"--with: columns stand beside images to classify, regress or segment, not to {plan.task}")
+    columns = fitted([sample.groups for sample in found.train.samples], how.beside)
+    settings = dict(plan.network.settings)
+    if "columns" in type(settings_of(plan.network.name, {})).model_fields:
+        settings["columns"] = len(columns)
+    told = [column.model_dump() for column in columns]
+    return plan.changed(columns=told, network={"name": plan.network.name, "settings": settings})
+
+
 def _with_steps(
     plan: Plan, stores: Sequence[Store], how: Effort, wish: Wish, *, device: str, begun: float, say: Tell
 ) -> tuple[Plan, float | None]:
@@ -174,7 +202,7 @@ def _asked(found: Material, how: Effort, wish: Wish, start: Start | None) -> str
     plan = how.plan.read_text("utf-8") if how.plan else None
     told = [
         cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, repr(how.ways), how.freeze,
-        None if start is None else start.origin, __version__,
+        tuple(how.beside), None if start is None else start.origin, __version__,
     ]  # fmt: skip
     return sha256(json.dumps(told).encode()).hexdigest()
 

@@ -70,7 +70,8 @@ def image_items(
             volume = read(sample)
         except (IsocenterError, OSError):
             continue
-        grey = np.asarray(volume.voxels.mean(axis=0) if volume.channels > 1 else volume.voxels[0])
+        there = [c for c in volume.voxels if not np.isnan(c.flat[0])] or list(volume.voxels)
+        grey = np.asarray(np.mean(there, axis=0) if len(there) > 1 else there[0])
         split, name = case_key(sample)
         items.append(Item(name, split, sample.patient, content_of(np.squeeze(volume.voxels)), thumbnail_of(grey)))
     return items

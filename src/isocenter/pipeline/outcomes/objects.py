@@ -101,7 +101,7 @@ class FoundObjects(Outcome):
                 how.on_progress("judging", number, len(data.samples))
             try:
                 volume, stated = stated_objects(sample, plan, spec)
-                answer = predictor(volume, sample.case)
+                answer = predictor(volume, sample.case, sample.groups)
             except (IsocenterError, OSError) as error:
                 failed.append(f"{sample.case}: {error}")
                 continue

@@ -116,7 +116,7 @@ class Segmented(Outcome):
                 volume, truth = loaded.image, loaded.labels
                 if truth is None:
                     raise InputError("has no label map")
-                answer = predictor(volume, sample.case)
+                answer = predictor(volume, sample.case, sample.groups)
                 assert answer.labels is not None, "a segmentation has labels"
                 odd = sorted({lb.value for lb in truth.labels if (truth.voxels == lb.value).any()} - set(spec.labels))
                 if odd:

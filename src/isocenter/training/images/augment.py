@@ -42,6 +42,8 @@ class Drawn:
         partner: index of the partner in the batch.
         box: `dims 2` that is exchanged with the partner; None: none.
         seed: of noise.
+        dropped: `b c`, modalities that are left out; None: none.
+        constants: channels at the end that hold one number each, and are left as they are.
     """
 
     flips: Array
@@ -61,6 +63,8 @@ class Drawn:
     partner: Array
     box: Array | None
     seed: int
+    dropped: Array | None = None
+    constants: int = 0
 
 
 def draw(plan: Plan, size: tuple[int, ...], count: int, rng: np.random.Generator) -> Drawn:
@@ -93,7 +97,18 @@ def draw(plan: Plan, size: tuple[int, ...], count: int, rng: np.random.Generator
         np.where(contrast, rng.uniform(*how.contrast_range, count), 1.0),
         np.where(contrast, rng.uniform(-how.brightness, how.brightness, count), 0.0),
         bias, _boxes(how.erase, size, count, rng), *_mixture(how, size, count, rng), int(rng.integers(2**31)),
+        _dropped(plan, count, rng), len(plan.columns),
     )  # fmt: skip
+
+
+def _dropped(plan: Plan, count: int, rng: np.random.Generator) -> Array | None:
+    """Modalities that are left out of each image, never all."""
+    if not plan.augmentation.drop_modality or len(plan.channels) < 2:
+        return None
+    found = rng.random((count, plan.preparation.channels)) < plan.augmentation.drop_modality
+    for row in np.flatnonzero(found.all(axis=1)):
+        found[row, rng.integers(found.shape[1])] = False
+    return np.asarray(found)
 
 
 def _flat(plan: Plan) -> bool:
@@ -169,7 +184,7 @@ def apply(
     images, masks = _flip(drawn, images, masks)
     if drawn.moves:
         images, masks = _move(drawn, images, masks)
-    images = _intensities(drawn, images)
+    images = _intensities_of_images(drawn, images)
     if not np.all(drawn.mix == 1):
         partner = torch.from_numpy(drawn.partner)
         if drawn.box is None:
@@ -251,6 +266,20 @@ def _move(drawn: Drawn, images: Tensor, masks: Tensor | None) -> tuple[Tensor, T
         return moved, None
     near = F.grid_sample(masks[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)
     return moved, near[:, 0].to(masks.dtype)
+
+
+def _intensities_of_images(drawn: Drawn, x: Tensor) -> Tensor:
+    """Intensities of the channels that are images; what is absent stays absent, and some are left out."""
+    count = x.shape[1] - drawn.constants
+    images, beside = x[:, :count], x[:, count:]
+    there = images.flatten(2).abs().amax(dim=2) > 0 if count > 1 else None
+    images = _intensities(drawn, images)
+    if drawn.dropped is not None and there is not None:
+        kept = there & ~torch.from_numpy(drawn.dropped)
+        there = torch.where(kept.any(dim=1, keepdim=True), kept, there)
+    if there is not None:
+        images = images * there.view(*there.shape, *(1,) * (x.ndim - 2))
+    return torch.cat((images, beside), dim=1) if drawn.constants else images
 
 
 def _intensities(drawn: Drawn, x: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ from isocenter.training.images.fingerprint import Fingerprint
 from isocenter.training.images.plan import Plan, plan_of
 from isocenter.training.images.trials import put
 
+_DROPPED = 0.15
+"""Chance that a modality is left out while learning, so that a model can do without."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -58,6 +61,9 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         "augmentation": own.augmentation(seen, preparation), "schedule": own.schedule(seen, preparation),
     }  # fmt: skip
     data |= own.more(seen, wished)
+    if len(channels) > 1 and seen.channels == len(channels):
+        data["preparation"]["may_lack"] = True
+        data["augmentation"]["drop_modality"] = _DROPPED
     for key, value in wished.items():
         put(data, key, value)
     if own.sized and wished.get("preparation.size") and "patch" not in wished:

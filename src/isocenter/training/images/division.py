@@ -71,9 +71,10 @@ def fold_of(samples: Sequence[Sample], folds: int, *, seed: int, twins: Sequence
     """
     leader = _leaders(samples, twins)
     kind = {leader[s.case]: s.target for s in samples}
-    if len(kind) < 2 * folds:
-        raise InputError(f"--folds {folds}: {len(kind)} patients are too few; at most {len(kind) // 2} folds")
     several = len(set(kind.values())) <= max(2, len(kind) // 4)
+    most = len(kind) // 2 if several and len(set(kind.values())) > 1 else len(kind)  # each class in each fold
+    if folds > most:
+        raise InputError(f"--folds {folds}: {len(kind)} patients are too few; at most {most} folds")
     rng = np.random.default_rng((seed, 8))
     place: dict[str, int] = {}
     for group in sorted(set(kind.values())) if several else [None]:

@@ -16,6 +16,7 @@ from isocenter.data.provenance import Json
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError, IsocenterError
 from isocenter.inference.placed import in_voxels
+from isocenter.inference.prepare import absent_channels
 from isocenter.training.images.loading import Read
 from isocenter.training.images.tasks.objects import OBJECT
 from isocenter.types import Array, Progress
@@ -144,7 +145,10 @@ def fingerprint(
         try:
             loaded = read(sample)
             volume, labels = loaded.image, loaded.labels
-            volume.require_finite()
+            absent = absent_channels(volume)
+            if not absent:
+                volume.require_finite()
+            seen.lacking += bool(absent)
             seen.add(volume, labels)
             if task == "detect":
                 seen.add_objects(sample, volume, labels, dict(data.labels))
@@ -196,6 +200,7 @@ class _Seen:
         self.edges: list[tuple[float, float, float]] = []
         self.owners: list[int] = []
         self.masks = False
+        self.lacking = 0
         self.failed: list[str] = []
         self.rng = np.random.default_rng(0)
 
@@ -222,11 +227,17 @@ class _Seen:
             at = np.argwhere(inside)
             if len(at):
                 self.boxes.append(at.max(axis=0) - at.min(axis=0) + 1)
+        self.add_values(volume, inside)
+
+    def add_values(self, volume: Volume, inside: Array | None) -> None:
+        """Some intensities of each channel; of one that the case lacks, none."""
         for i, channel in enumerate(volume.voxels):
-            own = channel[inside] if inside is not None and inside.any() else channel.ravel()
-            some = own if len(own) <= _MOST_VALUES else own[self.rng.integers(0, len(own), _MOST_VALUES)]
             if len(self.values) <= i:
                 self.values.append([])
+            if channel.dtype.kind == "f" and np.isnan(channel.flat[0]):
+                continue  # a modality that the case lacks
+            own = channel[inside] if inside is not None and inside.any() else channel.ravel()
+            some = own if len(own) <= _MOST_VALUES else own[self.rng.integers(0, len(own), _MOST_VALUES)]
             self.values[i].append(np.asarray(some, np.float32))
 
     def add_objects(self, sample: Sample, volume: Volume, labels: LabelMap | None, names: Mapping[int, str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.errors import InputError, IsocenterError
+from isocenter.inference.columns import with_columns
 from isocenter.inference.prepare import prepare
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
@@ -58,7 +59,8 @@ def prepared_item(sample: Sample, plan: Plan, read: Read) -> Item:
     Raises: InputError for a label or class that the plan does not know; see `inference.prepare.prepare`.
     """
     loaded = read(sample)
-    return TASKS[plan.task].item(sample, loaded, prepare(loaded.image, plan.preparation), plan)
+    ready, _ = with_columns(prepare(loaded.image, plan.preparation), sample.groups, plan.columns)
+    return TASKS[plan.task].item(sample, loaded, ready, plan)
 
 
 def _mapped(item: Item, path: Path) -> Item:

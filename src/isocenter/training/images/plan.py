@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from isocenter.data.dataset import Answers
 from isocenter.errors import InputError
 from isocenter.formats.json_file import read_mapping
+from isocenter.inference.columns import Column
 from isocenter.inference.degradation import Degradation
 from isocenter.inference.model import NetworkSpec, Spec
 from isocenter.inference.prepare import Preparation
@@ -76,6 +77,9 @@ class AugmentationPlan(_Part):
     brightness: float = Field(default=0.2, ge=0, description="Largest offset, in the prepared image's deviations.")
     bias_field: float = Field(default=0.0, ge=0, le=1, description="Chance of a smooth factor over the image (MR).")
     low_resolution: float = Field(default=0.15, ge=0, le=1, description="Chance.")
+    drop_modality: float = Field(
+        default=0.0, ge=0, lt=1, description="Chance that each modality is left out; never all of them."
+    )
     erase: float = Field(default=0.0, ge=0, le=1, description="Chance of a box of noise (classifiers).")
     mixup: float = Field(default=0.0, ge=0, le=1, description="Chance that a batch is mixed pairwise (classifiers).")
     cutmix: float = Field(
@@ -128,6 +132,7 @@ class Plan(_Part):
     preparation: Preparation
     patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
     network: NetworkSpec
+    columns: tuple[Column, ...] = Field(default=(), description="Of the table, beside the image; see `--with`.")
     degradation: Degradation | None = Field(
         default=None, description="enhance: what makes the images poor that are to become good; null: pairs are stated."
     )
@@ -228,6 +233,7 @@ class Plan(_Part):
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
             "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,
             "flips": self._steady_flips if self.test_time_flips else (), "degradation": self.degradation,
+            "columns": self.columns,
         })  # fmt: skip
 
     @property

@@ -20,7 +20,7 @@ class Makers(Defaults):
 
     answers: Kind = "sample"
     loss = "own"
-    base = 64
+    base = 48
 
     def dims(self, seen: Fingerprint) -> int:
         """2 where images are pictures."""
@@ -52,8 +52,8 @@ class Makers(Defaults):
     def settings(
         self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
     ) -> dict[str, Any]:
-        """The size, and as many levels as leave 4 to 8 voxels along an edge."""
-        levels = max(1, int(np.log2(min(patch) / 3.5)))
+        """The size, and as many levels as leave 6 to 12 voxels along an edge."""
+        levels = max(1, int(np.log2(min(patch) / 6)))
         widths = tuple(min(self.base * 2**i, _WIDEST) for i in range(levels))
         own: dict[str, Any] = {"size": patch}
         if "widths" in type(settings_of(name, {})).model_fields:
