@@ -164,6 +164,12 @@ def test_denoising_through_the_verbs(tmp_path: Path) -> None:
     image, answer = (nifti.read(p) for p in (data / "sub-00_img.nii.gz", tmp_path / "out" / "sub-00_img.nii.gz"))
     assert answer.geometry.distance_to(image.geometry) < 1e-4
     assert 100 < float(np.mean(answer.voxels)) < 1000  # in the image's own unit
+    done = cli("run", tmp_path / "m", data / "sub-00_img.nii.gz", "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(next((tmp_path / "run").rglob("report.json")).read_text())
+    assert report["verdict"] == "review"  # a network made it
+    assert "noise of 0.6 deviations" in json.dumps(report["reasons"])
+    assert report["findings"][0]["unit"] == "dB"
 
 
 def test_a_finer_grid_over_the_same_extent(tmp_path: Path) -> None:

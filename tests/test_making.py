@@ -348,6 +348,17 @@ def test_what_is_unusual_is_found_by_normal_images_alone(tmp_path: Path, network
     assert len(rows) == 112
     heat = nifti.read(tmp_path / "p" / "heat" / "test" / "0.nii.gz")
     assert heat.geometry.shape == (1, 16, 16)
+    with np.load(data) as arrays:
+        Image.fromarray(arrays["test_images"][1]).save(tmp_path / "spot.png")
+        Image.fromarray(arrays["test_images"][0]).save(tmp_path / "plain.png")
+    for name, verdict in (("spot", "review"), ("plain", "accepted")):
+        done = cli("run", tmp_path / "m", tmp_path / f"{name}.png", "-o", tmp_path / f"run-{name}")
+        assert done.returncode == 0, done.stderr
+        page = next((tmp_path / f"run-{name}").rglob("report.json"))
+        report = json.loads(page.read_text())
+        if network == "vae_normal" or verdict == "review":
+            assert report["checks"]["unusual"] == ("unusual" if verdict == "review" else "usual")
+        assert report["findings"][0]["unit"] == "%"
 
 
 def test_refusals_of_anomaly(tmp_path: Path) -> None:

@@ -481,7 +481,9 @@ class TestTry:
         special = {
             "stain",
             "network",
+            "network_image",
             "network_objects",
+            "network_unusual",
             "hippocampus",
             "brain",
             "body",

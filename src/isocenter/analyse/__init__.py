@@ -22,6 +22,7 @@ from isocenter.analyse.network import (
     network_objects,
     network_volumes,
 )
+from isocenter.analyse.network_image import NetworkImageStated, NetworkUnusual, network_image, network_unusual
 from isocenter.analyse.picture import (
     CardiothoracicRatio,
     Count,
@@ -50,6 +51,8 @@ STEPS: dict[str, StepKind] = {
     "t1_contrast": StepKind(T1Contrast, t1_contrast, "case"),
     "tissue_volumes": StepKind(TissueVolumes, tissue_volumes, "case"),
     "network": StepKind(NetworkAnswer, network, "case"),
+    "network_image": StepKind(NetworkImageStated, network_image, "case"),
+    "network_unusual": StepKind(NetworkUnusual, network_unusual, "case"),
     "network_objects": StepKind(NetworkObjects, network_objects, "case"),
     "network_volumes": StepKind(NetworkVolumes, network_volumes, "case"),
     "hippocampus_volumes": StepKind(HippocampusVolumes, hippocampus_volumes, "case"),

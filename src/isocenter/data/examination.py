@@ -22,10 +22,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an analysing step found and checked."""
+    """What an analysing step found and checked.
+
+    Args:
+        findings: statements.
+        checks: verdicts.
+        heat: a map on the image's grid that the report shows; None: there is none.
+    """
 
     findings: tuple[Finding, ...] = ()
     checks: tuple[Check, ...] = ()
+    heat: Volume | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
     Args:
         folder: of the model.
         card: its card.
-    Raises: InputError for a model of tables.
+    Raises: InputError for a model of tables, and one that looks at no image.
     """
     if not card.network:
         raise InputError(f"{folder}: is a model of tables; a recipe looks at images")
@@ -40,6 +40,14 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
             {"analyse": "network_objects", "of": "objects"},
         ]
         document |= {"steps": steps, "report": {"overlay": "objects"}}
+    elif card.task == "enhance":
+        finer = any(int(n) > 1 for n in (card.network.get("degradation") or {}).get("factor", ()))
+        steps = [{"preprocess": "network", "model": where}, {"analyse": "network_image"}]
+        document |= {"steps": steps} if finer else {"steps": steps, "report": {"compare": ["original", "image"]}}
+    elif card.task == "anomaly":
+        document |= {"steps": [{"analyse": "network_unusual", "model": where}]}
+    elif card.task == "generate":
+        raise InputError(f"{folder}: makes images from noise, and looks at none: `isocenter generate`")
     else:
         onnx = card.network.get("network", {}).get("name") == "onnx"  # which has no gradients
         explained = {} if onnx or card.task != "classify" else {"explain": "grad-cam"}

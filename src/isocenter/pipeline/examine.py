@@ -259,6 +259,8 @@ class _Run:
         found: Analysis = step.kind.run(subject, step.settings)
         self.findings += [replace(f, not_measured=self._not_measured(f.evidence)) for f in found.findings]
         self.checks += found.checks
+        if found.heat is not None:
+            self.explanation = found.heat
         if isinstance(step.settings, NetworkAnswer):
             self._explain(step.settings)
         self._note(Step(name, step.settings.model_dump(mode="json")), step)

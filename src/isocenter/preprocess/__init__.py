@@ -38,6 +38,7 @@ from isocenter.preprocess.enhance import (
 )  # fmt: skip
 from isocenter.preprocess.grid import Crop, Onto, Orient, Pad, Resample, crop, onto, orient, pad, resample
 from isocenter.preprocess.intensity import Percentile, ZScore, histogram_matching, min_max, percentile, z_score
+from isocenter.preprocess.network import NetworkImage, network
 
 STEPS: dict[str, StepKind] = {
     "mean": StepKind(Box, mean, "volume"),
@@ -64,6 +65,7 @@ STEPS: dict[str, StepKind] = {
     "stain": StepKind(StainSeparation, stain, "volume"),
     "orient": StepKind(Orient, orient, "volume"),
     "resample": StepKind(Resample, resample, "volume"),
+    "network": StepKind(NetworkImage, network, "volume"),
     "onto": StepKind(Onto, onto, "pair"),
     "crop": StepKind(Crop, crop, "volume", within=True),
     "pad": StepKind(Pad, pad, "volume"),

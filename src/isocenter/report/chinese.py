@@ -312,6 +312,17 @@ CHINESE: dict[str, str] = {
         "网络在其验证病例上仅达到 {metric} {value:.2f}，低于 {floor:.2f}：请逐一核对结果。"
     ),
     "Share of the image: {name}": "占图像比例：{name}",
+    "Of validation images, after less before; these are not of this patient.": "验证图像处理后减处理前；并非该患者的图像。",
+    "Gain of PSNR by the network": "网络带来的 PSNR 提高",
+    "The image was made by a network that undoes: {what}. What it adds is likely, not measured: look at the original.": (
+        "图像由网络生成，用于消除：{what}。它添加的内容是可能的，不是测得的：请查看原始图像。"
+    ),
+    "Distance from the normal training images of {model}.": "与 {model} 的正常训练图像的距离。",
+    "Normal images that are less unusual": "比它更不异常的正常图像",
+    "More unusual than {share:.0%} of normal validation images: look at the map. Unusual is not ill.": (
+        "比 {share:.0%} 的正常验证图像更异常：请查看位置图。异常不等于患病。"
+    ),
+    "Not more unusual than normal validation images; this excludes nothing.": "不比正常验证图像更异常；这不能排除任何疾病。",
     "Pixels of {name}": "{name}的像素数",
     "Pixels with this label.": "带此标签的像素。",
     "Pixels with this label, of all pixels.": "带此标签的像素占全部像素的比例。",
