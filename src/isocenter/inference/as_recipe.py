@@ -9,6 +9,8 @@ import yaml
 from isocenter.data.card import ModelCard
 from isocenter.errors import InputError
 
+_DOES = {"detect": "find objects", "enhance": "make images better", "anomaly": "tell what is unusual"}
+
 
 def recipe_text(folder: Path, card: ModelCard) -> str:
     """A recipe of one step and what follows from it.
@@ -22,7 +24,7 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
         raise InputError(f"{folder}: is a model of tables; a recipe looks at images")
     name = re.sub(r"[^a-z0-9_-]+", "-", folder.resolve().name.lower()).strip("-_")[:48] or "model"
     where = str(folder.resolve())
-    said = f"The network {card.model} that was trained to {card.task}. Research only."
+    said = f"The network {card.model} that was trained to {_DOES.get(card.task, card.task)}. Research only."
     document: dict[str, Any] = {
         "name": name,
         "title": {"en": f"{name}: what the network says", "zh": f"{name}：网络结果"},

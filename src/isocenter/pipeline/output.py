@@ -51,11 +51,14 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
     if examination.compare is not None and all(name in examination.case.volumes for name in examination.compare):
         one, other = (examination.case.volumes[name] for name in examination.compare)
         if one.geometry.distance_to(other.geometry) <= 0.01:
-            pictures = comparison.compared(one, other)
+            registered = bool(examination.case.transforms)
+            pictures = comparison.compared(one, other, ("fixed", "moved") if registered else ("before", "after"))
     if examination.explanation is not None:
         shown = examination.case.volumes["original"]
         png = explanation.heat_picture(shown, examination.explanation)
-        what, plane = "What moved the network's answer", pictures[0].plane if pictures else "axial"
+        unusual = any(check.name == "unusual" for check in examination.checks)
+        what = "Where the image is unusual" if unusual else "What moved the network's answer"
+        plane = pictures[0].plane if pictures else "axial"
         pictures = (*pictures, figures.Picture("key_explanation.png", png, plane, None, "", overlay=True, what=what))
         nifti.write(examination.explanation, folder / "explanation.nii.gz")
     for picture in pictures:

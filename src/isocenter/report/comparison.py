@@ -57,7 +57,7 @@ def _one_scale(one: Volume, other: Volume, window: tuple[float, float], new: tup
     return one.quantity is not Quantity.ARBITRARY or 0.5 <= (new[1] - new[0]) / (window[1] - window[0]) <= 2
 
 
-def compared(one: Volume, other: Volume) -> tuple[Picture, ...]:
+def compared(one: Volume, other: Volume, names: tuple[str, str] = ("fixed", "moved")) -> tuple[Picture, ...]:
     """For each plane: the first image, the second, both as a checkerboard, and their difference.
 
     Images of different units are shown and compared as shares of their own windows.
@@ -70,8 +70,8 @@ def compared(one: Volume, other: Volume) -> tuple[Picture, ...]:
         index = key_slices(a)[len(key_slices(a)) // 2]
         shares = [_share(v, index, w) for v, w in zip((a, b), windows, strict=True)]
         for name, values, colours, ends in (
-            ("fixed", shares[0], "gray", (0.0, 1.0)),
-            ("moved", shares[1], "gray", (0.0, 1.0)),
+            (names[0], shares[0], "gray", (0.0, 1.0)),
+            (names[1], shares[1], "gray", (0.0, 1.0)),
             ("checkerboard", _checkered(*shares), "gray", (0.0, 1.0)),
             ("difference", shares[1] - shares[0], "RdBu_r", (-0.6, 0.6)),
         ):

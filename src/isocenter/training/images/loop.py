@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.inference.model import build_of
 from isocenter.inference.torch_runtime import laid_out
+from isocenter.networks.catalogue import network as row_of
 from isocenter.optional import require
 from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.checkpoint import Row, State, resume, save
@@ -269,8 +270,16 @@ def _fabric(plan: Plan, device: str, processes: int, logs: Path | None) -> Any:
         ]
     return lightning.Fabric(
         accelerator=kind, devices=processes, precision=precision, loggers=loggers,
-        strategy="ddp_spawn_find_unused_parameters_true" if processes > 1 else "auto",
+        strategy=_together(plan) if processes > 1 else "auto",
     )  # fmt: skip
+
+
+def _together(plan: Plan) -> Any:
+    """Processes that share gradients; of players, each turn leaves the weights of the others alone."""
+    if len(getattr(row_of(plan.network.name).build, "players", ("",))) == 1:
+        return "ddp_spawn"
+    strategies = require("lightning_fabric.strategies", extra="learn")
+    return strategies.DDPStrategy(start_method="spawn", find_unused_parameters=True)
 
 
 def _start(plan: Plan, network: nn.Module | None, checkpoint: Path | None) -> State:
