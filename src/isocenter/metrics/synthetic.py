@@ -6,6 +6,8 @@ from scipy.spatial.distance import cdist
 from isocenter.errors import InputError
 from isocenter.types import Array
 
+_LEAST = 0.05
+"""Share of the median deviation of features below which none is scaled up."""
 _COPY = 0.5
 """A made image is a copy if it lies nearer to a training image than this share of the least distance at which any
 other real image lies."""
@@ -23,7 +25,8 @@ def frechet(real: Array, made: Array) -> float:
     """
     if len(real) < 2 or len(made) < 2:
         raise InputError("the distance of distributions needs 2 images or more of each kind")
-    scale = real.std(axis=0) + 1e-8
+    spread = real.std(axis=0)
+    scale = np.maximum(spread, _LEAST * np.median(spread)) + 1e-12  # a feature that real images lack says little
     a, b = (np.asarray(x, np.float64) / scale for x in (real, made))
     one, other = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
     values, vectors = np.linalg.eigh(one)
