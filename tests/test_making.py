@@ -155,7 +155,7 @@ def test_frechet_distance_of_known_distributions() -> None:
     assert frechet(base, base + np.array([0.0, 10.0])) == pytest.approx(4.0, rel=0.03)
     assert frechet(base, base * 3) == pytest.approx(2 * 4.0, rel=0.03)
     still = np.column_stack((base, np.zeros(len(base))))  # a feature that no real image has
-    assert frechet(still, np.column_stack((base, np.full(len(base), 0.01)))) < 0.01
+    assert frechet(still, np.column_stack((base, np.full(len(base), 0.01)))) < 0.05
     with pytest.raises(InputError, match="2 images"):
         frechet(base[:1], base)
 
