@@ -363,6 +363,33 @@ def test_what_is_unusual_is_found_by_normal_images_alone(tmp_path: Path, network
         assert report["findings"][0]["unit"] == "%"
 
 
+def test_what_has_no_meaning_for_one_network_is_refused(tmp_path: Path) -> None:
+    """Folds would learn from the unusual ones; a maker is not averaged; neither is explained or exported."""
+    data = spotted(tmp_path / "d.npz")
+    common = ("train", data, "-o", tmp_path / "m", "--task", "anomaly", "--normal", "0", "--set", "schedule.steps=2")
+    for more in (["--folds", "2"], ["--seeds", "2", "--ensemble"], ["--learning-curve"]):
+        done = cli(*common, *more)
+        assert done.returncode == 2, done.stdout
+        assert "is one network" in done.stderr
+    done = cli("train", data, "-o", tmp_path / "n", "--normal", "0", "--task", "classify", "--set", "schedule.steps=2")
+    assert done.returncode == 2, done.stdout
+    assert "normal is of the task anomaly" in done.stderr
+    assert cli(*common, "--network", "autoencoder").returncode == 0
+    with np.load(data) as arrays:
+        Image.fromarray(arrays["test_images"][1]).save(tmp_path / "spot.png")
+    again = cli("train", data, "-o", tmp_path / "again", "--plan", tmp_path / "m" / "plan.json")
+    assert again.returncode == 0, again.stderr  # the plan knows its task
+    for command, words in (
+        (("explain", tmp_path / "m", tmp_path / "spot.png", "-o", tmp_path / "x"), "its own map"),
+        (("model", "export", tmp_path / "m", "-o", tmp_path / "y", "--as", "onnx"), "is not exported"),
+        (("compress", tmp_path / "m", data, "-o", tmp_path / "z"), "is not made smaller"),
+        (("generate", tmp_path / "m", "-o", tmp_path / "w"), "makes no images from noise"),
+    ):
+        done = cli(*command)
+        assert done.returncode == 2, done.stdout
+        assert words in done.stderr
+
+
 def test_refusals_of_anomaly(tmp_path: Path) -> None:
     data = stripes(tmp_path / "d.npz")
     for more, words in (([], "name the class that is normal"), (["--normal", "9"], "no case is of this class")):

@@ -13,6 +13,7 @@ from isocenter.inference.runtime import onnx_bytes
 from isocenter.optional import require
 from isocenter.version import __version__
 
+_EXPORTED = ("classify", "regress", "segment", "detect")
 _LOST = "Exported without calibration, threshold, prediction sets and the range of its intensities."
 
 
@@ -101,6 +102,11 @@ def _one(model: NetworkModel) -> Any:
     """
     if len(model.modules) != 1:
         raise InputError(f"{model.folder}: is an ensemble of {len(model.modules)} networks; one is exported at a time")
+    if model.spec.task not in _EXPORTED:
+        raise InputError(
+            f"{model.folder}: a model of {model.spec.task} is more than its network, and is not exported; exported are "
+            f"models that {', '.join(_EXPORTED)}"
+        )
     if model.spec.network.name == ONNX:
         raise InputError(f"{model.folder}: is an ONNX network already: take its model.onnx")
     return model.modules[0]

@@ -106,6 +106,10 @@ def explain_volume(
 
     Raises: InputError for an image too large to explain whole, and for a network whose answer has no gradient.
     """
+    if model.spec.task not in ("classify", "regress", "segment", "detect"):
+        raise InputError(
+            f"maps are made of classes, values and labels; what a model of {model.spec.task} makes is its own map"
+        )
     if model.spec.task == "detect":
         raise InputError("maps are made of classes, values and labels; a detector shows by its boxes where it looked")
     if model.spec.network.name == ONNX and set(methods) - {"occlusion"}:

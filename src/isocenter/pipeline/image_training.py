@@ -15,6 +15,7 @@ from isocenter.inference.runner import device_of
 from isocenter.networks.catalogue import settings_of
 from isocenter.pipeline.image_material import Effort, Material, Tell, material, require_fitting
 from isocenter.pipeline.image_model import written
+from isocenter.pipeline.inputs import UNLABELLED
 from isocenter.pipeline.learn import PLAN, Model, require_free, require_kinds
 from isocenter.training.assemble import Promises
 from isocenter.training.images.budget import fitted_to
@@ -49,7 +50,7 @@ def train_images(
     Args:
         data: see `acquire.datasets.open_dataset`.
         out: the model's folder.
-        task: classify, regress or segment; None: by the labels.
+        task: None: by the labels, or by the plan where labels cannot tell.
         wish: network, seed, fields of the plan.
         effort: budget, device, splits.
         promises: calibration, coverage, operating point.
@@ -67,7 +68,9 @@ def train_images(
     given = _given(how, wanted)
     seed = wanted.seed if wanted.seed is not None else given.seed if given else 0
     share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
-    normal = str((wanted.plan or {}).get("normal") or (given.normal if given else ""))
+    if task is None and given is not None and given.task in UNLABELLED:
+        task = given.task  # which no label could tell
+    normal = str((wanted.plan or {}).get("normal") or (given.normal if given else "")) if task == "anomaly" else ""
     found = material(data, task, how, share=share, seed=seed, normal=normal, say=say, on_progress=on_progress)
     start = read_start(how.start) if how.start else how.given_start
     checkpoint = folder.with_name(f".{folder.name}.unfinished")

@@ -135,7 +135,21 @@ def run(plan: Plan, train: Store, val: Store, ways: Ways, means: Means) -> Cours
         means: with what.
     Raises: InputError for settings that cannot be.
     """
+    _require_possible(plan, ways)
     return replace(_in_its_way(plan, train, val, ways, means), learnt=train)
+
+
+def _require_possible(plan: Plan, ways: Ways) -> None:
+    """Refuse what a task has no meaning for.
+
+    Raises: InputError.
+    """
+    asked = {"--folds": bool(ways.folds), "--ensemble": bool(ways.ensemble), "--learning-curve": ways.curve}
+    odd = [name for name, on in asked.items() if on]
+    if odd and not TASKS[plan.task].several:
+        raise InputError(f"{odd[0]}: a model of {plan.task} is one network, judged over all cases together")
+    if ways.curve and plan.task == "detect":
+        raise InputError("--learning-curve: a detection is judged over all cases together; compare models by evaluate")
 
 
 def _in_its_way(plan: Plan, train: Store, val: Store, ways: Ways, means: Means) -> Course:

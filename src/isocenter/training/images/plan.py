@@ -216,6 +216,8 @@ class Plan(_Part):
             raise ValueError("whole images are seen: preparation.size is needed")
         if self.degradation is not None and self.task != "enhance":
             raise ValueError("degradation is of the task enhance")
+        if self.normal and self.task != "anomaly":
+            raise ValueError("normal is of the task anomaly")
         return self
 
     @property

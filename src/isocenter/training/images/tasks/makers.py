@@ -28,6 +28,7 @@ class Makers(Task):
     """Images like those that are shown, of a class where classes are stated."""
 
     half = False
+    several = False
 
     def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
         """An image between 0 and 1, and the number of its class."""

@@ -21,9 +21,14 @@ StepLoss = Callable[[nn.Module, Batch, str], Tensor]
 
 
 class Task(ABC):
-    """One of the tasks; `half` where it may learn in bfloat16."""
+    """One of the tasks.
+
+    `half` where it may learn in bfloat16; `several` where networks can answer together, and each case has a number by
+    which it is judged: for folds, ensembles and learning curves.
+    """
 
     half = True
+    several = True
 
     @abstractmethod
     def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
