@@ -9,6 +9,8 @@ LAYERS: Mapping[str, str] = {
     "Linear": "y = W x + b",
     "ReLU": "y = max(0, x)",
     "LeakyReLU": "y = x for x ≥ 0, a·x below",
+    "Embedding": "y = W<sub>k</sub>, a row of numbers of class k",
+    "_SpectralNorm": "W / σ(W), with σ its largest singular value",
     "GELU": "y = x · Φ(x), with Φ the normal distribution function",
     "Sigmoid": "y = 1 / (1 + e<sup>−x</sup>)",
     "Tanh": "y = (e<sup>x</sup> − e<sup>−x</sup>) / (e<sup>x</sup> + e<sup>−x</sup>)",
