@@ -1,6 +1,7 @@
 """The command line as other programs see it: exit codes, standard output, standard error."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from tests.test_run import RECIPE, phantom
 
 def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "isocenter", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests run side by side
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=alone)
 
 
 @pytest.fixture
