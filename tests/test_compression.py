@@ -13,14 +13,18 @@ pytest.importorskip("lightning_fabric")
 pytest.importorskip("nncf")
 pytest.importorskip("torch_pruning")
 
+from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.compression.prune import pruned, share_of, smaller  # noqa: E402
 from isocenter.data.evaluation import Evaluation, Predictions  # noqa: E402
+from isocenter.data.geometry import Geometry, Space  # noqa: E402
+from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import InputError  # noqa: E402
 from isocenter.evaluation.drift import Drift, drifts  # noqa: E402
+from isocenter.inference.degradation import Degradation  # noqa: E402
 from isocenter.inference.model import build_of, load, with_weights  # noqa: E402
 from isocenter.inference.onnx_network import OnnxNetwork  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
-from isocenter.pipeline.compress import Compressed, Speed, Wanted, _refusal, compress  # noqa: E402
+from isocenter.pipeline.compress import Compressed, Speed, Wanted, _refusal, compress, windows_from  # noqa: E402
 from isocenter.training.images.batches import Batch, Sampler  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
 from isocenter.training.images.teacher import taught_by  # noqa: E402
@@ -79,6 +83,25 @@ def test_a_quantised_network_is_a_model_like_others(tmp_path: Path) -> None:
     with torch.inference_mode():
         said, wanted = small.modules[0](x).softmax(1), source.modules[0](x).softmax(1)
     assert float((said - wanted).abs().mean()) < 0.05
+
+
+def test_windows_to_fit_to_are_what_the_network_eats(tmp_path: Path) -> None:
+    """Columns of the table stand beside the image; for a finer answer the image is interpolated before."""
+    from isocenter.formats import raster
+
+    for name in "ab":
+        grey = np.random.default_rng(0).integers(0, 255, (1, 1, 16, 16)).astype(np.uint8)
+        raster.write(Volume(grey, Geometry.regular((1, 16, 16), space=Space.PIXELS)), tmp_path / f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,label,age\na.png,x,50\nb.png,y,70\n", "utf-8")
+    data = open_dataset(tmp_path / "t.csv")
+    beside = plan_for_pictures(columns=[{"name": "age", "mean": 60.0, "deviation": 10.0}]).spec
+    windows = windows_from(data, beside, 2)
+    assert [w.shape for w in windows] == [(1, 2, 16, 16)] * 2
+    assert [float(w[0, 1].mean()) for w in windows] == [-1.0, 1.0]
+    twice = beside.model_copy(update={"columns": (), "degradation": Degradation(factor=(2, 2, 2)), "patch": (32, 32)})
+    grown = windows_from(data, twice, 1)[0]
+    assert grown.shape == (1, 1, 32, 32)
+    assert np.count_nonzero(grown[0, 0, 16:, 16:]) > 200  # the whole window is image
 
 
 def test_pruning_keeps_the_strongest_channels() -> None:

@@ -40,7 +40,7 @@ from isocenter.training.images.losses import LOSSES, loss_of  # noqa: E402
 from isocenter.training.images.plan import LossPlan, Plan, plan_of, plan_text, read_plan  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
-from isocenter.training.images.tasks.voxels import cut  # noqa: E402
+from isocenter.training.images.tasks.voxels import window_of  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
 
 RNG = np.random.default_rng(5)
@@ -309,7 +309,7 @@ class TestAugmentation:
         )
         plan = plan_of({"task": "segment", "labels": {1: "a"}, "patch": (8, 8, 8), "preparation": {"dims": 3}, "network": {"name": "unet"},
                         "loss": {"name": "dice"}}, "p")  # fmt: skip
-        image, mask = cut(item, plan, np.random.default_rng(0), on_label=True)
+        image, mask = window_of(item, plan, np.random.default_rng(0), on_label=True)
         assert image.sum() == mask.sum() == 60
 
 

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # the tests run side by side
 pytest.importorskip("lightning_fabric")
 
+from isocenter.data.dataset import Dataset, Sample, Source  # noqa: E402
 from isocenter.errors import InputError  # noqa: E402
 from isocenter.evaluation.synthetic import verdict_of  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
@@ -30,10 +31,12 @@ from isocenter.networks.autoencoder import (  # noqa: E402
 from isocenter.networks.gan import Dcgan, DcganSettings, critics_loss, gradient_norms, makers_loss  # noqa: E402
 from isocenter.networks.maker import Decoder, Encoder  # noqa: E402
 from isocenter.networks.pix2pix import Pix2pix, Pix2pixSettings  # noqa: E402
+from isocenter.pipeline.outcomes.outcome import Judging  # noqa: E402
+from isocenter.pipeline.outcomes.unusual import Unusual, _normal  # noqa: E402
 from isocenter.training.images.loop import learn, only_of, players_of  # noqa: E402
 from isocenter.training.images.plan import Plan, plan_of  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
-from tests.test_image_learning import blobs, pictures, stripes  # noqa: E402
+from tests.test_image_learning import blobs, pictures, plan_for_pictures, stripes  # noqa: E402
 
 RNG = np.random.default_rng(2)
 
@@ -388,6 +391,23 @@ def test_what_has_no_meaning_for_one_network_is_refused(tmp_path: Path) -> None:
         done = cli(*command)
         assert done.returncode == 2, done.stdout
         assert words in done.stderr
+
+
+def test_the_normal_class_is_named_or_the_only_one_or_nothing_is_judged(tmp_path: Path) -> None:
+    """A class is never guessed: an alphabet does not know which one is ill."""
+    from types import SimpleNamespace
+
+    def data_of(*classes: str) -> Dataset:
+        samples = [Sample(f"{i}", (Source(tmp_path),), target=name) for i, name in enumerate(classes)]
+        return Dataset(tmp_path, "folders", tuple(samples))
+
+    plan = plan_for_pictures(task="anomaly", network={"name": "autoencoder"}, classes=())
+    assert _normal(plan, data_of("well", "well")) == "well"
+    assert _normal(plan, data_of("", "")) == ""
+    assert _normal(plan.changed(normal="b"), data_of("b", "c")) == "b"
+    card = SimpleNamespace(training={"normal": ""})
+    with pytest.raises(InputError, match="names no normal class"):
+        Unusual().judged(SimpleNamespace(model=SimpleNamespace(card=card)), data_of("a", "b"), Judging([]))  # type: ignore[arg-type]
 
 
 def test_refusals_of_anomaly(tmp_path: Path) -> None:

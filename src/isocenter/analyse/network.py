@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from isocenter.analyse.subject import Subject, labels_of, results_of
+from isocenter.analyse.subject import Subject, labels_of, results_of, volume_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Finding, Verdict
 from isocenter.data.geometry import Geometry, Space
@@ -174,6 +174,12 @@ def quality_checks(validation: Mapping[str, Any] | None) -> tuple[Check, ...]:
     return (Check("network_quality", f"{value:.3f}", Verdict.REVIEW, Message(text, {**told, "floor": _FLOORS[name]})),)
 
 
+_OTHER_STEPS: Mapping[str, str] = {
+    "segment": "segment: network", "detect": "segment: network_objects", "enhance": "preprocess: network",
+    "anomaly": "analyse: network_unusual", "generate": "isocenter generate",
+}  # fmt: skip
+
+
 class NetworkAnswer(Settings):
     """Settings of `network`."""
 
@@ -195,14 +201,13 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
     from isocenter.inference.predictor import Predictor, decided
     from isocenter.zoo import model_path
 
-    if settings.on not in subject.case.volumes:
-        raise InputError(f"no volume is called {settings.on!r}; there are {list(subject.case.volumes)}")
+    image = volume_of(subject, settings.on)
     predictor = Predictor(model_path(settings.model))
     card, spec = predictor.model.card, predictor.model.spec
-    if spec.task in ("segment", "detect"):
-        other = "network" if spec.task == "segment" else "network_objects"
-        raise InputError(f"{settings.model}: draws, and gives no class or value; use `segment: {other}`")
-    found = predictor(subject.case.volumes[settings.on], "the image")
+    if spec.task not in ("classify", "regress"):
+        other = _OTHER_STEPS[spec.task]
+        raise InputError(f"{settings.model}: a model to {spec.task} gives no class or value; use `{other}`")
+    found = predictor(image, "the image")
     assert found.scores is not None, "a class or value has scores"
     gate = gate_check("network_gate", [c.text for c in found.concerns])
     stated = card.metrics.get("validation")

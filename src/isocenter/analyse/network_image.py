@@ -1,12 +1,11 @@
 """What must be known of an image that a network made better; how unusual an image is to a network."""
 
 from isocenter.analyse.network import gate_check
-from isocenter.analyse.subject import Subject
+from isocenter.analyse.subject import Subject, volume_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Finding, Verdict
 from isocenter.data.message import Message
 from isocenter.data.step import Settings
-from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 
 
@@ -24,7 +23,7 @@ def network_image(subject: Subject, settings: NetworkImageStated) -> Analysis:
 
     Raises: InputError for a volume that no network made.
     """
-    volume = _volume(subject, settings.on)
+    volume = volume_of(subject, settings.on)
     told = next((s.results for s in reversed(volume.history) if s.name == "preprocess.network"), None)
     if told is None:
         raise InputError(f"the volume {settings.on!r} was not made by `preprocess: network`")
@@ -69,7 +68,7 @@ def network_unusual(subject: Subject, settings: NetworkUnusual) -> Analysis:
     card, spec = predictor.model.card, predictor.model.spec
     if spec.task != "anomaly":
         raise InputError(f"{settings.model}: answers with {spec.task}, and does not say how unusual an image is")
-    answer = predictor(_volume(subject, settings.on), "the image")
+    answer = predictor(volume_of(subject, settings.on), "the image")
     assert answer.scores is not None, "an image has a distance"
     share = float(answer.scores[1])
     threshold = float(card.operating_point.get("threshold", 0.95))
@@ -87,9 +86,3 @@ def network_unusual(subject: Subject, settings: NetworkUnusual) -> Analysis:
         text = Message("Not more unusual than normal validation images; this excludes nothing.")
         sure = Check("unusual", "usual", Verdict.ACCEPTED, text)
     return Analysis(findings, (sure, gate_check("network_gate", [c.text for c in answer.concerns])), heat=answer.heat)
-
-
-def _volume(subject: Subject, name: str) -> Volume:
-    if name not in subject.case.volumes:
-        raise InputError(f"no volume is called {name!r}; there are {list(subject.case.volumes)}")
-    return subject.case.volumes[name]

@@ -7,6 +7,7 @@ from isocenter.data.case import Case, Series
 from isocenter.data.features import FeatureTable
 from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
+from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 
 
@@ -25,6 +26,18 @@ class Subject:
     series: Series
     features: FeatureTable
     native: Mapping[str, LabelMap] = field(default_factory=dict)
+
+
+def volume_of(subject: Subject, name: str) -> Volume:
+    """A volume of the case.
+
+    Raises: InputError with the names that exist.
+    """
+    if name in subject.case.volumes:
+        return subject.case.volumes[name]
+    raise InputError(
+        f"no volume is called {name!r} at this point of the recipe; there are {list(subject.case.volumes)}"
+    )
 
 
 def labels_of(subject: Subject, name: str) -> LabelMap:

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class MadeImages:
     """Images `n c *s` between 0 and 1, and features of each (`n f`).
 
     Args:
@@ -39,7 +39,7 @@ class Made:
 
 
 def judge_made(
-    found: Made, *, model: str, taught: Mapping[str, Predictions] | None = None, seed: int = 0
+    found: MadeImages, *, model: str, taught: Mapping[str, Predictions] | None = None, seed: int = 0
 ) -> Evaluation:
     """Numbers of made images.
 

@@ -1,12 +1,14 @@
 """How a good image becomes a poor one: what a network that makes images better has to undo."""
 
 from math import prod
+from zlib import crc32
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy import ndimage
 
 from isocenter.data.geometry import Geometry
+from isocenter.errors import InputError
 from isocenter.types import Array
 
 Steps = tuple[int, int, int]
@@ -72,6 +74,23 @@ def degraded(image: Array, how: Degradation, rng: np.random.Generator, *, deviat
     if how.noise:
         found = found + rng.normal(0, how.noise * deviation, found.shape).astype(np.float32)
     return np.asarray(found, np.float32)
+
+
+def noise_of(case: str) -> np.random.Generator:
+    """The noise of a case: the same each time, in training and in judgement."""
+    return np.random.default_rng(crc32(case.encode()))
+
+
+def whole_blocks(image: Array, how: Degradation) -> Array:
+    """`c d h w` without what does not fill a coarse voxel at the end of an axis.
+
+    Raises: InputError for an image that is smaller than two coarse voxels.
+    """
+    factor = own_factor(how, image.shape)
+    counts = [n // f for n, f in zip(image.shape[1:], factor, strict=True)]
+    if prod(counts) < 2:
+        raise InputError(f"has {image.shape[1:]} voxels, too few for coarse ones of {factor}")
+    return image[(slice(None), *(slice(0, n * f) for n, f in zip(counts, factor, strict=True)))]
 
 
 def own_factor(how: Degradation, shape: tuple[int, ...]) -> Steps:

@@ -37,6 +37,15 @@ def made(module: nn.Module, count: int, *, classes: Sequence[int] | None, seed: 
     return np.asarray(np.clip(np.concatenate(found), 0, 1))
 
 
+def classes_for(shares: Sequence[float], count: int) -> list[int] | None:
+    """Classes of so many images, each by its share; None where there are no classes."""
+    if not shares:
+        return None
+    ends = np.round(np.cumsum(shares) / sum(shares) * count).astype(int)
+    found: list[int] = np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0)).tolist()
+    return found
+
+
 def features_of(images: Array) -> Array:
     """Random features (`n f`) of images (`n c *s`, 0 to 1)."""
     network = RandomFeatures(images.shape[1], images.ndim - 2)

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from isocenter.data.dataset import Answers
 from isocenter.data.geometry import Geometry
 from isocenter.data.labels import Label, LabelMap
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError
 from isocenter.inference.answers import enhanced, scored, segmented
-from isocenter.inference.columns import with_columns
-from isocenter.inference.degradation import finer, finer_grid
+from isocenter.inference.degradation import finer_grid, own_factor
 from isocenter.inference.detected import detected
 from isocenter.inference.gate import Concern, concerns
 from isocenter.inference.model import NetworkModel, load
+from isocenter.inference.network_input import network_input
 from isocenter.inference.placed import to_image
 from isocenter.inference.planner import Fit, fit
 from isocenter.inference.prepare import Prepared, prepare
@@ -82,6 +83,15 @@ class CaseAnswer:
     found: Found | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """An image, what the network eats of it, and the answer so far."""
+
+    volume: Volume
+    ready: Prepared
+    answer: CaseAnswer
+
+
 class Predictor:
     """A model, ready to answer.
 
@@ -115,95 +125,107 @@ class Predictor:
 
         Raises: InputError where the gate refuses; see `inference.prepare.prepare`.
         """
-        spec, card = self.model.spec, self.model.card
-        ready, found = self._looked_at(volume, prepare(volume, spec.preparation), row or {})
+        if self.model.spec.task == "generate":
+            raise InputError("this model makes images from noise: `isocenter generate MODEL -n 20 -o FOLDER`")
+        ready, found = self._looked_at(volume, row or {})
         refusals = [c for c in found if c.level == "refuse" or self.running.strict]
         if refusals:
             raise InputError(f"{case}: {refusals[0].text}")
-        if spec.task == "segment":
-            way = self._fitted(volume, ready)
-            forward = self.runner.forward(ready.array, way.windows, spare=self.limit - way.peak)
-            doubt = np.zeros(ready.array.shape[1:], np.float32) if self.running.doubt else None
-            numbers = segmented(forward, ready.array, spec, way.windows, doubt=doubt)
-            labels = named(ready.back(numbers), volume, self.model)
-            return CaseAnswer(
-                case, labels, concerns=found, geometry=volume.geometry, doubt=_doubt(doubt, ready, labels)
-            )
-        if spec.task == "detect":
-            found_here = self._objects(ready)
-            return CaseAnswer(case, concerns=found, geometry=volume.geometry, found=found_here)
-        if spec.task == "enhance":
-            return CaseAnswer(case, concerns=found, geometry=volume.geometry, image=self._enhanced(volume, ready))
-        if spec.task == "generate":
-            raise InputError("this model makes images from noise: `isocenter generate MODEL -n 20 -o FOLDER`")
-        if spec.flat and ready.array.shape[1] != 1:
-            raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
-        if spec.task == "anomaly":
-            far, where = self._unusual(volume, ready)
-            return CaseAnswer(case, scores=far, concerns=found, geometry=volume.geometry, heat=where)
-        scores = scored(self.runner.forward(ready.array, None), [ready.array], spec, flips=self.running.flips)
-        if not np.isfinite(scores).all():
-            raise InputError(f"{case}: the network's answer is no number: its weights or its preparation are damaged")
-        if spec.task == "classify":
-            scores = rel.calibrated(scores, card.calibration)
-        return CaseAnswer(case, scores=np.atleast_1d(scores[0]), concerns=found, geometry=volume.geometry)
+        answer = CaseAnswer(case, concerns=found, geometry=volume.geometry)
+        return self._ways[self.model.spec.task](_Asked(volume, ready, answer))
 
-    def _looked_at(self, volume: Volume, ready: Prepared, row: Mapping[str, str]) -> tuple[Prepared, list[Concern]]:
+    @property
+    def _ways(self) -> Mapping[Answers, Callable[["_Asked"], CaseAnswer]]:
+        """Of each task, how a prepared image is answered."""
+        return {
+            "classify": self._whole, "regress": self._whole, "segment": self._segmented, "detect": self._objects,
+            "enhance": self._enhanced, "anomaly": self._unusual,
+        }  # fmt: skip
+
+    def _looked_at(self, volume: Volume, row: Mapping[str, str]) -> tuple[Prepared, list[Concern]]:
         """What the network eats, and what of it the network was not trained for, or lacks."""
         spec = self.model.spec
-        found = concerns(volume, self.model.card.gate, ready.array, absent=ready.absent)
-        whole, lacking = with_columns(ready, row, spec.columns)
-        names = [*(spec.channels[i] for i in ready.absent), *lacking]
+        bare = prepare(volume, spec.preparation)
+        found = concerns(volume, self.model.card.gate, bare.array, absent=bare.absent)
+        whole, lacking = network_input(bare, spec, row)
+        names = [*(spec.channels[i] for i in bare.absent), *lacking]
         if names:
             text = f"{', '.join(names)}: absent; the model answers without, and is less sure"
             found.append(Concern("review", text))
         return whole, found
 
-    def _objects(self, ready: Prepared) -> Found:
-        """Objects on the input's own grid, with calibrated scores.
+    def _require_picture(self, ready: Prepared, case: str) -> None:
+        if self.model.spec.flat and ready.array.shape[1] != 1:
+            raise InputError(f"{case}: has {ready.array.shape[1]} slices, and this model looks at one picture")
 
-        Raises: InputError for several slices where the network looks at pictures.
-        """
+    def _whole(self, asked: "_Asked") -> CaseAnswer:
+        """One class (calibrated) or one value of the image."""
+        spec = self.model.spec
+        self._require_picture(asked.ready, asked.answer.case)
+        scores = scored(
+            self.runner.forward(asked.ready.array, None), [asked.ready.array], spec, flips=self.running.flips
+        )
+        _require_numbers(scores)
+        if spec.task == "classify":
+            scores = rel.calibrated(scores, self.model.card.calibration)
+        return replace(asked.answer, scores=np.atleast_1d(scores[0]))
+
+    def _segmented(self, asked: "_Asked") -> CaseAnswer:
+        """A label map on the input's own grid."""
+        way = self._fitted(asked.volume, asked.ready)
+        forward = self.runner.forward(asked.ready.array, way.windows, spare=self.limit - way.peak)
+        doubt = np.zeros(asked.ready.array.shape[1:], np.float32) if self.running.doubt else None
+        numbers = segmented(forward, asked.ready.array, self.model.spec, way.windows, doubt=doubt)
+        labels = named(asked.ready.back(numbers), asked.volume, self.model)
+        return replace(asked.answer, labels=labels, doubt=_doubt(doubt, asked.ready, labels))
+
+    def _objects(self, asked: "_Asked") -> CaseAnswer:
+        """Objects on the input's own grid, with calibrated scores."""
         spec, card = self.model.spec, self.model.card
-        if spec.flat and ready.array.shape[1] != 1:
-            raise InputError(f"the image has {ready.array.shape[1]} slices, and this model looks at one picture")
+        self._require_picture(asked.ready, asked.answer.case)
         precision: Precision = "bfloat16" if self.runner.half else "float32"
         runs = [DetectorRuntime(m, precision=precision, device=self.runner.device) for m in self.model.modules]
-        found = detected(runs, ready.array, spec, overlap=self.running.overlap, flips=self.running.flips)
+        found = detected(runs, asked.ready.array, spec, overlap=self.running.overlap, flips=self.running.flips)
         scores = np.column_stack((1 - found.scores, found.scores))
         sure = rel.calibrated(scores, card.calibration)[:, 1] if len(found) else found.scores
-        return Found(to_image(found.boxes, ready), sure, found.classes, found.masks)
+        return replace(asked.answer, found=Found(to_image(found.boxes, asked.ready), sure, found.classes, found.masks))
 
-    def _enhanced(self, volume: Volume, ready: Prepared) -> Volume:
+    def _enhanced(self, asked: "_Asked") -> CaseAnswer:
         """The better image, in the unit of the one that came, on its grid or the finer one that the network gives."""
-        model, spec = self.model, self.model.spec
-        d, h, w = (f if n > 1 else 1 for f, n in zip(spec.factor, volume.geometry.shape, strict=True))
-        image = finer(ready.array, (d, h, w))
-        way = self._fitted(volume, replace(ready, array=image))
-        forward = self.runner.forward(image, way.windows, spare=self.limit - way.peak)
-        values = enhanced(forward, image, spec, way.windows)
-        if not np.isfinite(values).all():
-            raise InputError("the network's answer is no number: its weights or its preparation are damaged")
-        told: dict[str, Json] = {"model": model.card.model, "weights_sha256": model.card.weights_sha256}
+        spec = self.model.spec
+        way = self._fitted(asked.volume, asked.ready)
+        forward = self.runner.forward(asked.ready.array, way.windows, spare=self.limit - way.peak)
+        values = enhanced(forward, asked.ready.array, spec, way.windows)
+        _require_numbers(values)
+        told = self._told()
+        factor = (1, 1, 1)
         if spec.degradation is not None:
             told["undoes"] = spec.degradation.words
+            factor = own_factor(spec.degradation, asked.volume.voxels.shape)
         step = Step("inference.enhance", told)
-        grid = finer_grid(volume.geometry, (d, h, w))
-        return Volume(ready.in_units(values), grid, volume.quantity, (*volume.history, step))
+        grid = finer_grid(asked.volume.geometry, factor)
+        return replace(
+            asked.answer,
+            image=Volume(asked.ready.in_units(values), grid, asked.volume.quantity, (*asked.volume.history, step)),
+        )
 
-    def _unusual(self, volume: Volume, ready: Prepared) -> tuple[Array, Volume]:
+    def _unusual(self, asked: "_Asked") -> CaseAnswer:
         """Distance from what is usual, the share of normal images that are less unusual, and a map of where."""
-        module = self.model.modules[0].to(self.runner.device)
-        image = np.clip(ready.array[:, 0] if self.model.spec.flat else ready.array, 0, 1)
-        far = float(distances(module, image[None])[0])
-        if not np.isfinite(far):
-            raise InputError("the network's answer is no number: its weights or its preparation are damaged")
+        self._require_picture(asked.ready, asked.answer.case)
+        module, flat = self.model.modules[0].to(self.runner.device), self.model.spec.flat
+        image = np.clip(asked.ready.array[:, 0] if flat else asked.ready.array, 0, 1)
+        far = distances(module, image[None])
+        _require_numbers(far)
         where = heat(module, image)
-        grid = ready.field(where[None] if self.model.spec.flat else where)
-        told: dict[str, Json] = {"model": self.model.card.model, "weights_sha256": self.model.card.weights_sha256}
-        step = Step("inference.unusual", told)
-        shown = Volume(grid[None], volume.geometry, Quantity.ARBITRARY, (*volume.history, step))
-        return np.asarray([far, share_below(far, self.model.card.training)]), shown
+        grid = asked.ready.field(where[None] if flat else where)
+        step = Step("inference.unusual", self._told())
+        shown = Volume(grid[None], asked.volume.geometry, Quantity.ARBITRARY, (*asked.volume.history, step))
+        share = share_below(float(far[0]), self.model.card.training)
+        return replace(asked.answer, scores=np.asarray([float(far[0]), share]), heat=shown)
+
+    def _told(self) -> dict[str, Json]:
+        """The model, for the history of what it made."""
+        return {"model": self.model.card.model, "weights_sha256": self.model.card.weights_sha256}
 
     def _fitted(self, volume: Volume, ready: Prepared) -> Fit:
         """Windows that stay within the memory."""
@@ -219,6 +241,11 @@ class Predictor:
             self.tell(way.words)
         self.told = way.words
         return way
+
+
+def _require_numbers(answer: Array) -> None:
+    if not np.isfinite(answer).all():
+        raise InputError("the network's answer is no number: its weights or its preparation are damaged")
 
 
 def _doubt(found: Array | None, ready: Prepared, labels: LabelMap) -> Volume | None:

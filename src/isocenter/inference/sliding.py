@@ -6,6 +6,7 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from isocenter.ops.window import cut, spans
 from isocenter.types import Array, Float32
 
 Forward = Callable[[Float32[Array, "b c *w"]], Float32[Array, "b k *w"]]
@@ -110,7 +111,7 @@ def slabs(
         walk = _Walk(how, outputs, (shape[0], bottom - top, shape[2]), weights)
         for number, z in enumerate(places[0]):
             for group in _groups(spots, how.batch):
-                windows = np.stack([_cut(image, (z, y, x), how.size) for y, x in group])
+                windows = np.stack([cut(image, (z, y, x), how.size) for y, x in group])
                 answers = _averaged(forward, windows, how, flat=flat)
                 for (y, x), answer in zip(group, answers, strict=True):
                     walk.add(answer, (z - max(z, 0), y - top, x))
@@ -138,7 +139,7 @@ class _Walk:
         import torch  # adds on all cores, without a product in between
 
         kind = torch.float16 if self.half else torch.float32
-        inside, onto = _spans(start, answer.shape[1:], self.sums.shape[1:])
+        inside, onto = spans(start, answer.shape[1:], self.sums.shape[1:])
         part = torch.from_numpy(answer)[(slice(None), *onto)].to(kind)
         weights = torch.from_numpy(self.weights)[onto].to(kind)
         torch.from_numpy(self.sums)[(slice(None), *inside)].addcmul_(part, weights)
@@ -175,12 +176,12 @@ def tiles(
     shape = image.shape[1:]
     rows = tile_rows(shape, how)
     total = len(rows[0]) * len(rows[1]) * len(rows[2])
-    for number, spans in enumerate(product(*rows)):
-        (z, z1, *_), (y, y1, *_), (x, x1, *_) = spans
-        window = _cut(image, (z, y, x), (z1 - z, y1 - y, x1 - x))[None]
+    for number, row in enumerate(product(*rows)):
+        (z, z1, *_), (y, y1, *_), (x, x1, *_) = row
+        window = cut(image, (z, y, x), (z1 - z, y1 - y, x1 - x))[None]
         answer = _averaged(forward, window, how, flat=flat)[0]
-        ends = [(c, min(e, n)) for (_, _, c, e), n in zip(spans, shape, strict=True)]
-        keep = tuple(slice(c - a, e - a) for (a, *_), (c, e) in zip(spans, ends, strict=True))
+        ends = [(c, min(e, n)) for (_, _, c, e), n in zip(row, shape, strict=True)]
+        keep = tuple(slice(c - a, e - a) for (a, *_), (c, e) in zip(row, ends, strict=True))
         core = (slice(*ends[0]), slice(*ends[1]), slice(*ends[2]))
         if on_progress:
             on_progress(number + 1, total)
@@ -214,24 +215,6 @@ def _tile_spans(length: int, size: int, halo: int) -> list[tuple[int, int, int, 
 def _groups(places: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
     for begin in range(0, len(places), size):
         yield places[begin : begin + size]
-
-
-def _spans(
-    start: tuple[int, ...], size: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a window lies in the image, and what of the window that is."""
-    inside = tuple(slice(max(0, a), min(a + n, m)) for a, n, m in zip(start, size, shape, strict=True))
-    onto = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, start, strict=True))
-    return inside, onto
-
-
-def _cut(image: Array, start: tuple[int, int, int], size: tuple[int, int, int]) -> Array:
-    inside, onto = _spans(start, size, image.shape[1:])
-    if all(s.stop - s.start == n for s, n in zip(inside, size, strict=True)):
-        return np.asarray(image[(slice(None), *inside)])
-    out = np.zeros((image.shape[0], *size), np.float32)
-    out[(slice(None), *onto)] = image[(slice(None), *inside)]
-    return out
 
 
 def _averaged(forward: Forward, windows: Array, how: Windows, *, flat: bool) -> Array:

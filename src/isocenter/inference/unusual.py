@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from isocenter.data.card import ModelCard
 from isocenter.networks.autoencoder import Rebuilder
 from isocenter.types import Array
 
@@ -26,6 +27,16 @@ def distances(module: nn.Module, images: Array) -> Array:
     return _over(images, module, lambda network, x: network.strange(x))
 
 
+def rebuilt(module: nn.Module, images: Array) -> Array:
+    """Images (`n c *s`, 0 to 1), built again."""
+    return _over(images, module, lambda network, x: network.rebuilt(x))
+
+
+def rebuilding_errors(module: nn.Module, images: Array) -> Array:
+    """Mean squared error of each image, built again."""
+    return _over(images, module, lambda network, x: ((network.rebuilt(x) - x) ** 2).flatten(1).mean(dim=1))
+
+
 def _over(images: Array, module: nn.Module, say: Any) -> Array:
     network = cast("Rebuilder", module.eval())
     device = next(module.parameters()).device
@@ -39,7 +50,7 @@ def _over(images: Array, module: nn.Module, say: Any) -> Array:
 
 def heat(module: nn.Module, image: Array) -> Array:
     """Where an image (`c *s`, 0 to 1) differs from what the network builds again: mean over channels, smoothed."""
-    again = _over(image[None], module, lambda network, x: network.rebuilt(x))[0]
+    again = rebuilt(module, image[None])[0]
     return np.asarray(ndimage.gaussian_filter(np.abs(again - image).mean(axis=0), 1.0), np.float32)
 
 
@@ -67,6 +78,13 @@ def share_below(distance: float, card_training: Mapping[str, Any]) -> float:
     """Share of normal validation images that are less unusual."""
     known = np.asarray(card_training["usual_distances"], np.float64)
     return float(np.interp(distance, known, np.linspace(0, 1, len(known))))
+
+
+def threshold_of(card: ModelCard) -> float:
+    """The distance from which an image is called unusual."""
+    known: Any = card.training["usual_distances"]
+    share = float(card.operating_point.get("threshold", SHARE))
+    return float(np.interp(share, np.linspace(0, 1, len(known)), known))
 
 
 def as_score(distance: Array, threshold: float) -> Array:

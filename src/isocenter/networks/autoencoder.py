@@ -1,5 +1,6 @@
 """Autoencoders: plain, denoising, variational; and one that learns beside two players."""
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -30,7 +31,7 @@ class AutoencoderSettings(NetworkSettings):
     weight: float = Field(default=1.0, ge=0, description="vae: of the distance from a normal distribution.")
 
 
-class Rebuilder(nn.Module):
+class Rebuilder(nn.Module, ABC):
     """Sees images (between 0 and 1) and builds them again from a few numbers.
 
     Called in training with images, it gives what is to be made small; in evaluation, the image that it builds.
@@ -47,13 +48,13 @@ class Rebuilder(nn.Module):
         self.register_buffer("usual_mean", torch.zeros(count))
         self.register_buffer("usual_precision", torch.eye(count))
 
+    @abstractmethod
     def numbers(self, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b n"]:
         """The few numbers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rebuilt(self, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         """Built again."""
-        raise NotImplementedError
 
     def described(self, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b m"]:
         """The few numbers, and what is wrong in each cell of a coarse grid: mean, and logarithm of the mean square."""

@@ -1,5 +1,6 @@
 """Networks that make images from noise: what they share, and the halves of which they are built."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import ceil, prod
 
@@ -11,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from isocenter.networks.layers import activation, conv, norm, transposed
 
 
-class Maker(nn.Module):
+class Maker(nn.Module, ABC):
     """Learns to make images like those it is shown; `latent` numbers of noise make one image, between 0 and 1.
 
     Called with images in training, it gives what is to be made small. Those of its parts that stand in `players` learn
@@ -21,9 +22,9 @@ class Maker(nn.Module):
     players: tuple[str, ...] = ("",)
     latent: int
 
+    @abstractmethod
     def sample(self, noise: Float[Tensor, "b n"], classes: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b c *s"]:
         """Images from noise."""
-        raise NotImplementedError
 
 
 def grid_of(size: Sequence[int], levels: int) -> tuple[int, ...]:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from isocenter.acquire.labelled import read_images
 from isocenter.compression.prune import pruned, smaller
 from isocenter.compression.quantise import quantised
@@ -21,10 +19,12 @@ from isocenter.evaluation.drift import Drift, drifts
 from isocenter.formats import model_folder
 from isocenter.inference.foreign import ONNX
 from isocenter.inference.model import NetworkModel, NetworkSpec, Spec, load
+from isocenter.inference.network_input import network_input
 from isocenter.inference.predictor import Predictor, Running
 from isocenter.inference.prepare import prepare
 from isocenter.inference.runtime import onnx_bytes, runtime
 from isocenter.inference.sliding import Forward, starts
+from isocenter.ops.window import cut
 from isocenter.pipeline.image_judgement import test_cases
 from isocenter.pipeline.image_material import Effort
 from isocenter.pipeline.image_prediction import with_channels
@@ -37,7 +37,7 @@ from isocenter.pipeline.output import whole_folder
 from isocenter.training.images.choose import Wish
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import held_out
-from isocenter.training.images.plan import Plan, plan_of, plan_text
+from isocenter.training.images.plan import Plan, plan_of
 from isocenter.training.images.start import Start
 from isocenter.types import Array, Progress
 from isocenter.version import __version__
@@ -45,8 +45,9 @@ from isocenter.zoo import model_path
 
 METHODS = ("prune", "distill", "int8")
 RECORD = "compression.json"
-_WINDOWS, _SHAPES = 64, 3
-_TIMED_S, _ROUNDS = 2.0, 7
+_WINDOWS, _EACH = 64, 3
+_ROUNDS = 7
+_RUNTIMES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16")
 
 
 @dataclass(frozen=True)
@@ -216,15 +217,12 @@ def _taught(
         network=small.network.model_dump(), schedule={"steps": 0, "turns": ()}, seed=how.seed, frozen=(),
         loss={"class_weights": ()},
     )  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="isocenter-") as temporary:
-        path = Path(temporary) / "plan.json"
-        path.write_text(plan_text(changed), "utf-8")
-        hold_out = model.card.training.get("hold_out")
-        effort = Effort(
-            budget_s=how.budget_s, plan=path, ways=Ways(), hold_out=None if hold_out is None else int(hold_out),
-            group=how.group, drop_leaks=True, given_start=start, teachers=model.modules,
-        )  # fmt: skip
-        train_images(data, folder, task=plan.task, wish=Wish(), effort=effort, on_progress=on_progress, tell=tell)
+    hold_out = model.card.training.get("hold_out")
+    effort = Effort(
+        budget_s=how.budget_s, plan=changed, ways=Ways(), hold_out=None if hold_out is None else int(hold_out),
+        group=how.group, drop_leaks=True, start=start, teachers=model.modules,
+    )  # fmt: skip
+    train_images(data, folder, task=plan.task, wish=Wish(), effort=effort, on_progress=on_progress, tell=tell)
     return folder
 
 
@@ -277,11 +275,11 @@ def windows_from(data: Dataset, spec: Spec, count: int) -> list[Array]:
     failed = ""
     for sample in data.samples[::step]:
         try:
-            array = prepare(read_images(sample), spec.preparation).array
+            ready, _ = network_input(prepare(read_images(sample), spec.preparation), spec, sample.groups)
         except (IsocenterError, OSError) as error:
             failed = f"{sample.case}: {error}"
             continue
-        found += _cut(array, spec)
+        found += _cut(ready.array, spec)
         if len(found) >= count:
             break
     if not found:
@@ -292,18 +290,11 @@ def windows_from(data: Dataset, spec: Spec, count: int) -> list[Array]:
 def _cut(array: Array, spec: Spec) -> list[Array]:
     """Up to a few windows of a case."""
     size = (1, *spec.patch) if spec.flat else spec.patch
-    places = [starts(n, s, 0.0) for n, s in zip(array.shape[1:], size, strict=True)]
-    chosen = [row[:: max(1, len(row) // _SHAPES)] for row in places]
-    found = []
-    for z in chosen[0][:_SHAPES]:
-        window = np.zeros((array.shape[0], *size), np.float32)
-        begin = [z, *(row[len(row) // 2] for row in chosen[1:])]
-        inside = tuple(slice(max(0, b), b + s) for b, s in zip(begin, size, strict=True))
-        part = array[(slice(None), *inside)]
-        onto = tuple(slice(max(0, -b), max(0, -b) + n) for b, n in zip(begin, part.shape[1:], strict=True))
-        window[(slice(None), *onto)] = part
-        found.append((window[:, 0] if spec.flat else window)[None])
-    return found
+    deep, *across = [starts(n, s, 0.0) for n, s in zip(array.shape[1:], size, strict=True)]
+    middle = [row[len(row) // 2] for row in across]
+    some = deep[:: max(1, len(deep) // _EACH)][:_EACH]
+    windows = [cut(array, (z, *middle), size) for z in some]
+    return [(window[:, 0] if spec.flat else window)[None] for window in windows]
 
 
 # ---- what it costs --------------------------------------------------------------------------------------------------
@@ -350,24 +341,8 @@ def _answers(predictor: Predictor, data: Dataset, how: Wanted, tell: Progress | 
 
 def _timed(before: NetworkModel, after: NetworkModel, window: Array) -> tuple[tuple[Speed, ...], Speed]:
     """Seconds of one window, round by round in turn, so that a busy moment meets all alike."""
-    shape = tuple(window.shape)
-    runs: dict[str, Forward] = {}
-    for name in ("torch-float32", "openvino-float32", "openvino-bfloat16"):
-        try:
-            runs[name] = runtime(before.modules[0], name, shape)
-        except MissingExtra:
-            continue
-    if after.spec.network.name == ONNX:
-        ours = runtime(after.modules[0], "torch-float32", shape)  # which calls its own engine
-        names = {"compressed": ours}
-    else:
-        names = {}
-        for name in ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16"):
-            try:
-                names[f"compressed {name}"] = runtime(after.modules[0], name, shape)
-            except MissingExtra:
-                continue
-    everything = {**runs, **names}
+    runs, names = _runs(before, window), _runs(after, window)
+    everything = {**runs, **{f"compressed {name}": run for name, run in names.items()}}
     took: dict[str, float] = {}
     for run in everything.values():
         run(window)
@@ -377,8 +352,20 @@ def _timed(before: NetworkModel, after: NetworkModel, window: Array) -> tuple[tu
             run(window)
             seconds = time.perf_counter() - begun
             took[name] = min(seconds, took.get(name, seconds))
-    best = min(names, key=lambda name: took[name])
+    best = min((name for name in took if name not in runs), key=lambda name: took[name])
     return tuple(Speed(name, took[name]) for name in runs), Speed(best, took[best])
+
+
+def _runs(model: NetworkModel, window: Array) -> dict[str, Forward]:
+    """The ways in which a network can be run here."""
+    found: dict[str, Forward] = {}
+    own = model.spec.network.name == ONNX  # which calls its own engine, whatever the name
+    for name in _RUNTIMES[:1] if own else _RUNTIMES:
+        try:
+            found[name] = runtime(model.modules[0], name, tuple(window.shape))
+        except MissingExtra:
+            continue
+    return found
 
 
 def _keep(small: Path, source: Path, folder: Path, done: Compressed) -> None:

@@ -11,10 +11,9 @@ from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 from isocenter.formats import nifti, raster
-from isocenter.inference.making import in_units, made
+from isocenter.inference.making import classes_for, in_units, made
 from isocenter.inference.model import load
 from isocenter.inference.runner import device_of
-from isocenter.pipeline.outcomes.made import classes_for
 from isocenter.pipeline.output import whole_folder
 from isocenter.types import Array
 from isocenter.version import __version__

@@ -37,7 +37,7 @@ class Effort:
         device: `auto`, `cpu`, `cuda`, `mps`.
         processes: that learn together, each from its share of every batch.
         logs: folder for TensorBoard and CSV while it runs.
-        plan: a plan's file; None: made from the data.
+        plan: a plan, or its file; None: made from the data.
         hold_out: every so-many-th patient becomes a test case; None: as the data set says.
         group: a table's column of patients.
         target: a table's column of the class or value.
@@ -47,9 +47,8 @@ class Effort:
         allow_leaks: kinds of leaks with which training goes on.
         force: replace a model that stands there.
         begun: when the budget began to run (`time.monotonic`); None: now.
-        start: trained weights to start from: a model, a bundle, a .safetensors file; None: fresh ones.
+        start: trained weights to start from: a model, a bundle, a .safetensors file, or read already; None: fresh ones.
         freeze: how much of them does not learn; see `training.images.start.take_over`.
-        given_start: the same, read already.
         teachers: trained networks whose answers are learnt.
         ways: what is trained beside, or instead of, one network, in the same time.
     """
@@ -58,7 +57,7 @@ class Effort:
     device: str = "auto"
     processes: int = 1
     logs: Path | None = None
-    plan: Path | None = None
+    plan: Path | Plan | None = None
     hold_out: int | None = None
     group: str | None = None
     target: str | None = None
@@ -68,10 +67,9 @@ class Effort:
     allow_leaks: Sequence[str] = field(default=())
     force: bool = False
     begun: float | None = None
-    start: str | None = None
+    start: str | Start | None = None
     freeze: Freeze = "none"
     ways: Ways = field(default_factory=Ways)
-    given_start: Start | None = None
     teachers: Sequence["nn.Module"] = ()
 
 

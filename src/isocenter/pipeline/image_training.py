@@ -72,7 +72,7 @@ def train_images(
         task = given.task  # which no label could tell
     normal = str((wanted.plan or {}).get("normal") or (given.normal if given else "")) if task == "anomaly" else ""
     found = material(data, task, how, share=share, seed=seed, normal=normal, say=say, on_progress=on_progress)
-    start = read_start(how.start) if how.start else how.given_start
+    start = read_start(how.start) if isinstance(how.start, str) else how.start
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     asked = _asked(found, how, wanted, start)
     left_off = _left_off(checkpoint, asked, force=how.force)
@@ -138,7 +138,7 @@ def _given(how: Effort, wish: Wish) -> Plan | None:
         return None
     if wish.network is not None:
         raise InputError("--plan names its network: leave --network away, or change it with --set network.name=...")
-    plan = variant(read_plan(how.plan), wish.plan or {})
+    plan = variant(how.plan if isinstance(how.plan, Plan) else read_plan(how.plan), wish.plan or {})
     return plan if wish.seed is None else plan.changed(seed=wish.seed)
 
 
@@ -202,7 +202,9 @@ def _asked(found: Material, how: Effort, wish: Wish, start: Start | None) -> str
     """A hash of everything that a training is asked for: an unfinished one is gone on with only if it was the same."""
     cases = [(s.case, s.split, s.target) for s in (*found.train.samples, *found.val.samples)]
     contents = sorted(item.content for item in found.items)
-    plan = how.plan.read_text("utf-8") if how.plan else None
+    plan = (
+        None if how.plan is None else how.plan.read_text("utf-8") if isinstance(how.plan, Path) else plan_text(how.plan)
+    )
     told = [
         cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, repr(how.ways), how.freeze,
         tuple(how.beside), None if start is None else start.origin, __version__,

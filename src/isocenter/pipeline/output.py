@@ -31,6 +31,10 @@ _ENDINGS = (
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))}
 
 
+_MAPS = {"inference.unusual": "Where the image is unusual"}
+"""Captions of a map, by what made it."""
+
+
 def write(examination: Examination, folder: Path, *, language: Language, lineage: Mapping[str, Json]) -> None:
     """Write masks, key images, `report.json` and `report.html` into an empty folder, and prove the masks.
 
@@ -56,8 +60,7 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
     if examination.explanation is not None:
         shown = examination.case.volumes["original"]
         png = explanation.heat_picture(shown, examination.explanation)
-        unusual = any(check.name == "unusual" for check in examination.checks)
-        what = "Where the image is unusual" if unusual else "What moved the network's answer"
+        what = _MAPS.get(examination.explanation.history[-1].name, "What moved the network's answer")
         plane = pictures[0].plane if pictures else "axial"
         pictures = (*pictures, figures.Picture("key_explanation.png", png, plane, None, "", overlay=True, what=what))
         nifti.write(examination.explanation, folder / "explanation.nii.gz")

@@ -3,19 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation
-from isocenter.errors import InputError, IsocenterError
-from isocenter.evaluation.synthetic import Made as Seen
-from isocenter.evaluation.synthetic import judge_made
-from isocenter.inference.making import features_of, made
-from isocenter.inference.model import NetworkModel, Spec
-from isocenter.inference.predictor import CaseAnswer, Predictor
-from isocenter.inference.prepare import prepare
+from isocenter.evaluation.synthetic import MadeImages, judge_made
+from isocenter.inference.making import classes_for, features_of, made
+from isocenter.inference.predictor import Predictor
 from isocenter.metrics.synthetic import copies
+from isocenter.ops.memory import free_bytes
 from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.images import read_case
 from isocenter.pipeline.lessons import School, taught
@@ -30,11 +25,15 @@ from isocenter.pipeline.outcomes.outcome import (
 from isocenter.report.gallery import sheet
 from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
-from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.makers import as_often, stacked
+from isocenter.training.images.loading import load
+from isocenter.training.images.plan import plan_of
+from isocenter.training.images.store import Store
+from isocenter.training.images.tasks.makers import shares_of, stacked
 from isocenter.types import Array
 
 _COUNT = 1000
+_KEPT_SHARE = 0.3
+"""Of the free memory, for images as the maker sees them."""
 _NOTE = "Made images: none of them is of a patient, and none may be used as if it were."
 
 
@@ -49,12 +48,9 @@ class Made(Outcome):
         """Likeness to the validation cases, and copies of training cases."""
         plan, learnt = course.plan, course.learnt
         assert learnt is not None, "a training has cases"
-        shares = [0.0] * len(plan.classes)
-        for item in learnt.items:
-            if plan.classes:
-                shares[int(item.target)] += 1 / len(learnt)
+        shares = shares_of(learnt, plan)
         card = replace(card, training={**card.training, "class_shares": shares})
-        images = made(course.networks[0], _COUNT, classes=as_often(learnt, plan, _COUNT), seed=plan.seed + 1)
+        images = made(course.networks[0], _COUNT, classes=classes_for(shares, _COUNT), seed=plan.seed + 1)
         seen = _seen(images, stacked(course.judged), stacked(learnt), [i.sample.case for i in learnt.items])
         evaluation = judge_made(seen, model=card.model, seed=plan.seed)
         told = of_validation(evaluation, card, source, "steps and settings may have been chosen on them")
@@ -64,26 +60,18 @@ class Made(Outcome):
         """Made images, and below them the training images that come nearest."""
         plan, learnt = course.plan, course.learnt
         assert learnt is not None, "a training has cases"
-        images = made(course.networks[0], 24, classes=as_often(learnt, plan, 24), seed=plan.seed + 2)
+        images = made(course.networks[0], 24, classes=classes_for(shares_of(learnt, plan), 24), seed=plan.seed + 2)
         real = stacked(learnt)
         _, which = copies(images, real, stacked(course.judged))
         return [("Made images", sheet(images)), ("The training image that is nearest to each", sheet(real[which]))]
-
-    def columns(self, spec: Spec) -> tuple[str, ...]:
-        """None: nothing is said of an image."""
-        return ()
-
-    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
-        """None."""
-        return ()
 
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:
         """Made images beside real test cases; where the data set holds the training cases too, what they teach."""
         model = predictor.model
         spec, card = model.spec, model.card
-        real = _read(data, spec, how)
+        real = _read(data, card, how)
         rest = how.everything.of("train") if how.everything and "train" in how.everything.splits else None
-        training = None if rest is None else _read(rest, spec, how)
+        training = None if rest is None else _read(rest, card, how)
         shares = [float(v) for v in (card.training.get("class_shares") or [])]
         count = max(_COUNT, 0 if training is None else len(training))
         kinds = classes_for(shares, count)
@@ -105,36 +93,19 @@ class Made(Outcome):
         return replace(found, pictures=tuple(pictures))
 
 
-def classes_for(shares: Sequence[float], count: int) -> list[int] | None:
-    """Classes of so many images, as often as in training; None where there are none."""
-    if not shares:
-        return None
-    ends = np.round(np.cumsum(shares) / sum(shares) * count).astype(int)
-    found: list[int] = np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0)).tolist()
-    return found
-
-
-def _seen(images: Array, real: Array, training: Array | None, names: Sequence[str]) -> Seen:
-    return Seen(
+def _seen(images: Array, real: Array, training: Array | None, names: Sequence[str]) -> MadeImages:
+    return MadeImages(
         images, features_of(images), real, features_of(real), training,
         None if training is None else features_of(training), names,
     )  # fmt: skip
 
 
-def _read(data: Dataset, spec: Spec, how: Judging) -> Store:
-    """Cases as the maker would have seen them."""
-    items: list[Item] = []
-    failed: list[str] = []
-    for number, sample in enumerate(data.samples):
-        if how.on_progress and number % 16 == 0:
-            how.on_progress("reading cases", number, len(data.samples))
-        try:
-            if spec.classes and sample.target not in spec.classes:
-                raise InputError(f"is of the class {sample.target!r}, which the model does not know")
-            array = np.clip(prepare(read_case(sample).image, spec.preparation).array, 0, 1)
-            kind = float(spec.classes.index(sample.target)) if spec.classes else 0.0
-            items.append(Item(sample, array, kind))
-        except (IsocenterError, OSError) as error:
-            failed.append(f"{sample.case}: {error}")
-    require_some(items, failed, data, how.notes)
-    return Store(tuple(items))
+def _read(data: Dataset, card: ModelCard, how: Judging) -> Store:
+    """Cases as the maker saw them while it learnt.
+
+    Raises: InputError where none can be read.
+    """
+    plan = plan_of(card.lineage.get("plan"), "the plan in the model's card")
+    store = load(data, plan, read_case, memory=int(_KEPT_SHARE * free_bytes()), on_progress=how.on_progress)
+    require_some(store.items, store.failed, data, how.notes)
+    return store

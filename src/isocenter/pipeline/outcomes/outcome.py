@@ -73,13 +73,13 @@ class Outcome(ABC):
     def examples(self, course: Course, card: ModelCard) -> Pictures:
         """Judged cases, bad and good ones."""
 
-    @abstractmethod
     def columns(self, spec: Spec) -> tuple[str, ...]:
-        """Columns of `predictions.csv` between `case` and `note`."""
+        """Columns of `predictions.csv` between `case` and `note`; none where answers are files alone."""
+        return ()
 
-    @abstractmethod
     def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
         """Those columns of a case that has an answer."""
+        return ()
 
     @abstractmethod
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation | Predictions:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
@@ -18,7 +17,15 @@ from isocenter.evaluation.enhanced import MODEL, Compared, judge_enhanced
 from isocenter.evaluation.rivals import chosen_strengths, made_by_rivals
 from isocenter.formats import nifti, raster
 from isocenter.inference.answers import enhanced, windows_of
-from isocenter.inference.degradation import Degradation, coarser_grid, degraded, finer, own_factor
+from isocenter.inference.degradation import (
+    Degradation,
+    coarser_grid,
+    degraded,
+    finer,
+    noise_of,
+    own_factor,
+    whole_blocks,
+)
 from isocenter.inference.model import NetworkModel, Spec
 from isocenter.inference.predictor import CaseAnswer, Predictor
 from isocenter.inference.torch_runtime import TorchRuntime
@@ -80,14 +87,6 @@ class Enhanced(Outcome):
             title = f"{items[i].sample.case}: PSNR {course.final.each[i]:.2f} dB, before {psnr(poor, good):.2f}"
             found.append((title, beside(poor, better, good)))
         return found
-
-    def columns(self, spec: Spec) -> tuple[str, ...]:
-        """None: what is made is a file."""
-        return ()
-
-    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
-        """None."""
-        return ()
 
     def keep(self, answer: CaseAnswer, model: NetworkModel, folder: Path) -> CaseAnswer:
         """`<case>.nii.gz`, in the unit of the image; a picture in colour as `<case>.png`."""
@@ -158,16 +157,11 @@ def poor_image(sample: Sample, loaded: Loaded, how: Degradation | None) -> tuple
         loaded.image.geometry.require_same(loaded.goal.geometry, what="the image and the better one")
         return loaded.image, loaded.goal
     volume = loaded.image
-    voxels = np.asarray(volume.voxels, np.float32)
-    factor = own_factor(how, voxels.shape)
-    counts = [n // f for n, f in zip(voxels.shape[1:], factor, strict=True)]
-    if 0 in counts:
-        raise InputError(f"has {voxels.shape[1:]} voxels, too few for coarse ones of {factor}")
-    whole = voxels[(slice(None), *(slice(0, n * f) for n, f in zip(counts, factor, strict=True)))]
+    whole = whole_blocks(np.asarray(volume.voxels, np.float32), how)
+    factor = own_factor(how, whole.shape)
     step = Step("enhance.made_poor", {"how": how.words})
     grid = replace(volume.geometry, shape=(whole.shape[1], whole.shape[2], whole.shape[3]))
-    rng = np.random.default_rng(crc32(sample.case.encode()))
-    made = degraded(whole, how, rng, deviation=float(whole.std()) or 1.0)
+    made = degraded(whole, how, noise_of(sample.case), deviation=float(whole.std()) or 1.0)
     poor = Volume(made, coarser_grid(grid, factor), volume.quantity, (*volume.history, step))
     return poor, Volume(whole, grid, volume.quantity, volume.history)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from isocenter.evaluation.point import OperatingPoint
 from isocenter.formats import nifti
 from isocenter.inference.model import NetworkModel, Spec
 from isocenter.inference.predictor import CaseAnswer, Predictor
-from isocenter.inference.unusual import SHARE, as_score, distances, heat, learn_usual, quantiles_of
+from isocenter.inference.unusual import SHARE, as_score, distances, learn_usual, quantiles_of, rebuilt, threshold_of
 from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.outcomes.outcome import (
     UNKNOWN_PATIENTS,
@@ -31,6 +30,7 @@ from isocenter.report.gallery import beside
 from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
 from isocenter.training.images.division import person_of
+from isocenter.training.images.plan import Plan
 from isocenter.training.images.tasks.makers import stacked
 from isocenter.training.images.tasks.normal import unusual_of
 from isocenter.types import Array
@@ -58,7 +58,7 @@ class Unusual(Outcome):
         far, odd = distances(course.networks[0], stacked(val)), unusual_of(val, plan)
         usual = quantiles_of(far[~odd] if (~odd).any() else far)
         card = replace(
-            card, training={**card.training, "usual_distances": usual, "normal": plan.normal},
+            card, training={**card.training, "usual_distances": usual, "normal": _normal(plan, found.train)},
             operating_point={
                 "threshold": SHARE, "criterion": f"{SHARE:.0%} of normal cases are usual", "chosen_on": source,
             },
@@ -78,8 +78,8 @@ class Unusual(Outcome):
         found = []
         for i in dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.25, 0.5, 0.75, 0.95, 1)):
             image = images[i]
-            wrong = heat(course.networks[0], image)
-            shown = [np.asarray(v if v.ndim == 4 else v[:, None]) for v in (image, image - wrong[None], image)]
+            again = rebuilt(course.networks[0], image[None])[0]
+            shown = [np.asarray(v if v.ndim == 4 else v[:, None]) for v in (image, again, image)]
             sample = course.judged.items[i].sample
             found.append(
                 (f"{sample.case}: {sample.target} distance {far[i]:.3g}", beside(shown[0], shown[1], shown[2]))
@@ -113,6 +113,11 @@ class Unusual(Outcome):
 
         card = predictor.model.card
         normal = str(card.training.get("normal") or "")
+        if not normal:
+            raise InputError(
+                "the model's card names no normal class, so nothing can be judged: train it on a folder named after "
+                "that class, or name the class with --normal"
+            )
         unnamed = [s.case for s in data.samples if not s.target]
         if unnamed:
             raise InputError(f"{data.path}: {unnamed[0]} states no class: what is normal must be known to judge by it")
@@ -123,9 +128,6 @@ class Unusual(Outcome):
         samples = [s for _, s in rows]
         if not all(s.patient for s in samples):
             how.notes.append(UNKNOWN_PATIENTS)
-        if not normal:
-            how.notes.append("No class was named as normal in training: cases of the first class count as such.")
-            normal = data.classes()[0]
         odd = np.asarray([s.target != normal for s in samples])
         far = np.asarray([float(np.asarray(a.scores)[0]) for a, _ in rows])
         how.notes.append("A distance is no probability: it tells how unlike the normal training images an image is.")
@@ -133,10 +135,10 @@ class Unusual(Outcome):
         return _judged(names, all(s.patient for s in samples), odd, far, card, seed=how.seed)
 
 
-def threshold_of(card: ModelCard) -> float:
-    """The distance from which an image is called unusual."""
-    known: Any = card.training["usual_distances"]
-    return float(np.interp(SHARE, np.linspace(0, 1, len(known)), known))
+def _normal(plan: Plan, learnt: Dataset) -> str:
+    """The class that was learnt from: the one that the plan names, or the only one there."""
+    there = learnt.classes()
+    return plan.normal or (there[0] if len(there) == 1 else "")
 
 
 def _judged(

@@ -77,14 +77,6 @@ class Segmented(Outcome):
             found.append((title, drawn(grey, item.mask[slice_number], said[slice_number])))
         return found
 
-    def columns(self, spec: Spec) -> tuple[str, ...]:
-        """None: what is found is a file."""
-        return ()
-
-    def cells(self, answer: CaseAnswer, model: NetworkModel) -> tuple[object, ...]:
-        """None."""
-        return ()
-
     def keep(self, answer: CaseAnswer, model: NetworkModel, folder: Path) -> CaseAnswer:
         """`<case>.nii.gz`, and `uncertainty/<case>.nii.gz` where it was asked for."""
         assert answer.labels is not None, "a segmentation has labels"

@@ -1,5 +1,6 @@
 """Classes and values of whole images: promises, rows, judgement."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -52,9 +53,9 @@ class _Whole(Outcome):
             found.append((f"{item.sample.case}: {words[i]}", picture))
         return found
 
+    @abstractmethod
     def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
         """How good the answer of each case is, and stated and said in words."""
-        raise NotImplementedError
 
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation | Predictions:
         """Answers, as predictions."""

@@ -101,10 +101,3 @@ def start_of(shape: Array, size: Array, centre: Array | None, rng: np.random.Gen
         )
     start = centre - size // 2 + rng.integers(-(size // 4), size // 4 + 1)
     return np.asarray(np.where(size >= shape, -((size - shape) // 2), np.clip(start, 0, np.maximum(shape - size, 0))))
-
-
-def spans(shape: Array, size: Array, start: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a patch lies in the image, and what of the patch that is."""
-    inside = tuple(slice(max(0, int(a)), int(min(a + n, m))) for a, n, m in zip(start, size, shape, strict=True))
-    onto = tuple(slice(s.start - int(a), s.stop - int(a)) for s, a in zip(inside, start, strict=True))
-    return inside, onto

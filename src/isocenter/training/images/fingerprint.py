@@ -148,7 +148,6 @@ def fingerprint(
             absent = absent_channels(volume)
             if not absent:
                 volume.require_finite()
-            seen.lacking += bool(absent)
             seen.add(volume, labels)
             if task == "detect":
                 seen.add_objects(sample, volume, labels, dict(data.labels))
@@ -200,7 +199,6 @@ class _Seen:
         self.edges: list[tuple[float, float, float]] = []
         self.owners: list[int] = []
         self.masks = False
-        self.lacking = 0
         self.failed: list[str] = []
         self.rng = np.random.default_rng(0)
 

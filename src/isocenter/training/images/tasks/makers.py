@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from isocenter.data.dataset import Loaded, Sample
 from isocenter.errors import InputError
-from isocenter.inference.making import features_of, made
+from isocenter.inference.making import classes_for, features_of, made
 from isocenter.inference.prepare import Prepared
 from isocenter.metrics.synthetic import frechet
 from isocenter.training.images import augment
@@ -68,7 +68,7 @@ class Makers(Task):
         real = stacked(store)
         count = _MANY if thorough else _FEW
         device = str(next(run.parameters()).device)
-        some = made(run, count, classes=as_often(store, plan, count), seed=plan.seed, device=device)
+        some = made(run, count, classes=classes_for(shares_of(store, plan), count), seed=plan.seed, device=device)
         distance = frechet(features_of(real), features_of(some)) if len(store) > 1 else float("inf")
         return Validated(-distance, {"frechet": distance})
 
@@ -99,10 +99,9 @@ def stacked(store: Store) -> Array:
     return np.stack([i.image[:, 0] if i.image.shape[1] == 1 else np.asarray(i.image) for i in store.items])
 
 
-def as_often(store: Store, plan: Plan, count: int) -> list[int] | None:
-    """Classes for so many images, each as often as in a store; None where there are no classes."""
+def shares_of(store: Store, plan: Plan) -> list[float]:
+    """How often each class is there; empty where there are no classes."""
     if not plan.classes:
-        return None
-    shares = np.bincount([int(item.target) for item in store.items], minlength=len(plan.classes)) / len(store)
-    ends = np.round(np.cumsum(shares) * count).astype(int)
-    return np.repeat(np.arange(len(plan.classes)), np.diff(ends, prepend=0)).tolist()
+        return []
+    counts = np.bincount([int(item.target) for item in store.items], minlength=len(plan.classes))
+    return [float(n) / len(store) for n in counts]

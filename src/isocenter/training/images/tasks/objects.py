@@ -19,8 +19,9 @@ from isocenter.inference.prepare import Prepared, prepare_labels
 from isocenter.inference.torch_runtime import DetectorRuntime
 from isocenter.metrics.detection import Scan, average_precision, matched
 from isocenter.networks.detector import Found, Truth, Truths
+from isocenter.ops.window import cut, spans
 from isocenter.training.images import augment
-from isocenter.training.images.batches import Batch, Sampler, spans, start_of
+from isocenter.training.images.batches import Batch, Sampler, start_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
 from isocenter.training.images.tasks.task import StepLoss, Task, images_of
@@ -52,7 +53,7 @@ class Objects(Task):
         images, kept, masks = [], [], []
         for number in range(sampler.count):
             item = sampler.by_person(rng)
-            image, boxes, mask = cut(item, plan, rng, on_object=number / sampler.count >= 1 - plan.foreground)
+            image, boxes, mask = window_of(item, plan, rng, on_object=number / sampler.count >= 1 - plan.foreground)
             images.append(image)
             kept.append(boxes)
             masks.append(mask)
@@ -134,7 +135,7 @@ def _drawn(labels: LabelMap, plan: Plan) -> Boxed:
     return Boxed(boxes, classes, np.zeros(len(classes), np.bool_), pieces)
 
 
-def cut(
+def window_of(
     item: Item, plan: Plan, rng: np.random.Generator, *, on_object: bool
 ) -> tuple[Array, tuple[Array, Array], Array | None]:
     """A window of a case: image, boxes and classes of the objects in it, and their mask, if known (numbered from 1).
@@ -150,9 +151,8 @@ def cut(
     if on_object and len(stated):
         centre = stated.boxes[rng.integers(len(stated))].mean(axis=0).astype(np.int64)
     start = start_of(shape, size, centre, rng)
-    inside, onto = spans(shape, size, start)
-    image = np.zeros((item.image.shape[0], *size), np.float32)
-    image[(slice(None), *onto)] = item.image[(slice(None), *inside)]
+    inside, onto = spans(start, size, shape)
+    image = cut(item.image, start, size)
     boxes = stated.boxes - start
     seen = _share_inside(boxes, tuple(int(n) for n in size)) >= _SEEN
     own = np.flatnonzero(seen & ~stated.ignored)

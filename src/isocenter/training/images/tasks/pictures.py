@@ -1,7 +1,5 @@
 """A better image from each image: windows to learn from, whole images to judge by."""
 
-from zlib import crc32
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,12 +7,13 @@ from torch import Tensor, nn
 from isocenter.data.dataset import Loaded, Sample
 from isocenter.errors import InputError
 from isocenter.inference.answers import enhanced, windows_of
-from isocenter.inference.degradation import Degradation, coarser, degraded, finer, own_factor
+from isocenter.inference.degradation import degraded, finer, noise_of, own_factor, whole_blocks
 from isocenter.inference.prepare import Prepared, scales_again
 from isocenter.inference.sliding import Forward
 from isocenter.metrics.similarity import psnr, ssim
+from isocenter.ops.window import cut
 from isocenter.training.images import augment
-from isocenter.training.images.batches import Batch, Sampler, spans, start_of
+from isocenter.training.images.batches import Batch, Sampler, start_of
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
@@ -44,9 +43,9 @@ class Pictures(Task):
             volume.geometry.require_same(goal.geometry, what="the image and the better one")
             wanted = [(np.asarray(v, np.float32) - a) / b for v, (a, b) in zip(goal.voxels, ready.scales, strict=True)]
             return Item(sample, ready.array, np.nan, goal=np.asarray(np.stack(wanted), np.float32))
-        image = _whole_blocks(ready.array, plan.degradation)
+        image = whole_blocks(ready.array, plan.degradation)
         deviation = float(image.std()) or 1.0
-        poor = degraded(image, plan.degradation, _rng(sample), deviation=deviation)
+        poor = degraded(image, plan.degradation, noise_of(sample.case), deviation=deviation)
         scales = scales_again(poor, plan.preparation)
         good = np.stack([(v - a) / b for v, (a, b) in zip(image, scales, strict=True)]).astype(np.float32)
         return Item(sample, good, np.nan, spread=deviation / float(np.mean([b for _, b in scales])))
@@ -98,24 +97,8 @@ def poor_and_good(item: Item, plan: Plan) -> tuple[Array, Array]:
         assert item.goal is not None, "a pair has a better image"
         return np.asarray(item.image), np.asarray(item.goal)
     good = np.asarray(item.image)
-    poor = degraded(good, plan.degradation, _rng(item.sample), deviation=item.spread)
+    poor = degraded(good, plan.degradation, noise_of(item.sample.case), deviation=item.spread)
     return finer(poor, own_factor(plan.degradation, good.shape)), good
-
-
-def _rng(sample: Sample) -> np.random.Generator:
-    return np.random.default_rng(crc32(sample.case.encode()))
-
-
-def _whole_blocks(image: Array, how: Degradation) -> Array:
-    """The image without what does not fill a coarse voxel.
-
-    Raises: InputError for one that is smaller than a coarse voxel.
-    """
-    factor = own_factor(how, image.shape)
-    counts = [n // f for n, f in zip(image.shape[1:], factor, strict=True)]
-    if 0 in counts or coarser(image[:1], factor).size < 2:
-        raise InputError(f"has {image.shape[1:]} voxels, too few for coarse ones of {factor}")
-    return image[(slice(None), *(slice(0, n * f) for n, f in zip(counts, factor, strict=True)))]
 
 
 def _window(item: Item, plan: Plan, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -127,7 +110,7 @@ def _window(item: Item, plan: Plan, rng: np.random.Generator) -> tuple[Array, Ar
     how = plan.degradation
     if how is None:
         assert item.goal is not None, "a pair has a better image"
-        poor, good = (_cut(image, size, start, shape) for image in (item.image, item.goal))
+        poor, good = (cut(np.asarray(image), start, size) for image in (item.image, item.goal))
     else:
         factor = np.asarray(own_factor(how, item.image.shape))
         start = np.where(start > 0, start // factor * factor, start)
@@ -138,13 +121,5 @@ def _window(item: Item, plan: Plan, rng: np.random.Generator) -> tuple[Array, Ar
         about = np.asarray(item.image[(slice(None), *(slice(a, b) for a, b in zip(first, last, strict=True)))])
         d, h, w = factor.tolist()
         worse = finer(degraded(about, how, rng, deviation=item.spread), (d, h, w))
-        inner = last - first
-        poor, good = (_cut(image, size, start - first, inner) for image in (worse, about))
+        poor, good = (cut(image, start - first, size) for image in (worse, about))
     return (poor[:, 0], good[:, 0]) if dims == 2 else (poor, good)
-
-
-def _cut(image: Array, size: Array, start: Array, shape: Array) -> Array:
-    inside, onto = spans(shape, size, start)
-    out = np.zeros((image.shape[0], *size), np.float32)
-    out[(slice(None), *onto)] = image[(slice(None), *inside)]
-    return out

@@ -11,8 +11,9 @@ from isocenter.inference.answers import segmented, windows_of
 from isocenter.inference.prepare import Prepared, prepare_labels
 from isocenter.inference.sliding import Forward
 from isocenter.metrics.overlap import dice
+from isocenter.ops.window import cut, spans
 from isocenter.training.images import augment
-from isocenter.training.images.batches import Batch, Sampler, spans, start_of
+from isocenter.training.images.batches import Batch, Sampler, start_of
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
@@ -42,7 +43,7 @@ class Voxels(Task):
         images, masks = [], []
         for number in range(sampler.count):
             item = sampler.by_person(rng)
-            image, mask = cut(item, plan, rng, on_label=number / sampler.count >= 1 - plan.foreground)
+            image, mask = window_of(item, plan, rng, on_label=number / sampler.count >= 1 - plan.foreground)
             images.append(image)
             masks.append(mask)
         stacked, truth = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))
@@ -122,7 +123,7 @@ def _exchanged(masks: Tensor, flipped: Array, plan: Plan) -> Tensor:
     return masks
 
 
-def cut(item: Item, plan: Plan, rng: np.random.Generator, *, on_label: bool) -> tuple[Array, Array]:
+def window_of(item: Item, plan: Plan, rng: np.random.Generator, *, on_label: bool) -> tuple[Array, Array]:
     """A patch of a case, centred near a label if asked for; what lies outside the image is 0 and background."""
     assert item.mask is not None, "a segmentation has masks"
     shape = np.asarray(item.mask.shape)
@@ -135,9 +136,8 @@ def cut(item: Item, plan: Plan, rng: np.random.Generator, *, on_label: bool) -> 
     start = start_of(shape, size, centre, rng)
     if centre is not None and plan.preparation.dims == 2:
         start[0] = centre[0]
-    inside, onto = spans(shape, size, start)
-    image = np.zeros((item.image.shape[0], *size), np.float32)
+    inside, onto = spans(start, size, shape)
+    image = cut(item.image, start, size)
     mask = np.zeros(tuple(size), np.int64)
-    image[(slice(None), *onto)] = item.image[(slice(None), *inside)]
     mask[onto] = item.mask[inside]
     return (image[:, 0], mask[0]) if plan.preparation.dims == 2 else (image, mask)
