@@ -26,6 +26,7 @@ _POOR = ("input", "inputs", "images", "image", "noisy")
 _GOOD = ("target", "targets", "clean")
 _PATIENT_IN_NAME = re.compile(r"^((?:patient|pat|sub|subject|subj|case|pt)[-_]?[A-Za-z]*\d+)[-_.](.+)$", re.IGNORECASE)
 _TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别", "诊断")
+_TIMES = ("times", "times_s", "frame_times", "时间")
 _GOAL = ("target_image", "better", "clean", "目标影像")
 _MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
 _SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
@@ -476,6 +477,7 @@ def _manifest(
         if name is not None and name not in cells:
             raise InputError(f"{path.name}: has no column {name!r}; it has {', '.join(list(cells)[:12])}")
     mask, better = column_of(cells, _MASK), column_of(cells, _GOAL)
+    clock = column_of(cells, _TIMES)
     goal = target or column_of(cells, _TARGET)
     columns = {
         "patient": group or column_of(cells, PATIENT_COLUMNS),
@@ -484,7 +486,7 @@ def _manifest(
     }
     case = column_of(cells, _CASE)
     samples, problems = [], []
-    rest = [name for name in cells if name not in {*images, mask, better, goal, case, *columns.values()}]
+    rest = [name for name in cells if name not in {*images, mask, better, clock, goal, case, *columns.values()}]
     for row in range(len(cells[images[0]])):
 
         def text(name: str | None, row: int = row) -> str:
@@ -509,7 +511,9 @@ def _manifest(
                 name,
                 tuple(_cell(path, one) if one else ABSENT for one in own),
                 patient=text(columns["patient"]),
-                target=answer,
+                target="" if ";" in answer else answer,
+                targets=tuple(part.strip() for part in answer.split(";")) if ";" in answer else (),
+                times=_numbers(text(clock), path, row),
                 mask=_cell(path, text(mask)) if text(mask) else None,
                 goal=_cell(path, text(better)) if text(better) else None,
                 split=SPLITS.get(part, ""),
@@ -520,6 +524,17 @@ def _manifest(
     names = Counter(sample.case for sample in samples)
     samples = [replace(s, case=f"{s.case} ({i + 2})") if names[s.case] > 1 else s for i, s in enumerate(samples)]
     return Dataset(path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems))
+
+
+def _numbers(text: str, table: Path, row: int) -> tuple[float, ...]:
+    """Numbers parted by semicolons.
+
+    Raises: InputError for what is none.
+    """
+    try:
+        return tuple(float(part) for part in text.split(";")) if text else ()
+    except ValueError as error:
+        raise InputError(f"{table.name}: row {row + 2}: times are numbers in seconds, as 0;0.04;0.08") from error
 
 
 def _cell(table: Path, text: str) -> Source:

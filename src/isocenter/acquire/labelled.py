@@ -1,5 +1,6 @@
 """Reading one case of a data set: its images on one grid, and its label map on theirs."""
 
+from dataclasses import replace
 from os.path import commonpath
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from isocenter.acquire.case import open_case, open_cases
 from isocenter.acquire.given import raw_labels, require_on
 from isocenter.data.case import Case, Series
+from isocenter.data.cine import Cine
 from isocenter.data.dataset import Sample, Source
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import Label, LabelMap
@@ -46,6 +48,31 @@ def read_image(source: Source) -> Volume:
     return cine.frame(source.index)
 
 
+def frames_as_channels(cine: Cine) -> Volume:
+    """Every frame at once, by which a sequence is known again."""
+    frames = np.asarray(cine.frames)
+    return Volume(frames.reshape(-1, *frames.shape[2:]), cine.geometry, cine.quantity, cine.history)
+
+
+def read_cine(sample: Sample) -> Cine:
+    """Every frame of a case, with the times that its data set states, or its file.
+
+    Raises: InputError for other times than frames, and for a case of several images.
+    """
+    if len(sample.images) != 1 or sample.images[0].absent:
+        raise InputError("is a sequence of several images: one file with all frames is read")
+    source = sample.images[0]
+    case = open_case(source.path)
+    if len(case.series) != 1:
+        raise InputError(f"{source.path.name}: holds {len(case.series)} series; one sequence was wanted")
+    cine = case.series[0].cine()
+    if not sample.times:
+        return cine
+    if len(sample.times) != len(cine):
+        raise InputError(f"has {len(cine)} frames, and {len(sample.times)} times are stated")
+    return replace(cine, times_s=sample.times)
+
+
 def series_source(case: Case, series: Series) -> Source:
     """Where one series of a study lies: the folder of its files, or the archive or file that was given."""
     given = case.path
@@ -73,6 +100,8 @@ def read_images(sample: Sample) -> Volume:
 
     Raises: GeometryError where they cannot be brought together; InputError where all are absent.
     """
+    if sample.sequence:
+        return frames_as_channels(read_cine(sample))
     there = [(source, read_image(source)) for source in sample.images if not source.absent]
     if not there:
         raise InputError("lacks every image")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from isocenter.data.cine import Cine
 from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
@@ -75,6 +76,9 @@ class Sample:
         images: one, or several modalities in a fixed order; `ABSENT` where the case lacks one.
         patient: empty where unknown.
         target: class name, or value as text; empty where none is stated.
+        sequence: its image holds frames in time.
+        targets: the same of each frame of a sequence; empty where one is stated for all.
+        times: seconds of each frame; empty: as the file says.
         mask: its label map.
         goal: the better image that it shall become, on its own grid.
         objects: what is marked in it; empty: nothing is there; None: nobody looked.
@@ -88,6 +92,9 @@ class Sample:
     images: tuple[Source, ...]
     patient: str = ""
     target: str = ""
+    sequence: bool = False
+    targets: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
     mask: Source | None = None
     goal: Source | None = None
     objects: tuple[Marked, ...] | None = None
@@ -105,11 +112,13 @@ class Loaded:
         image: its images as the channels of one volume.
         labels: its label map, on the image's grid; None where it has none.
         goal: the better image; None where it has none.
+        cine: all frames of a sequence; None for an image.
     """
 
     image: Volume
     labels: LabelMap | None = None
     goal: Volume | None = None
+    cine: Cine | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,8 @@ class Dataset:
 
     def classes(self) -> tuple[str, ...]:
         """Every class in its natural order."""
-        return tuple(sorted({s.target for s in self.samples if s.target}, key=natural))
+        every = {text for s in self.samples for text in (s.target, *s.targets) if text}
+        return tuple(sorted(every, key=natural))
 
 
 def natural(text: str) -> tuple[tuple[int, object], ...]:

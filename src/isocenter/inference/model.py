@@ -117,6 +117,8 @@ class Spec(BaseModel):
     network: NetworkSpec
     answer: Literal["softmax", "sigmoid", "value", "boxes", "picture", "sample", "rebuilt"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
+    frames: int = Field(default=0, ge=0, description="Of a sequence, at most; 0: the network looks at images.")
+    each_frame: bool = Field(default=False, description="Each frame has an answer.")
     columns: tuple[Column, ...] = Field(default=(), description="Of a table, beside the image.")
     degradation: Degradation | None = Field(
         default=None, description="enhance: what is undone; None: it was learnt from pairs of images."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from isocenter.data.cine import Cine
 from isocenter.data.dataset import Answers
 from isocenter.data.geometry import Geometry
 from isocenter.data.labels import Label, LabelMap
@@ -15,6 +16,7 @@ from isocenter.errors import InputError
 from isocenter.inference.answers import enhanced, scored, segmented
 from isocenter.inference.degradation import finer_grid, own_factor
 from isocenter.inference.detected import detected
+from isocenter.inference.frames import followed, prepared_frames
 from isocenter.inference.gate import Concern, concerns
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
@@ -68,6 +70,8 @@ class CaseAnswer:
         doubt: entropy of each voxel's probabilities, 0 to 1, on the input's own grid.
         heat: where an unusual image is so, on the input's own grid.
         image: of a network that makes images better, on the grid that it gives.
+        times: seconds of each frame that was looked at; None: it is no sequence.
+        frames: numbers of those frames in the file.
         found: objects, as boxes in the input's own voxels, the surest first; scores are calibrated.
     """
 
@@ -80,6 +84,8 @@ class CaseAnswer:
     doubt: Volume | None = None
     heat: Volume | None = None
     image: Volume | None = None
+    times: Array | None = field(default=None, repr=False)
+    frames: Array | None = field(default=None, repr=False)
     found: Found | None = None
 
 
@@ -125,14 +131,44 @@ class Predictor:
 
         Raises: InputError where the gate refuses; see `inference.prepare.prepare`.
         """
-        if self.model.spec.task == "generate":
+        spec = self.model.spec
+        if spec.task == "generate":
             raise InputError("this model makes images from noise: `isocenter generate MODEL -n 20 -o FOLDER`")
+        if spec.frames:
+            raise InputError(f"{case}: is one image, and this model looks at sequences of frames")
         ready, found = self._looked_at(volume, row or {})
+        self._require_allowed(found, case)
+        answer = CaseAnswer(case, concerns=found, geometry=volume.geometry)
+        return self._ways[self.model.spec.task](_Asked(volume, ready, answer))
+
+    def follow(self, cine: Cine, case: str = "sequence") -> CaseAnswer:
+        """The answer for a sequence of frames: one for all, or one of each frame.
+
+        Raises: InputError where the model looks at images, or the gate refuses; see `inference.frames.prepared_frames`.
+        """
+        spec, card = self.model.spec, self.model.card
+        if not spec.frames:
+            raise InputError(
+                f"{case}: is a sequence of {len(cine)} frames, and this model looks at images: take one frame"
+            )
+        frames, times, numbers = prepared_frames(cine, spec.preparation, spec.frames)
+        found = concerns(cine.frame(len(cine) // 2), card.gate, frames[len(frames) // 2])
+        self._require_allowed(found, case)
+        if cine.times_s is None:
+            found.append(Concern("review", "no times are stated: frames count as one second apart"))
+        run = self.runner.forward(frames, None)
+        said = followed(run, frames[:, :, 0] if spec.flat else frames, times, spec)
+        _require_numbers(said)
+        if spec.task == "classify":
+            said = rel.calibrated(said, card.calibration)
+        scores = said if spec.each_frame else said[0]
+        return CaseAnswer(case, scores=scores, concerns=found, geometry=cine.geometry, times=times, frames=numbers)
+
+    def _require_allowed(self, found: Sequence[Concern], case: str) -> None:
+        """Raises: InputError for what the gate refuses."""
         refusals = [c for c in found if c.level == "refuse" or self.running.strict]
         if refusals:
             raise InputError(f"{case}: {refusals[0].text}")
-        answer = CaseAnswer(case, concerns=found, geometry=volume.geometry)
-        return self._ways[self.model.spec.task](_Asked(volume, ready, answer))
 
     @property
     def _ways(self) -> Mapping[Answers, Callable[["_Asked"], CaseAnswer]]:

@@ -10,7 +10,7 @@ from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.ops.memory import free_bytes
 from isocenter.pipeline.images import Reader, image_items, twins_of, without_image_leaks
-from isocenter.pipeline.inputs import UNLABELLED, open_for
+from isocenter.pipeline.inputs import UNLABELLED, as_sequences, open_for
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divide, held_out
 from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
@@ -113,7 +113,7 @@ def material(
     Raises: InputError for data sets that cannot be learnt from.
     """
     opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
-    data = held_out(opened, how.hold_out)
+    data = held_out(as_sequences(opened) if task in (None, "classify", "regress") else opened, how.hold_out)
     for text in (*data.notes, *data.problems[:5]):
         say(text)
     answers = task or answers_of(data)
@@ -158,7 +158,7 @@ def _require_judgeable(train: Dataset, val: Dataset, task: Answers) -> None:
     if task not in ("classify", "regress"):
         return
     for data, side in ((train, "to learn from"), (val, "to judge by (validation)")):
-        kinds = {sample.target for sample in data.samples}
+        kinds = {text for sample in data.samples for text in (sample.targets or (sample.target,)) if text}
         if len(kinds) < 2:
             what = "class" if task == "classify" else "value"
             raise InputError(
@@ -184,7 +184,7 @@ def _labelled(sample: Sample, task: Answers) -> bool:
         return True
     if task == "detect":
         return sample.objects is not None or sample.mask is not None
-    return sample.mask is not None if task == "segment" else bool(sample.target)
+    return sample.mask is not None if task == "segment" else bool(sample.target or any(sample.targets))
 
 
 def require_fitting(plan: Plan, found: Material) -> None:

@@ -29,7 +29,7 @@ from isocenter.training.images.course import Course
 from isocenter.training.images.losses import LOSSES
 from isocenter.training.images.plan import Plan, plan_text
 from isocenter.training.images.store import Store
-from isocenter.training.images.tasks import TASKS
+from isocenter.training.images.tasks import task_of
 from isocenter.training.leaks import hashes_of
 from isocenter.version import __version__
 
@@ -102,7 +102,7 @@ def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
     """What the images were like that the network saw: of one that makes them better, the poor ones."""
     items = train.items
     some = items[:: max(1, len(items) // 200)]
-    task, f = TASKS[plan.task], plan.spec.factor
+    task, f = task_of(plan), plan.spec.factor
     shapes = [(max(1, d // f[0]), max(1, h // f[1]), max(1, w // f[2])) for d, h, w in found.seen.shapes]
     spacings = [(d * f[0], h * f[1], w * f[2]) for d, h, w in found.seen.spacings]
     return gate_of(shapes, spacings, found.seen.quantity, [task.seen(item, plan) for item in some])

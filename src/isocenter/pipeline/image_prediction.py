@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isocenter.acquire.labelled import read_images
+from isocenter.acquire.labelled import read_cine, read_images
 from isocenter.data.dataset import ABSENT, Dataset, Sample
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError, IsocenterError
@@ -77,7 +77,10 @@ def answers(
                 f"predicting {sample.case}" if len(cases.samples) < 50 else "predicting", number, len(cases.samples)
             )
         try:
-            yield predictor(read(sample), sample.case, sample.groups)
+            if predictor.model.spec.frames:
+                yield predictor.follow(read_cine(sample), sample.case)
+            else:
+                yield predictor(read(sample), sample.case, sample.groups)
         except (IsocenterError, OSError) as error:
             yield CaseAnswer(sample.case, failed=str(error))
 

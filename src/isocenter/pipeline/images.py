@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from isocenter.acquire.labelled import read_image, read_images, read_mask
+from isocenter.acquire.labelled import read_cine, read_image, read_images, read_mask
 from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
@@ -23,6 +23,8 @@ def read_case(sample: Sample) -> Loaded:
 
 
 def _beside(sample: Sample, volume: Volume) -> Loaded:
+    if sample.sequence:
+        return Loaded(volume, cine=read_cine(sample))
     labels = None if sample.mask is None else read_mask(sample.mask, volume.geometry)
     return Loaded(volume, labels, None if sample.goal is None else read_image(sample.goal))
 

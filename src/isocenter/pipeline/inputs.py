@@ -4,11 +4,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from isocenter.acquire.case import open_case
 from isocenter.acquire.dataset_files import stem_of
 from isocenter.acquire.datasets import open_dataset
 from isocenter.acquire.labelled import series_source
 from isocenter.data.dataset import Answers, Dataset, Sample, Source, natural
-from isocenter.errors import InputError
+from isocenter.errors import InputError, IsocenterError
 
 UNLABELLED: tuple[Answers, ...] = ("enhance", "generate", "anomaly")
 """Tasks that learn from images alone."""
@@ -29,6 +30,25 @@ def open_for(
         if not Path(path).is_dir() or group is not None:
             raise
     return loose_images(Path(path))
+
+
+def as_sequences(data: Dataset) -> Dataset:
+    """The data set with its cases as sequences, where their files hold frames in time or their tables say so."""
+    first = data.samples[0]
+    stated = any(s.targets or s.times for s in data.samples)
+    plain = len(first.images) == 1 and first.images[0].index is None and not first.images[0].inside
+    if not stated and not (plain and first.mask is None and _frames_of(first.images[0].path) > 1):
+        return data
+    return replace(data, samples=tuple(replace(s, sequence=True) for s in data.samples))
+
+
+def _frames_of(path: Path) -> int:
+    """Frames of the only series of a file; 1 where it cannot be read, which its reader will say."""
+    try:
+        series = open_case(path).series
+    except (IsocenterError, OSError):
+        return 1
+    return series[0].frames if len(series) == 1 else 1
 
 
 def cases_of(path: Path) -> Dataset:

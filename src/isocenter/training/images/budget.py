@@ -14,7 +14,7 @@ from isocenter.training.images.choose import Wish
 from isocenter.training.images.loop import fresh_network, only_of, players_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Store
-from isocenter.training.images.tasks import TASKS
+from isocenter.training.images.tasks import task_of
 
 _LEAST_STEPS, _LOOKS = 1500, 25
 """Steps below which a cheaper network is better; and how often each case is seen before width helps more."""
@@ -30,7 +30,7 @@ def seconds_per_step(plan: Plan, store: Store, *, device: str, limit_s: float) -
     torch.manual_seed(0)
     module = laid_out(fresh_network(plan).to(device), plan.preparation.dims).train()
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4)
-    task = TASKS[plan.task]
+    task = task_of(plan)
     sampler, loss = Sampler(store, plan), task.loss(plan)
     took: list[float] = []
     begin = time.monotonic()
@@ -119,7 +119,7 @@ def _looks(plan: Plan, store: Store, val: Store, budget_s: float, device: str) -
 
     Raises: InputError where the validation cases alone take half of the budget.
     """
-    task, module = TASKS[plan.task], laid_out(fresh_network(plan).to(device), plan.preparation.dims).eval()
+    task, module = task_of(plan), laid_out(fresh_network(plan).to(device), plan.preparation.dims).eval()
     run, first = task.run((module,), plan, device), val.only([0])
     task.validate(run, first, plan)
     start = time.monotonic()
@@ -146,7 +146,7 @@ def _looks(plan: Plan, store: Store, val: Store, budget_s: float, device: str) -
 def _faster_precision(plan: Plan, store: Store, device: str, limit: float) -> tuple[Plan, float]:
     """bfloat16 where it is at least a tenth faster here."""
     full = seconds_per_step(plan, store, device=device, limit_s=limit)
-    if not TASKS[plan.task].half:
+    if not task_of(plan).half:
         return plan, full
     half = plan.changed(precision="bfloat16")
     short = seconds_per_step(half, store, device=device, limit_s=limit)

@@ -9,7 +9,7 @@ from isocenter.data.volume import Quantity
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import NETWORKS, Network, network
-from isocenter.training.images.defaults import DEFAULTS
+from isocenter.training.images.defaults import DEFAULTS, SEQUENCES
 from isocenter.training.images.defaults.defaults import Defaults
 from isocenter.training.images.fingerprint import Fingerprint
 from isocenter.training.images.plan import Plan, plan_of
@@ -43,11 +43,11 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
 
     Raises: InputError for wishes that do not fit.
     """
-    own, wished = DEFAULTS[task], wish.plan or {}
+    own, wished = (SEQUENCES if seen.frames else DEFAULTS)[task], wish.plan or {}
     dims = own.dims(seen)
     preparation = _preparation(seen, own, dims)
     name = wish.network or own.network(seen, preparation)
-    row = _fitting(name, task)
+    row = _fitting(name, task, own)
     if dims not in row.dims:
         raise InputError(f"{name} exists in {row.dims[0]} dimensions; this data has {dims}")
     if preparation.size is not None and min(preparation.size) < row.least:
@@ -83,12 +83,12 @@ def _settings(
     return {**own.settings(seen, preparation, patch, name), **given}
 
 
-def _fitting(name: str, task: Answers) -> Network:
+def _fitting(name: str, task: Answers, own: Defaults) -> Network:
     """The row of the catalogue.
 
     Raises: InputError for a network that answers otherwise.
     """
-    row, wanted = network(name), DEFAULTS[task].answers
+    row, wanted = network(name), own.answers
     if row.answers != wanted:
         fitting = ", ".join(n for n, r in NETWORKS.items() if r.answers == wanted)
         raise InputError(f"{name} answers for each {row.answers}, which does not fit {task}; there are {fitting}")

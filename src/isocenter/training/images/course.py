@@ -19,7 +19,7 @@ from isocenter.training.images.loop import Learnt, fresh_network, learn, some_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.start import Freeze, Start, Taken, take_over
 from isocenter.training.images.store import Store
-from isocenter.training.images.tasks import TASKS
+from isocenter.training.images.tasks import task_of
 from isocenter.training.images.trials import halved, read_trials, variant
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array, Progress
@@ -146,7 +146,7 @@ def _require_possible(plan: Plan, ways: Ways) -> None:
     """
     asked = {"--folds": bool(ways.folds), "--ensemble": bool(ways.ensemble), "--learning-curve": ways.curve}
     odd = [name for name, on in asked.items() if on]
-    if odd and not TASKS[plan.task].several:
+    if odd and not task_of(plan).several:
         raise InputError(f"{odd[0]}: a model of {plan.task} is one network, judged over all cases together")
     if ways.curve and plan.task == "detect":
         raise InputError("--learning-curve: a detection is judged over all cases together; compare models by evaluate")
@@ -255,7 +255,7 @@ def _over_seeds(
     first = replace(found[0], seconds=sum(one.seconds for one in found))
     if not ways.ensemble:
         return _alone(first, val, told)
-    networks, task = tuple(one.network for one in found), TASKS[plan.task]
+    networks, task = tuple(one.network for one in found), task_of(plan)
     final, own = (
         task.validate(task.run([copy.deepcopy(n) for n in networks], plan, means.device), store, plan, thorough=True)
         for store in (val, some_of(train, len(val), plan.seed))

@@ -46,6 +46,8 @@ class Fingerprint:
         edges: of each object, as (d, h, w) in voxels of its image.
         owners: number of the looked-at case that each object lies in.
         targets: every class or value that a case states.
+        frames: of each sequence that was looked at; empty: the cases are images.
+        each_frame: the frames of a sequence are labelled, not the whole.
         paired: cases state a better image.
         masks: objects are drawn, not only boxed.
         failed: cases that could not be read.
@@ -66,6 +68,8 @@ class Fingerprint:
     edges: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
     owners: tuple[int, ...] = field(default=(), repr=False)
     masks: bool = False
+    frames: tuple[int, ...] = ()
+    each_frame: bool = False
     paired: bool = False
     targets: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
@@ -118,7 +122,7 @@ def answers_of(data: Dataset) -> Answers:
     if any(sample.goal is not None for sample in data.samples):
         return "enhance"
     masks = sum(sample.mask is not None for sample in data.samples)
-    targets = [sample.target for sample in data.samples if sample.target]
+    targets = [text for sample in data.samples for text in (sample.target, *sample.targets) if text]
     if masks and targets:
         raise InputError(f"{data.path}: has label maps and targets: say which with --task")
     if masks:
@@ -145,6 +149,9 @@ def fingerprint(
         try:
             loaded = read(sample)
             volume, labels = loaded.image, loaded.labels
+            if loaded.cine is not None:
+                volume = loaded.cine.frame(len(loaded.cine) // 2)
+                seen.frames.append(len(loaded.cine))
             absent = absent_channels(volume)
             if not absent:
                 volume.require_finite()
@@ -162,14 +169,16 @@ def fingerprint(
         )
     names = dict(data.labels) or dict(sorted(seen.names.items()))
     named = task == "classify" or (task == "generate" and _has_classes(data))
-    counts = Counter(s.target for s in data.samples) if named else seen.kinds
+    stated = [text for s in data.samples for text in (s.targets or (s.target,)) if text]
+    counts = Counter(stated) if named else seen.kinds
     classes = data.classes() if named else tuple(sorted(counts, key=natural))
     return Fingerprint(
         len(data.samples), len({s.patient for s in data.samples}) if data.known_patients else None, tuple(seen.shapes),
         tuple(seen.spacings), channels[0][0], seen.quantity, seen.whole, seen.intensities(),
         {name: counts[name] for name in classes}, names if task == "segment" else seen.by_value,
         {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())}, seen.box(), tuple(seen.edges),
-        tuple(seen.owners), seen.masks, any(s.goal is not None for s in data.samples),
+        tuple(seen.owners), seen.masks, tuple(seen.frames), any(s.targets for s in data.samples),
+        any(s.goal is not None for s in data.samples),
         data.classes(), tuple(seen.failed),
     )  # fmt: skip
 
@@ -199,6 +208,7 @@ class _Seen:
         self.edges: list[tuple[float, float, float]] = []
         self.owners: list[int] = []
         self.masks = False
+        self.frames: list[int] = []
         self.failed: list[str] = []
         self.rng = np.random.default_rng(0)
 

@@ -9,11 +9,9 @@ import numpy as np
 
 from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.errors import InputError, IsocenterError
-from isocenter.inference.columns import with_columns
-from isocenter.inference.prepare import prepare
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks import TASKS
+from isocenter.training.images.tasks import task_of
 from isocenter.types import Progress
 
 Read = Callable[[Sample], Loaded]
@@ -59,8 +57,7 @@ def prepared_item(sample: Sample, plan: Plan, read: Read) -> Item:
     Raises: InputError for a label or class that the plan does not know; see `inference.prepare.prepare`.
     """
     loaded = read(sample)
-    ready, _ = with_columns(prepare(loaded.image, plan.preparation), sample.groups, plan.columns)
-    return TASKS[plan.task].item(sample, loaded, ready, plan)
+    return task_of(plan).item(sample, loaded, plan)
 
 
 def _mapped(item: Item, path: Path) -> Item:

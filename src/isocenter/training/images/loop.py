@@ -26,7 +26,7 @@ from isocenter.training.images.checkpoint import Row, State, resume, save
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.start import frozen_in
 from isocenter.training.images.store import Store
-from isocenter.training.images.tasks import TASKS
+from isocenter.training.images.tasks import task_of
 from isocenter.training.images.tasks.task import StepLoss
 from isocenter.training.images.teacher import taught_by
 from isocenter.training.images.validation import Validated
@@ -102,7 +102,7 @@ def learn(
         raise InputError("a smaller network is taught in one process")
     fabric = _fabric(plan, device, processes, logs)
     stores = (train, val)
-    loss = taught_by(teachers, plan) if teachers else TASKS[plan.task].loss(plan)
+    loss = taught_by(teachers, plan) if teachers else task_of(plan).loss(plan)
     if processes == 1:
         state = _course(fabric, plan, stores, network, checkpoint, deadline_s, device, loss, on_progress)
         return _finished(state, plan, stores, device, fabric)
@@ -127,7 +127,7 @@ def _course_together(fabric: Any, threads: int, given: _Held) -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     plan, stores, network, checkpoint, deadline_s, device = given.value
     _course(
-        fabric, plan, stores, network, checkpoint, deadline_s, device, TASKS[plan.task].loss(plan), None
+        fabric, plan, stores, network, checkpoint, deadline_s, device, task_of(plan).loss(plan), None
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _course(
     sampler = Sampler(train, plan, rank=fabric.global_rank, ranks=fabric.world_size)
     every = plan.schedule.validate_every or max(1, plan.schedule.steps // _LOOKS)
     clock, saved = time.monotonic() - state.seconds, time.monotonic()
-    task = TASKS[plan.task]
+    task = task_of(plan)
     step = _Step(plan, module, optimiser, loss, fabric)
     module.train()
     for part in state.still:
@@ -355,7 +355,7 @@ def averaged(average: dict[str, Tensor], plan: Plan) -> nn.Module:
 def _look(state: State, plan: Plan, val: Store, device: str) -> Validated:
     with torch.random.fork_rng(devices=[]):
         twin = averaged(state.average, plan)
-    task = TASKS[plan.task]
+    task = task_of(plan)
     return task.validate(task.run((twin,), plan, device), val, plan)
 
 
@@ -392,7 +392,7 @@ def _fit_to(deadline_s: float, state: State) -> None:
 def _last_look(state: State, plan: Plan, stores: tuple[Store, Store], device: str) -> tuple[Validated, Validated]:
     """A thorough look at the validation cases, and at as many training cases."""
     train, val = stores
-    task = TASKS[plan.task]
+    task = task_of(plan)
     run = task.run((averaged(state.average, plan),), plan, device)
     few = some_of(train, plan.training_cases_judged or len(val), plan.seed)
     return task.validate(run, val, plan, thorough=True), task.validate(run, few, plan, thorough=True)

@@ -132,6 +132,12 @@ class Plan(_Part):
     preparation: Preparation
     patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
     network: NetworkSpec
+    frames: int = Field(
+        default=0, ge=0, le=512, description="Of a sequence, at most; longer ones are thinned out evenly. 0: images."
+    )
+    each_frame: bool = Field(
+        default=False, description="Each frame of a sequence has an answer; else the whole has one."
+    )
     columns: tuple[Column, ...] = Field(default=(), description="Of the table, beside the image; see `--with`.")
     degradation: Degradation | None = Field(
         default=None, description="enhance: what makes the images poor that are to become good; null: pairs are stated."
@@ -216,6 +222,10 @@ class Plan(_Part):
             raise ValueError("whole images are seen: preparation.size is needed")
         if self.degradation is not None and self.task != "enhance":
             raise ValueError("degradation is of the task enhance")
+        if self.frames and (self.task not in ("classify", "regress") or self.preparation.size is None):
+            raise ValueError(
+                "sequences are classified or regressed, with frames of one size: preparation.size is needed"
+            )
         if self.normal and self.task != "anomaly":
             raise ValueError("normal is of the task anomaly")
         return self
@@ -235,7 +245,7 @@ class Plan(_Part):
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
             "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,
             "flips": self._steady_flips if self.test_time_flips else (), "degradation": self.degradation,
-            "columns": self.columns,
+            "columns": self.columns, "frames": self.frames, "each_frame": self.each_frame,
         })  # fmt: skip
 
     @property

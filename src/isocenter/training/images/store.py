@@ -18,6 +18,8 @@ class Item:
         target: class number or value; NaN for a segmentation.
         mask: `d h w`, numbered as the network's outputs; None but for a segmentation.
         places: for each label, some of its voxels (`n 3`).
+        times: seconds of each frame; None but for a sequence, whose image is `t c d h w`.
+        targets: what is stated of each frame of a sequence, or of all (one number); NaN: nothing.
         goal: `c d h w`, the better image; None but where a data set states it.
         spread: deviation of the good image, of which the noise that is added to it is a share.
         objects: what is marked in it, on the network's grid; None but for a detection.
@@ -28,6 +30,8 @@ class Item:
     target: float
     mask: Array | None = field(default=None, repr=False)
     places: tuple[Array, ...] = field(default=(), repr=False)
+    times: Array | None = field(default=None, repr=False)
+    targets: Array | None = field(default=None, repr=False)
     goal: Array | None = field(default=None, repr=False)
     spread: float = 1.0
     objects: Boxed | None = field(default=None, repr=False)

@@ -6,6 +6,7 @@ from isocenter.data.dataset import Answers
 from isocenter.training.images.defaults.defaults import Defaults
 from isocenter.training.images.defaults.objects import Objects
 from isocenter.training.images.defaults.pictures import Pictures
+from isocenter.training.images.defaults.sequences import SequenceClasses, SequenceValues
 from isocenter.training.images.defaults.voxels import Voxels
 from isocenter.training.images.defaults.whole import Classes, Values
 from isocenter.training.images.defaults.whole_again import Makers, Normal
@@ -15,3 +16,5 @@ DEFAULTS: Mapping[Answers, Defaults] = {
     "generate": Makers(), "anomaly": Normal(),
 }  # fmt: skip
 """Every task by name."""
+SEQUENCES: Mapping[Answers, Defaults] = {"classify": SequenceClasses(), "regress": SequenceValues()}
+"""Those of sequences of frames."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from isocenter.inference.prepare import Preparation
+from isocenter.networks.catalogue import Kind
 from isocenter.training.images.defaults.defaults import Defaults, volume_dims
 from isocenter.training.images.fingerprint import Fingerprint
 
@@ -15,7 +16,8 @@ _LARGEST_PICTURE, _LARGEST_VOLUME = 224, 96
 class Values(Defaults):
     """A value of each image."""
 
-    answers, loss = "image", "huber"
+    answers: Kind = "image"
+    loss = "huber"
     cutmix = 0.0
 
     def dims(self, seen: Fingerprint) -> int:

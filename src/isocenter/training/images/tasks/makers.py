@@ -16,7 +16,7 @@ from isocenter.training.images import augment
 from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.task import StepLoss, Task, images_of
+from isocenter.training.images.tasks.task import StepLoss, Task, images_of, prepared
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -30,8 +30,9 @@ class Makers(Task):
     half = False
     several = False
 
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """An image between 0 and 1, and the number of its class."""
+        ready = prepared(sample, loaded, plan)
         if plan.classes and sample.target not in plan.classes:
             raise InputError(
                 f"is of the class {sample.target!r}, which the plan does not know: {', '.join(plan.classes)}"

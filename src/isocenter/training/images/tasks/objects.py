@@ -24,7 +24,7 @@ from isocenter.training.images import augment
 from isocenter.training.images.batches import Batch, Sampler, start_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.task import StepLoss, Task, images_of
+from isocenter.training.images.tasks.task import StepLoss, Task, images_of, prepared
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -37,8 +37,9 @@ _SEEN = 0.3
 class Objects(Task):
     """Boxes (and masks, where they are known) of the objects of each image."""
 
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """An image with its objects on the network's grid."""
+        ready = prepared(sample, loaded, plan)
         labels = loaded.labels
         if sample.objects is None and labels is None:
             raise InputError("has no objects marked, and is not marked as empty")

@@ -8,7 +8,7 @@ from isocenter.data.dataset import Loaded, Sample
 from isocenter.errors import InputError
 from isocenter.inference.answers import enhanced, windows_of
 from isocenter.inference.degradation import degraded, finer, noise_of, own_factor, whole_blocks
-from isocenter.inference.prepare import Prepared, scales_again
+from isocenter.inference.prepare import scales_again
 from isocenter.inference.sliding import Forward
 from isocenter.metrics.similarity import psnr, ssim
 from isocenter.ops.window import cut
@@ -17,7 +17,7 @@ from isocenter.training.images.batches import Batch, Sampler, start_of
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.task import StepLoss, Task, images_of
+from isocenter.training.images.tasks.task import StepLoss, Task, images_of, prepared
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -28,8 +28,9 @@ _MARGIN = 4
 class Pictures(Task):
     """A better image of each image: of pairs that the data set states, or of good ones that are made poor."""
 
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """Of pairs: the poor image, and the good one in its units. Else the good one, in units of what it becomes."""
+        ready = prepared(sample, loaded, plan)
         if plan.degradation is None:
             volume, goal = loaded.image, loaded.goal
             if goal is None:

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from isocenter.data.dataset import Loaded, Sample
-from isocenter.inference.prepare import Prepared
+from isocenter.inference.columns import with_columns
+from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.torch_runtime import TorchRuntime, memory_format
 from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.plan import Plan
@@ -31,7 +32,7 @@ class Task(ABC):
     several = True
 
     @abstractmethod
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """A case as the network sees it.
 
         Raises: InputError for one that the plan does not fit.
@@ -69,3 +70,11 @@ def images_of(batch: Batch, plan: Plan, like: nn.Module) -> Tensor:
     """The images of a batch, laid out as convolutions read them fastest, where the network lies."""
     device = next(like.parameters()).device
     return batch.images.to(memory_format=memory_format(plan.preparation.dims)).to(device)
+
+
+def prepared(sample: Sample, loaded: Loaded, plan: Plan) -> Prepared:
+    """The image of a case as the network eats it, with its columns of the table.
+
+    Raises: see `inference.prepare.prepare` and `inference.columns.with_columns`.
+    """
+    return with_columns(prepare(loaded.image, plan.preparation), sample.groups, plan.columns)[0]

@@ -8,7 +8,7 @@ from isocenter.data.dataset import Loaded, Sample
 from isocenter.data.labels import LabelMap
 from isocenter.errors import InputError
 from isocenter.inference.answers import segmented, windows_of
-from isocenter.inference.prepare import Prepared, prepare_labels
+from isocenter.inference.prepare import prepare_labels
 from isocenter.inference.sliding import Forward
 from isocenter.metrics.overlap import dice
 from isocenter.ops.window import cut, spans
@@ -17,7 +17,7 @@ from isocenter.training.images.batches import Batch, Sampler, start_of
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.task import StepLoss, Task, images_of
+from isocenter.training.images.tasks.task import StepLoss, Task, images_of, prepared
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -28,8 +28,9 @@ _PLACES = 4000
 class Voxels(Task):
     """A label map of each image."""
 
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """An image with its label map on the network's grid."""
+        ready = prepared(sample, loaded, plan)
         labels = loaded.labels
         if labels is None:
             raise InputError("has no label map")

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from isocenter.data.dataset import Loaded, Sample
 from isocenter.errors import InputError
 from isocenter.inference.answers import scored
-from isocenter.inference.prepare import Prepared
 from isocenter.inference.sliding import Forward
 from isocenter.metrics.decision import auc
 from isocenter.training.images import augment
@@ -15,7 +14,7 @@ from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.task import StepLoss, Task, images_of
+from isocenter.training.images.tasks.task import StepLoss, Task, images_of, prepared
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -61,8 +60,9 @@ class _Whole(Task):
 class Classes(_Whole):
     """One class of each image."""
 
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """An image with the number of its class."""
+        ready = prepared(sample, loaded, plan)
         if sample.target not in plan.classes:
             raise InputError(
                 f"is of the class {sample.target!r}, which the plan does not know: {', '.join(plan.classes)}"
@@ -72,21 +72,16 @@ class Classes(_Whole):
     def validate(self, run: Forward, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
         """Accuracy, logarithmic loss and area under the curve; better is a smaller loss."""
         scores, truth = _scores(run, store, plan, thorough=thorough)
-        labels = truth.astype(int)
-        loss = -float(np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean())
-        there = [k for k in range(len(plan.classes)) if 0 < (labels == k).sum() < len(labels)]
-        metrics = {"accuracy": float((scores.argmax(axis=1) == labels).mean()), "loss": loss}
-        if there:
-            positive = there[-1:] if len(plan.classes) == 2 else there
-            metrics["auc"] = float(np.mean([auc((labels == k).astype(np.int64), scores[:, k]) for k in positive]))
+        metrics, loss = class_metrics(scores, truth.astype(int), plan)
         return Validated(-loss, metrics, scores)
 
 
 class Values(_Whole):
     """One number of each image."""
 
-    def item(self, sample: Sample, loaded: Loaded, ready: Prepared, plan: Plan) -> Item:
+    def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """An image with its value."""
+        ready = prepared(sample, loaded, plan)
         try:
             value = float(sample.target)
         except ValueError as error:
@@ -98,10 +93,26 @@ class Values(_Whole):
     def validate(self, run: Forward, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
         """Mean error and share of the variance that is explained."""
         scores, truth = _scores(run, store, plan, thorough=thorough)
-        error = scores - truth
-        spread = float(((truth - truth.mean()) ** 2).mean()) or 1.0
-        r2 = 1 - float((error**2).mean()) / spread
-        return Validated(r2, {"mae": float(np.abs(error).mean()), "r2": r2}, scores)
+        metrics = value_metrics(scores, truth)
+        return Validated(metrics["r2"], metrics, scores)
+
+
+def class_metrics(scores: Array, labels: Array, plan: Plan) -> tuple[dict[str, float], float]:
+    """Accuracy, loss and area under the curve of probabilities `n k`; and the loss."""
+    loss = -float(np.log(np.maximum(scores[np.arange(len(labels)), labels], 1e-12)).mean())
+    there = [k for k in range(len(plan.classes)) if 0 < (labels == k).sum() < len(labels)]
+    metrics = {"accuracy": float((scores.argmax(axis=1) == labels).mean()), "loss": loss}
+    if there:
+        positive = there[-1:] if len(plan.classes) == 2 else there
+        metrics["auc"] = float(np.mean([auc((labels == k).astype(np.int64), scores[:, k]) for k in positive]))
+    return metrics, loss
+
+
+def value_metrics(values: Array, truth: Array) -> dict[str, float]:
+    """Mean error, and share of the variance that is explained."""
+    error = values - truth
+    spread = float(((truth - truth.mean()) ** 2).mean()) or 1.0
+    return {"mae": float(np.abs(error).mean()), "r2": 1 - float((error**2).mean()) / spread}
 
 
 def _image(item: Item, plan: Plan) -> Array:
