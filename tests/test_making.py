@@ -401,7 +401,7 @@ def test_the_normal_class_is_named_or_the_only_one_or_nothing_is_judged(tmp_path
         samples = [Sample(f"{i}", (Source(tmp_path),), target=name) for i, name in enumerate(classes)]
         return Dataset(tmp_path, "folders", tuple(samples))
 
-    plan = plan_for_pictures(task="anomaly", network={"name": "autoencoder"}, classes=())
+    plan = plan_for_pictures(task="anomaly", network={"name": "autoencoder"}, loss={"name": "own"}, classes=())
     assert _normal(plan, data_of("well", "well")) == "well"
     assert _normal(plan, data_of("", "")) == ""
     assert _normal(plan.changed(normal="b"), data_of("b", "c")) == "b"

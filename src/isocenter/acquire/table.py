@@ -234,7 +234,7 @@ def _from_text(path: Path) -> _Raw:
         raise UnreadableFile(f"{path.name}: holds zero bytes: this is no text; save the table as CSV or .xlsx")
     lines = [line for line in text.splitlines()[:20] if line.strip()]
     stated = re.fullmatch(r"sep=(.)", lines[0].strip()) if lines else None  # Excel's own first line
-    usual = max(",;\t", key=lambda sign: sum(line.count(sign) for line in lines))
+    usual = max(",;\t", key=lambda s: (sum(line.count(s) > 0 for line in lines), lines[0].count(s) if lines else 0))
     delimiter = stated[1] if stated else "\t" if path.suffix.lower() == ".tsv" else usual
     found: _Raw = []
     try:

@@ -100,7 +100,9 @@ def scored(forward: Forward, images: Sequence[Array], spec: Spec, *, flips: bool
 
 def probabilities(logits: Array, spec: Spec) -> Array:
     """What the network's numbers mean."""
-    if spec.answer in ("value", "picture"):
+    if spec.answer == "value":
+        return np.asarray(logits * np.float32(spec.value_scale[1]) + np.float32(spec.value_scale[0]))
+    if spec.answer == "picture":
         return logits
     if spec.answer == "sigmoid":
         each = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))

@@ -23,6 +23,8 @@ def write_onnx(model: NetworkModel, folder: Path) -> None:
     Raises: InputError for an ensemble, a detector, or what is an ONNX network already.
     """
     spec, module = model.spec, _one(model)
+    if spec.frames:
+        raise InputError("looks at sequences of any length, which ONNX does not carry here: export it as a bundle")
     if spec.task == "detect":
         raise InputError(
             "boxes are suppressed and merged outside the network, which ONNX does not carry: export it as a bundle"
@@ -31,7 +33,8 @@ def write_onnx(model: NetworkModel, folder: Path) -> None:
     card = {
         "task": spec.task, "classes": list(spec.classes), "labels": dict(spec.labels), "channels": list(spec.channels),
         "preparation": _plain(spec.preparation.model_dump(mode="json", exclude_none=True)), "patch": list(spec.patch),
-        "answer": spec.answer, "flips": list(spec.flips), "onnx": {"layout": "channels_first", "output": "logits"},
+        "answer": spec.answer, "value_scale": list(spec.value_scale),
+        "flips": list(spec.flips), "onnx": {"layout": "channels_first", "output": "logits"},
         "gate": {k: v for k, v in model.card.gate.items() if k in ("quantity", "spacing_mm", "extent_mm", "shape")},
         "about": {
             "name": model.card.model, "intended_use": model.card.intended_use, "limits": f"{model.card.limits} {_LOST}",
@@ -59,7 +62,8 @@ def write_bundle(model: NetworkModel, folder: Path) -> None:
         "outputs": spec.outputs, "dims": spec.preparation.dims,
     }  # fmt: skip
     inference = {"imports": ["$import torch"], "bundle_root": ".", "device": "$torch.device('cpu')",
-                 "network_def": network, "preparation": card.preparation}  # fmt: skip
+                 "network_def": network, "preparation": card.preparation,
+                 "value_scale": list(spec.value_scale)}  # fmt: skip
     said = {0: "background", **{i + 1: name for i, name in enumerate(spec.labels.values())}}
     names = said if spec.task == "segment" else dict(enumerate(spec.classes))
     metadata = {

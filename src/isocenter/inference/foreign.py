@@ -57,6 +57,9 @@ class ForeignCard(_Part):
     preparation: Preparation
     patch: tuple[int, ...] = Field(description="What the network sees at once, by axis.")
     answer: str | None = Field(default=None, description="softmax, sigmoid or value; by the task without.")
+    value_scale: tuple[float, float] = Field(
+        default=(0.0, 1.0), description="regress: a value is the network's number times the second, and the first more."
+    )
     flips: tuple[int, ...] = ()
     network: NetworkSpec | None = Field(default=None, description="Weights alone: a network of the catalogue.")
     onnx: OnnxPart = OnnxPart()
@@ -125,7 +128,7 @@ def spec_of_foreign(card: ForeignCard, network: NetworkSpec, path: Path) -> Spec
         spec = Spec.model_validate({
             "task": card.task, "classes": card.classes, "labels": card.labels, "channels": card.channels,
             "preparation": card.preparation, "patch": card.patch, "network": network,
-            "answer": card.answer or usual, "flips": card.flips,
+            "answer": card.answer or usual, "flips": card.flips, "value_scale": card.value_scale,
         })  # fmt: skip
     except ValidationError as error:
         raise InputError(f"{path}: {cause_of(error)}") from error

@@ -117,6 +117,9 @@ class Spec(BaseModel):
     network: NetworkSpec
     answer: Literal["softmax", "sigmoid", "value", "boxes", "picture", "sample", "rebuilt"] = "softmax"
     flips: tuple[int, ...] = Field(default=(), description="Axes (d, h, w) over whose flips predictions are averaged.")
+    value_scale: tuple[float, float] = Field(
+        default=(0.0, 1.0), description="regress: a value is the network's number times the second, and the first more."
+    )
     frames: int = Field(default=0, ge=0, description="Of a sequence, at most; 0: the network looks at images.")
     each_frame: bool = Field(default=False, description="Each frame has an answer.")
     columns: tuple[Column, ...] = Field(default=(), description="Of a table, beside the image.")

@@ -151,6 +151,8 @@ class Predictor:
             raise InputError(
                 f"{case}: is a sequence of {len(cine)} frames, and this model looks at images: take one frame"
             )
+        if not self.runner.name.startswith(("auto", "torch")):
+            raise InputError(f"--runtime {self.runner.name}: sequences of any length are run by torch")
         frames, times, numbers = prepared_frames(cine, spec.preparation, spec.frames)
         found = concerns(cine.frame(len(cine) // 2), card.gate, frames[len(frames) // 2])
         self._require_allowed(found, case)

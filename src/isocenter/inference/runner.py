@@ -53,7 +53,9 @@ class Runner:
         self.model, self.device, self.name = model, device, runtime
         if any(isinstance(module, OnnxNetwork) for module in model.modules):
             self.device, self.name = "cpu", "torch-float32"  # which calls ONNX Runtime
-        self.half = self.name.endswith("bfloat16") or (self.name == "auto" and native_bfloat16(self.device))
+        self.half = self.name.endswith("bfloat16") or (
+            self.name == "auto" and model.spec.task != "regress" and native_bfloat16(self.device)  # values want digits
+        )
         self._made: dict[str, Forward] = {}
         self._remembered: str | None = None
 

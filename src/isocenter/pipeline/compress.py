@@ -31,7 +31,7 @@ from isocenter.pipeline.image_prediction import with_channels
 from isocenter.pipeline.image_training import train_images
 from isocenter.pipeline.inputs import open_for
 from isocenter.pipeline.learn import require_free
-from isocenter.pipeline.outcomes import OUTCOMES
+from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
 from isocenter.pipeline.output import whole_folder
 from isocenter.training.images.choose import Wish
@@ -336,7 +336,7 @@ def _refusal(done: Compressed, tolerance: float) -> str:
 
 def _answers(predictor: Predictor, data: Dataset, how: Wanted, tell: Progress | None) -> Evaluation | Predictions:
     judging = Judging([], how.seed, everything=data, on_progress=tell)
-    return OUTCOMES[predictor.model.spec.task].judged(predictor, data, judging)
+    return outcome_of(predictor.model.spec).judged(predictor, data, judging)
 
 
 def _timed(before: NetworkModel, after: NetworkModel, window: Array) -> tuple[tuple[Speed, ...], Speed]:

@@ -14,7 +14,7 @@ from isocenter.inference.predictor import Predictor, Running
 from isocenter.pipeline.image_prediction import with_channels
 from isocenter.pipeline.images import image_items, known_images
 from isocenter.pipeline.inputs import open_for
-from isocenter.pipeline.outcomes import OUTCOMES
+from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
 from isocenter.training.images.division import held_out
 from isocenter.types import Progress
@@ -88,7 +88,7 @@ def judged_by_image(
         "model_sha256": card.weights_sha256,
     }
     judging = Judging(notes, seed, subgroups, everything, on_progress)
-    result = OUTCOMES[spec.task].judged(predictor, chosen, judging)
+    result = outcome_of(spec).judged(predictor, chosen, judging)
     if isinstance(result, Evaluation):
         return replace(result, data={**result.data, **more}), None, more
     more |= {

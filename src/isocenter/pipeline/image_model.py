@@ -20,7 +20,7 @@ from isocenter.networks.detector import Detector
 from isocenter.pipeline.image_material import Effort, Material
 from isocenter.pipeline.images import case_key
 from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model
-from isocenter.pipeline.outcomes import OUTCOMES
+from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import write_evaluation
 from isocenter.report.training import NetworkCode, render_training
@@ -41,7 +41,7 @@ def written(folder: Path, found: Material, train: Store, course: Course, *, prom
     plan, val = course.plan, course.judged
     spec = plan.spec.model_copy(update={"members": len(course.networks)})
     source = "out-of-fold" if "folds" in course.told else "validation"
-    outcome = OUTCOMES[plan.task]
+    outcome = outcome_of(plan)
     bare = ModelCard(
         plan.task,
         plan.network.name,
@@ -93,9 +93,10 @@ def _doubted(course: Course, val: Store, card: ModelCard) -> list[tuple[str, str
     if course.plan.task != "classify" or course.final.scores is None:
         return []
     scores = rel.calibrated(np.asarray(course.final.scores, np.float64), card.calibration)
-    chances = [float(row[int(item.target)]) for row, item in zip(scores, val.items, strict=True)]
+    stated, classes = val.stated(), course.plan.classes
+    chances = [float(said[int(row.target)]) for said, row in zip(scores, stated, strict=True)]
     order = np.argsort(chances)[:_DOUBTED]
-    return [(val.items[i].sample.case, val.items[i].sample.target, chances[i]) for i in order if chances[i] < 0.5]
+    return [(stated[i].name, classes[int(stated[i].target)], chances[i]) for i in order if chances[i] < 0.5]
 
 
 def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
@@ -185,9 +186,9 @@ def _warnings(found: Material, course: Course) -> list[str]:
     texts = list(found.seen.failed[:5])
     gap = course.own.goodness - course.final.goodness
     first = next(iter(course.final.metrics))
-    main = next((name for name in OUTCOMES[found.task].main if name in course.final.metrics), first)
+    main = next((name for name in outcome_of(course.plan).main if name in course.final.metrics), first)
     own, held = course.own.metrics.get(main), course.final.metrics.get(main)
-    if own is not None and held is not None and main != "mae" and own - held > OUTCOMES[found.task].gap and gap > 0:
+    if own is not None and held is not None and main != "mae" and own - held > outcome_of(course.plan).gap and gap > 0:
         texts.append(
             f"{main} {own:.3f} on training cases and {held:.3f} on validation cases: the network knows the "
             "training by heart. More cases help most; then augmentation (rotate, elastic, mixup), "

@@ -13,7 +13,7 @@ from isocenter.formats.delimited import csv_text
 from isocenter.inference.model import NetworkModel
 from isocenter.inference.predictor import CaseAnswer, Predictor, Running
 from isocenter.pipeline.inputs import cases_of
-from isocenter.pipeline.outcomes import OUTCOMES
+from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.objects import DETECTIONS
 from isocenter.pipeline.output import whole_folder
 
@@ -50,7 +50,7 @@ def predict_images(
         return list(answers(predictor, cases, on_progress=on_progress))
     folder = Path(out)
     _require_own(folder, cases)
-    outcome = OUTCOMES[predictor.model.spec.task]
+    outcome = outcome_of(predictor.model.spec)
     with whole_folder(folder) as empty:
         found = [
             answer if answer.failed else outcome.keep(answer, predictor.model, empty)
@@ -142,12 +142,12 @@ def _require_own(folder: Path, cases: Dataset) -> None:
 
 
 def predictions_text(found: Sequence[CaseAnswer], model: NetworkModel) -> str:
-    """A row a case: what is said of it, and what must be known."""
-    outcome = OUTCOMES[model.spec.task]
+    """A row a case (or frame): what is said of it, and what must be known."""
+    outcome = outcome_of(model.spec)
     columns = outcome.columns(model.spec)
     rows: list[tuple[object, ...]] = [("case", *columns, "note")]
     for answer in found:
         note = answer.failed or "; ".join(f"{c.level}: {c.text}" for c in answer.concerns)
-        cells = ("",) * len(columns) if answer.failed else outcome.cells(answer, model)
-        rows.append((answer.case, *cells, note))
+        every = [("",) * len(columns)] if answer.failed else outcome.rows(answer, model)
+        rows += [(answer.case, *cells, note) for cells in every]
     return csv_text(rows)

@@ -1,6 +1,6 @@
 """Pictures of cases: prediction and reference as contours on the slice where they differ most."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -97,6 +97,40 @@ def sheet(images: Array, across: int = 8) -> bytes:
     rows = [np.concatenate(flat[i : i + across], axis=2) for i in range(0, len(flat), across)]
     whole = np.concatenate(rows, axis=1)
     return drawn(np.moveaxis(whole, 0, -1) if len(whole) == 3 else whole[0], None, None, widest=8.0)
+
+
+def strip(frames: Array, most: int = 8) -> bytes:
+    """PNG of frames (`t c d h w`) side by side, evenly chosen; of volumes, their middle slices."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))
+    flat = [np.asarray(frames[i][:, frames.shape[2] // 2], np.float32) for i in chosen]
+    low, high = (float(v) for v in np.percentile(np.stack(flat), (0.5, 99.5)))
+    shown = [np.clip((f - low) / ((high - low) or 1.0), 0, 1) for f in flat]
+    gap = np.ones((*shown[0].shape[:2], 2), np.float32)
+    row = np.concatenate([part for one in shown for part in (one, gap)][:-1], axis=2)
+    return drawn(np.moveaxis(row, 0, -1) if len(row) == 3 else row[0], None, None, widest=9.0)
+
+
+def curve_picture(times: Array, lines: Mapping[str, Array], *, y: str) -> bytes:
+    """PNG of values over time.
+
+    Args:
+        times: seconds.
+        lines: name -> values.
+        y: words beside the vertical axis.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 2.6), dpi=110)
+    axes = figure.add_axes((0.13, 0.19, 0.84, 0.76))
+    for number, (name, values) in enumerate(lines.items()):
+        style = "--" if name == "stated" else "-"
+        axes.plot(times, values, style, color=_COLOURS[number], marker="o", markersize=3, label=name)
+    axes.set_xlabel("s")
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    return _png(figure)
 
 
 def drawn_boxes(picture: Array, stated: Array, found: Array, *, aspect: float = 1.0) -> bytes:

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 
 from isocenter.data.dataset import Answers
+from isocenter.inference.model import Spec
 from isocenter.pipeline.outcomes.made import Made
 from isocenter.pipeline.outcomes.objects import FoundObjects
 from isocenter.pipeline.outcomes.outcome import Outcome
 from isocenter.pipeline.outcomes.pictures import Enhanced
+from isocenter.pipeline.outcomes.sequences import FollowedClasses, FollowedValues
 from isocenter.pipeline.outcomes.unusual import Unusual
 from isocenter.pipeline.outcomes.voxels import Segmented
 from isocenter.pipeline.outcomes.whole import Classified, Valued
+from isocenter.training.images.plan import Plan
 
 OUTCOMES: Mapping[Answers, Outcome] = {
     "classify": Classified(), "regress": Valued(), "segment": Segmented(), "detect": FoundObjects(),
@@ -17,3 +20,10 @@ OUTCOMES: Mapping[Answers, Outcome] = {
     "generate": Made(), "anomaly": Unusual(),
 }  # fmt: skip
 """Every task by name."""
+SEQUENCES: Mapping[Answers, Outcome] = {"classify": FollowedClasses(), "regress": FollowedValues()}
+"""Those of sequences of frames."""
+
+
+def outcome_of(what: Spec | Plan) -> Outcome:
+    """That of a model or plan."""
+    return (SEQUENCES if what.frames else OUTCOMES)[what.task]

@@ -81,6 +81,10 @@ class Outcome(ABC):
         """Those columns of a case that has an answer."""
         return ()
 
+    def rows(self, answer: CaseAnswer, model: NetworkModel) -> Sequence[tuple[object, ...]]:
+        """The rows of a case that has an answer: one, where it has no frames."""
+        return (self.cells(answer, model),)
+
     @abstractmethod
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation | Predictions:
         """An evaluation; or predictions that are judged like those of a table.

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from isocenter.training.assemble import Promises, promise
 from isocenter.training.images.course import Course
 from isocenter.training.images.division import person_of
 from isocenter.training.images.plan import Plan
-from isocenter.training.images.store import Store
+from isocenter.training.images.store import Item, Store
 from isocenter.types import Array
 
 
@@ -49,9 +49,20 @@ class _Whole(Outcome):
         found = []
         for i in dict.fromkeys(int(order[round(q * (len(order) - 1))]) for q in (0, 0.05, 0.25, 0.5, 0.75, 1)):
             item = course.judged.items[i]
-            picture = drawn(shown(item.image, item.image.shape[1] // 2), None, None)
-            found.append((f"{item.sample.case}: {words[i]}", picture))
+            found.append((f"{item.sample.case}: {words[i]}", self._picture(item)))
         return found
+
+    def _picture(self, item: Item) -> bytes:
+        return drawn(shown(item.image, item.image.shape[1] // 2), None, None)
+
+    def rows(self, answer: CaseAnswer, model: NetworkModel) -> Sequence[tuple[object, ...]]:
+        """Of each case one, of a sequence whose frames are answered one of each frame, with its number and time."""
+        if answer.frames is None or not model.spec.each_frame:
+            return (self.cells(answer, model),)
+        return [
+            (int(number), f"{time:.6g}", *self.cells(replace(answer, scores=scores), model))
+            for number, time, scores in zip(answer.frames, answer.times, answer.scores, strict=True)  # type: ignore[arg-type]
+        ]
 
     @abstractmethod
     def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
@@ -59,8 +70,8 @@ class _Whole(Outcome):
 
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation | Predictions:
         """Answers, as predictions."""
-        found, samples = self._answers(predictor, data, how)
-        result = as_predictions(found, samples, predictor.model)
+        found = self._answers(predictor, data, how)
+        result = as_predictions(found, predictor.model)
         wanted = {name: values for name, values in result.groups.items() if name in how.subgroups}
         return replace(result, groups=wanted)
 
@@ -70,7 +81,7 @@ class _Whole(Outcome):
         Raises: InputError.
         """
 
-    def _answers(self, predictor: Predictor, data: Dataset, how: Judging) -> tuple[list[CaseAnswer], list[Sample]]:
+    def _answers(self, predictor: Predictor, data: Dataset, how: Judging) -> list["Answered"]:
         from isocenter.pipeline.image_prediction import answers
 
         self._require_known(data, predictor.model.spec)
@@ -84,8 +95,35 @@ class _Whole(Outcome):
                 f"{failed[0].failed}"
             )
         note_concerns(everything, how.notes)
-        kept = [(a, s) for a, s in zip(everything, data.samples, strict=True) if not a.failed]
-        return [a for a, _ in kept], [s for _, s in kept]
+        pairs = zip(everything, data.samples, strict=True)
+        return [row for answer, sample in pairs if not answer.failed for row in answered(answer, sample)]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What is said and what is stated, of a case or of one of its frames."""
+
+    name: str
+    sample: Sample
+    scores: Array
+    stated: str
+
+
+def answered(answer: CaseAnswer, sample: Sample) -> list[Answered]:
+    """An answer beside what is stated; of frames each that is labelled.
+
+    Raises: InputError for labels of another number than frames.
+    """
+    assert answer.scores is not None, "an answer has scores"
+    if answer.frames is None or answer.scores.ndim == 1:
+        return [Answered(sample.case, sample, answer.scores, sample.target)]
+    if len(sample.targets) <= int(answer.frames.max()):
+        raise InputError(f"{sample.case}: states {len(sample.targets)} labels for its frames")
+    return [
+        Answered(f"{sample.case}#{number}", sample, scores, sample.targets[number])
+        for number, scores in zip(answer.frames, answer.scores, strict=True)
+        if sample.targets[number]
+    ]
 
 
 class Classified(_Whole):
@@ -104,16 +142,16 @@ class Classified(_Whole):
         return (*(f"{p:.6f}" for p in answer.scores), model.spec.classes[best], "|".join(inside))
 
     def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
-        classes, items = course.plan.classes, course.judged.items
+        classes, truth = course.plan.classes, [int(row.target) for row in course.judged.stated()]
         scores = rel.calibrated(np.asarray(course.final.scores, np.float64), card.calibration)
         words = [
-            f"{classes[int(item.target)]}; said: {classes[int(row.argmax())]} {row.max():.2f}"
-            for row, item in zip(scores, items, strict=True)
+            f"{classes[k]}; said: {classes[int(row.argmax())]} {row.max():.2f}"
+            for row, k in zip(scores, truth, strict=True)
         ]
-        return np.asarray([row[int(item.target)] for row, item in zip(scores, items, strict=True)]), words
+        return scores[np.arange(len(truth)), truth], words
 
     def _require_known(self, data: Dataset, spec: Spec) -> None:
-        odd = sorted({s.target for s in data.samples} - set(spec.classes))
+        odd = sorted(set(data.classes()) - set(spec.classes))
         if odd:
             raise InputError(
                 f"{data.path}: holds the class {odd[0]!r}, which the model does not know: {', '.join(spec.classes)}"
@@ -138,20 +176,21 @@ class Valued(_Whole):
 
     def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
         scores = np.asarray(course.final.scores, np.float64)
-        truth = np.asarray([item.target for item in course.judged.items])
+        truth = np.asarray([row.target for row in course.judged.stated()])
         return -np.abs(scores - truth), [f"{t:g}; said: {s:.4g}" for t, s in zip(truth, scores, strict=True)]
 
 
 def _design(found: Material, val: Store, plan: Plan) -> Design:
-    samples = [item.sample for item in val.items]
+    rows = val.stated()
+    samples = [row.item.sample for row in rows]
     known = found.data.known_patients
     return Design(
         plan.task,
-        tuple(s.case for s in samples),
+        tuple(row.name for row in rows),
         tuple(person_of(s) for s in samples),
         (),
         np.zeros((len(samples), 0)),
-        np.asarray([item.target for item in val.items]),
+        np.asarray([row.target for row in rows]),
         tuple(plan.classes),
         known,
         groups={name: tuple(s.groups.get(name, "") for s in samples) for name in samples[0].groups},
@@ -176,27 +215,28 @@ def _validation(design: Design, scores: Any, card: ModelCard, source: str, *, se
     return replace(told, data={**told.data, "calibrated": False})
 
 
-def as_predictions(found: Sequence[CaseAnswer], samples: Sequence[Sample], model: NetworkModel) -> Predictions:
+def as_predictions(found: Sequence[Answered], model: NetworkModel) -> Predictions:
     """Answers of classes or values as the judges take them; every one must have been given."""
     card, spec = model.card, model.spec
-    scores = np.stack([np.asarray(a.scores) for a in found])
+    samples = [row.sample for row in found]
+    scores = np.stack([np.asarray(row.scores) for row in found])
     sets: object = None
     if spec.task == "classify":
         quantiles = card.conformal.get("quantiles")
         if quantiles:
             sets = rel.prediction_sets(scores, [float("inf") if q is None else float(q) for q in quantiles])
-        truth: Array = np.asarray([spec.classes.index(s.target) for s in samples])
+        truth: Array = np.asarray([spec.classes.index(row.stated) for row in found])
     else:
         scores = scores[:, 0]
         reach = card.conformal.get("reach")
         if reach is not None:
             sets = np.column_stack((scores - float(reach), scores + float(reach)))
-        truth = np.asarray([float(s.target) for s in samples])
+        truth = np.asarray([float(row.stated) for row in found])
     known = all(s.patient for s in samples)
     groups = {name: tuple(s.groups.get(name, "") for s in samples) for name in samples[0].groups}
     return Predictions(
         spec.task,
-        tuple(s.case for s in samples),
+        tuple(row.name for row in found),
         tuple(s.patient or f"case {s.case}" for s in samples),
         known,
         truth,

@@ -55,7 +55,7 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
     patch = own.patch(seen, preparation, row)
     data: dict[str, Any] = {
         "task": task, "classes": tuple(seen.classes), "labels": dict(seen.labels), "channels": channels,
-        "preparation": preparation.model_dump(), "patch": patch,
+        "preparation": preparation.model_dump(), "patch": patch, "value_scale": seen.scale,
         "network": {"name": name, "settings": _settings(own, seen, preparation, patch, name, wish)},
         "loss": {"name": own.loss}, "laterality": wish.laterality or own.laterality(seen), "seed": wish.seed or 0,
         "augmentation": own.augmentation(seen, preparation), "schedule": own.schedule(seen, preparation),

@@ -1,7 +1,7 @@
 """What a data set is like: sizes, spacings, intensities, classes. The plan follows from it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -46,6 +46,7 @@ class Fingerprint:
         edges: of each object, as (d, h, w) in voxels of its image.
         owners: number of the looked-at case that each object lies in.
         targets: every class or value that a case states.
+        scale: mean and deviation of the values that are stated, where they are numbers.
         frames: of each sequence that was looked at; empty: the cases are images.
         each_frame: the frames of a sequence are labelled, not the whole.
         paired: cases state a better image.
@@ -68,6 +69,7 @@ class Fingerprint:
     edges: tuple[tuple[float, float, float], ...] = field(default=(), repr=False)
     owners: tuple[int, ...] = field(default=(), repr=False)
     masks: bool = False
+    scale: tuple[float, float] = (0.0, 1.0)
     frames: tuple[int, ...] = ()
     each_frame: bool = False
     paired: bool = False
@@ -177,7 +179,8 @@ def fingerprint(
         tuple(seen.spacings), channels[0][0], seen.quantity, seen.whole, seen.intensities(),
         {name: counts[name] for name in classes}, names if task == "segment" else seen.by_value,
         {v: float(np.mean(s)) for v, s in sorted(seen.shares.items())}, seen.box(), tuple(seen.edges),
-        tuple(seen.owners), seen.masks, tuple(seen.frames), any(s.targets for s in data.samples),
+        tuple(seen.owners), seen.masks, _scale_of(stated, task),
+        tuple(seen.frames), any(s.targets for s in data.samples),
         any(s.goal is not None for s in data.samples),
         data.classes(), tuple(seen.failed),
     )  # fmt: skip
@@ -187,6 +190,11 @@ def _has_classes(data: Dataset) -> bool:
     """Every case states a class, and each class stands for several."""
     counts = Counter(s.target for s in data.samples)
     return "" not in counts and 2 <= len(counts) <= max(2, len(data.samples) // 10)
+
+
+def _scale_of(stated: Sequence[str], task: Answers) -> tuple[float, float]:
+    values = [float(text) for text in stated if _is_number(text)] if task == "regress" else []
+    return (float(np.mean(values)), float(np.std(values)) or 1.0) if values else (0.0, 1.0)
 
 
 class _Seen:

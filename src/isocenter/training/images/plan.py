@@ -2,6 +2,7 @@
 
 import json
 from difflib import get_close_matches
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,6 +139,10 @@ class Plan(_Part):
     each_frame: bool = Field(
         default=False, description="Each frame of a sequence has an answer; else the whole has one."
     )
+    value_scale: tuple[float, float] = Field(
+        default=(0.0, 1.0),
+        description="regress: mean and deviation of the values, in which the network learns them.",
+    )
     columns: tuple[Column, ...] = Field(default=(), description="Of the table, beside the image; see `--with`.")
     degradation: Degradation | None = Field(
         default=None, description="enhance: what makes the images poor that are to become good; null: pairs are stated."
@@ -226,6 +231,8 @@ class Plan(_Part):
             raise ValueError(
                 "sequences are classified or regressed, with frames of one size: preparation.size is needed"
             )
+        if not (isfinite(self.value_scale[0]) and 0 < self.value_scale[1] < inf):
+            raise ValueError(f"value_scale is a mean and a deviation above 0; got {self.value_scale}")
         if self.normal and self.task != "anomaly":
             raise ValueError("normal is of the task anomaly")
         return self
@@ -245,7 +252,8 @@ class Plan(_Part):
             "task": self.task, "classes": self.classes, "labels": self.labels, "channels": self.channels,
             "preparation": self.preparation, "patch": self.patch, "network": self.network, "answer": answer,
             "flips": self._steady_flips if self.test_time_flips else (), "degradation": self.degradation,
-            "columns": self.columns, "frames": self.frames, "each_frame": self.each_frame,
+            "columns": self.columns, "value_scale": self.value_scale,
+            "frames": self.frames, "each_frame": self.each_frame,
         })  # fmt: skip
 
     @property

@@ -14,7 +14,7 @@ from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
 from isocenter.training.images.tasks.task import StepLoss, Task
-from isocenter.training.images.tasks.whole import class_metrics, value_metrics
+from isocenter.training.images.tasks.whole import as_learnt, class_metrics, value_metrics
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -34,7 +34,12 @@ class Sequences(Task):
             raise InputError(f"has frames of {frames.shape[2]} slices, and pictures are looked at")
         stated = _stated(sample, len(loaded.cine), plan)
         targets = stated[numbers] if plan.each_frame else stated
-        return Item(sample, frames, float(targets[0]) if len(targets) == 1 else np.nan, times=times, targets=targets)
+        whole = float(targets[0]) if len(targets) == 1 else np.nan
+        return Item(sample, frames, whole, times=times, frames=numbers, targets=targets)
+
+    def seen(self, item: Item, plan: Plan) -> Array:
+        """The frame in the middle."""
+        return np.asarray(item.image[len(item.image) // 2])
 
     def windowed(self) -> bool:
         """Whole frames are seen at once."""
@@ -75,7 +80,7 @@ class Sequences(Task):
             answer = network(batch.images.to(device))
             answer = answer if plan.each_frame else answer[:, None]
             known = torch.isfinite(target)
-            wanted = target[known]
+            wanted = as_learnt(target[known], plan)
             return one(answer[known], wanted.long() if plan.task == "classify" else wanted)
 
         return value

@@ -46,7 +46,7 @@ class _Whole(Task):
         def value(network: nn.Module, batch: Batch, turn: str) -> Tensor:
             images = images_of(batch, plan, network)
             assert isinstance(batch.target, Tensor), "targets of whole images are numbers"
-            target = batch.target.to(images.device)
+            target = as_learnt(batch.target.to(images.device), plan)
             answer = network(images)
             share = float(batch.drawn.mix[0])
             if share == 1:
@@ -55,6 +55,12 @@ class _Whole(Task):
             return share * one(answer, target) + (1 - share) * one(answer, other)
 
         return value
+
+
+def as_learnt(target: Tensor, plan: Plan) -> Tensor:
+    """Values in deviations from their mean; class numbers as they are."""
+    mean, deviation = plan.value_scale
+    return (target - mean) / deviation if plan.task == "regress" else target
 
 
 class Classes(_Whole):
