@@ -19,6 +19,7 @@ from isocenter.errors import InputError  # noqa: E402
 from isocenter.evaluation.synthetic import verdict_of  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.making import features_of  # noqa: E402
+from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.inference.unusual import distances, learn_usual  # noqa: E402
 from isocenter.metrics.synthetic import copies, frechet, nearest  # noqa: E402
 from isocenter.networks.autoencoder import (  # noqa: E402
@@ -405,9 +406,10 @@ def test_the_normal_class_is_named_or_the_only_one_or_nothing_is_judged(tmp_path
     assert _normal(plan, data_of("well", "well")) == "well"
     assert _normal(plan, data_of("", "")) == ""
     assert _normal(plan.changed(normal="b"), data_of("b", "c")) == "b"
-    card = SimpleNamespace(training={"normal": ""})
+    predictor = object.__new__(Predictor)
+    predictor.model = SimpleNamespace(card=SimpleNamespace(training={"normal": ""}))  # type: ignore[assignment]
     with pytest.raises(InputError, match="names no normal class"):
-        Unusual().judged(SimpleNamespace(model=SimpleNamespace(card=card)), data_of("a", "b"), Judging([]))  # type: ignore[arg-type]
+        Unusual().judged(predictor, data_of("a", "b"), Judging([]))
 
 
 def test_refusals_of_anomaly(tmp_path: Path) -> None:
