@@ -54,6 +54,8 @@ class Select(Settings):
     """Whether a contrast agent must have been given (true) or must not (false)."""
     colour: bool = False
     """Colour images are taken too; a recipe without `modality` takes them anyway."""
+    frames: bool = False
+    """Frames in time are wanted, not one volume; the steps `network_sequence` and `time_curve` follow them."""
     thickness_mm: tuple[float, float] | None = None
     """Smallest and largest distance between slices, in millimetres."""
     least_slices: int | None = Field(None, ge=1)
@@ -183,7 +185,9 @@ def _shape(series: Series, select: Select) -> _Reason:
     """What is not one grey volume."""
     if series.localizer:
         return Message("a localizer that was split off")
-    if series.frames > 1:
+    if select.frames and series.frames == 1:
+        return Message("one image where frames in time are wanted")
+    if series.frames > 1 and not select.frames:
         return Message("a cine of {n} frames where one volume is wanted", {"n": series.frames})
     return Message("a colour image") if series.channels != 1 and select.modality and not select.colour else None
 

@@ -41,6 +41,7 @@ from isocenter.analyse.preconditions import (
     picture_kind,
     t1_weighted,
 )
+from isocenter.analyse.sequence import NetworkSequence, TimeCurve, network_sequence, time_curve
 from isocenter.data.step import StepKind
 
 STEPS: dict[str, StepKind] = {
@@ -53,6 +54,8 @@ STEPS: dict[str, StepKind] = {
     "network": StepKind(NetworkAnswer, network, "case"),
     "network_image": StepKind(NetworkImageStated, network_image, "case"),
     "network_unusual": StepKind(NetworkUnusual, network_unusual, "case"),
+    "network_sequence": StepKind(NetworkSequence, network_sequence, "case"),
+    "time_curve": StepKind(TimeCurve, time_curve, "case"),
     "network_objects": StepKind(NetworkObjects, network_objects, "case"),
     "network_volumes": StepKind(NetworkVolumes, network_volumes, "case"),
     "hippocampus_volumes": StepKind(HippocampusVolumes, hippocampus_volumes, "case"),

@@ -1,7 +1,7 @@
 """What a trained network says, with the doubt that its card states."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from isocenter.data.message import Message
 from isocenter.data.step import Settings
 from isocenter.errors import InputError
 from isocenter.types import Array
+
+if TYPE_CHECKING:
+    from isocenter.inference.model import NetworkModel
 
 
 class NetworkVolumes(Settings):
@@ -198,7 +201,7 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
 
     Raises: InputError for a model that segments, or refuses the image; UnreadableFile for a damaged one.
     """
-    from isocenter.inference.predictor import Predictor, decided
+    from isocenter.inference.predictor import Predictor
     from isocenter.zoo import model_path
 
     image = volume_of(subject, settings.on)
@@ -219,7 +222,16 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
         return Analysis(
             (Finding(Message("Value that the network gives"), value, "1", interval, method, ()),), (gate, *better)
         )
-    best, inside = decided(found.scores, predictor.model)
+    said = decision(found.scores, predictor.model)
+    return Analysis(said.findings, (gate, *better, *said.checks))
+
+
+def decision(scores: Array, model: "NetworkModel") -> Analysis:
+    """The probability of each class, the class that is decided for, and the prediction set."""
+    from isocenter.inference.predictor import decided
+
+    card, spec = model.card, model.spec
+    best, inside = decided(scores, model)
     method = (
         Message(
             "Calibrated output of {model}; decided from {threshold:.2f} on.",
@@ -230,9 +242,9 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
     )
     findings = [
         Finding(Message("Probability of {name}", {"name": name}), float(p), "1", None, method, ())
-        for name, p in zip(spec.classes, found.scores, strict=True)
+        for name, p in zip(spec.classes, scores, strict=True)
     ]
-    checks = [gate, *better, Check(
+    checks = [Check(
         "network_decision", spec.classes[best], Verdict.ACCEPTED,
         Message("The network decides for {name}.", {"name": spec.classes[best]}),
     )]  # fmt: skip

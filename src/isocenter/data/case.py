@@ -207,6 +207,8 @@ class Case:
     transforms: Mapping[str, Transform] = field(default_factory=dict, repr=False)
     dates: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Study date of volumes that came from another study."""
+    cine: Cine | None = field(default=None, repr=False)
+    """Frames in time, where a recipe took some; the volume `original` is then the one in the middle."""
 
     def one(self, uid: str | None = None) -> Series:
         """The series `uid` (`uid#n` where it was split), or the only one there is but for localizers split off.

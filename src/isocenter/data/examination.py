@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from isocenter.data.case import Case, Series
+from isocenter.data.curve import Curve
 from isocenter.data.features import FeatureTable
 from isocenter.data.finding import Check, Finding, Verdict, worst
 from isocenter.data.message import Message
@@ -28,11 +29,13 @@ class Analysis:
         findings: statements.
         checks: verdicts.
         heat: a map on the image's grid that the report shows; None: there is none.
+        curves: values over time.
     """
 
     findings: tuple[Finding, ...] = ()
     checks: tuple[Check, ...] = ()
     heat: Volume | None = None
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,7 @@ class Examination:
         window: intensities that pictures show black and white; None where the image decides.
         compare: names of two volumes on one grid that are shown beside each other.
         explanation: what moved a network's answer, as a volume on the image's grid.
+        curves: values over time.
     """
 
     case: Case
@@ -69,6 +73,7 @@ class Examination:
     window: tuple[float, float] | None = None
     compare: tuple[str, str] | None = None
     explanation: Volume | None = None
+    curves: tuple[Curve, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

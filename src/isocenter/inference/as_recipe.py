@@ -30,7 +30,9 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
         "title": {"en": f"{name}: what the network says", "zh": f"{name}：网络结果"},
         "description": {"en": said, "zh": f"网络 {card.model}（任务：{card.task}）的结果。仅供研究。"},
     }
-    if card.task == "segment":
+    if card.network.get("frames"):
+        document |= {"select": {"frames": True}, "steps": [{"analyse": "network_sequence", "model": where}]}
+    elif card.task == "segment":
         steps = [
             {"segment": "network", "model": where, "as": "found"},
             {"analyse": "network_volumes", "of": "found"},

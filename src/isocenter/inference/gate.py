@@ -56,6 +56,31 @@ def gate_of(
     return found
 
 
+def gate_of_frames(times: Sequence[Array]) -> dict[str, Json]:
+    """Ranges of the training sequences: seconds between their frames (the median of each), and how many there were.
+
+    Args:
+        times: seconds of the frames of each.
+    """
+    gaps = [float(np.median(np.diff(own))) for own in times]
+    counts = [len(own) for own in times]
+    return {"frame_gap_s": [round(min(gaps), 6), round(max(gaps), 6)], "frames": [min(counts), max(counts)]}
+
+
+def frame_concerns(times: Array, gate: Mapping[str, Any]) -> list[Concern]:
+    """What of the times of a sequence lies outside the training range: half of it, or twice.
+
+    Args:
+        times: seconds of its frames.
+        gate: of the model's card.
+    """
+    gap, known = float(np.median(np.diff(times))), gate.get("frame_gap_s")
+    if not known or 0.5 * known[0] <= gap <= 2 * known[1]:
+        return []
+    text = f"frames lie {gap:.3g} s apart; the model was trained on {known[0]:.3g} to {known[1]:.3g} s"
+    return [Concern("review", text)]
+
+
 def _range(rows: Array) -> list[list[float]]:
     return [np.round(rows.min(axis=0), 4).tolist(), np.round(rows.max(axis=0), 4).tolist()]
 

@@ -17,7 +17,7 @@ from isocenter.inference.answers import enhanced, scored, segmented
 from isocenter.inference.degradation import finer_grid, own_factor
 from isocenter.inference.detected import detected
 from isocenter.inference.frames import followed, prepared_frames
-from isocenter.inference.gate import Concern, concerns
+from isocenter.inference.gate import Concern, concerns, frame_concerns
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
 from isocenter.inference.placed import to_image
@@ -156,6 +156,7 @@ class Predictor:
         frames, times, numbers = prepared_frames(cine, spec.preparation, spec.frames)
         found = concerns(cine.frame(len(cine) // 2), card.gate, frames[len(frames) // 2])
         self._require_allowed(found, case)
+        found += frame_concerns(times, card.gate)
         if cine.times_s is None:
             found.append(Concern("review", "no times are stated: frames count as one second apart"))
         run = self.runner.forward(frames, None)

@@ -15,6 +15,7 @@ from isocenter.acquire.select import choose, choose_named
 from isocenter.analyse.network import NetworkAnswer
 from isocenter.analyse.subject import Subject
 from isocenter.data.case import Case, Identity, Series
+from isocenter.data.curve import Curve
 from isocenter.data.examination import Analysis, Examination
 from isocenter.data.features import FeatureTable
 from isocenter.data.finding import Check, Finding, Verdict
@@ -84,6 +85,7 @@ def examine(
         window=recipe.report.window,
         compare=recipe.report.compare,
         explanation=run.explanation if stated else None,
+        curves=tuple(run.curves) if stated else (),
     )
 
 
@@ -100,13 +102,14 @@ class _Run:
         self.checks: list[Check] = []
         self.steps: list[Step] = []
         self.explanation: Volume | None = None
+        self.curves: list[Curve] = []
         self._on_progress = on_progress
 
     def all_steps(self, given: Mapping[str, Path]) -> None:
         """Read all that is given, run every step, stop at the first refusal, bring label maps to the original grid."""
         total = len(self.recipe.steps) + 1
         self._progress("reading", 0, total)
-        original = self.series.volume()
+        original = self._read()
         self.steps += [replace(done, version=__version__) for done in original.history]
         self.case = self.case.with_volume("original", original).with_volume("image", original)
         self._take(given, original)
@@ -123,6 +126,14 @@ class _Run:
             one, other = (self._volume(name).geometry for name in self.recipe.report.compare)
             one.require_same(other, what="the two volumes that the report compares")
         self.checks += self._repaired(original)
+
+    def _read(self) -> Volume:
+        """The volume; of frames in time the one in the middle, and all of them beside it."""
+        if not self.recipe.select.frames:
+            return self.series.volume()
+        cine = self.series.cine()
+        self.case = replace(self.case, cine=cine)
+        return cine.frame(len(cine) // 2)
 
     def _repaired(self, original: Volume) -> list[Check]:
         """What must be looked at because the series was mended: the stack itself, and every region on filled voxels."""
@@ -259,6 +270,7 @@ class _Run:
         found: Analysis = step.kind.run(subject, step.settings)
         self.findings += [replace(f, not_measured=self._not_measured(f.evidence)) for f in found.findings]
         self.checks += found.checks
+        self.curves += found.curves
         if found.heat is not None:
             self.explanation = found.heat
         if isinstance(step.settings, NetworkAnswer):

@@ -12,7 +12,7 @@ from isocenter.data.card import ModelCard
 from isocenter.data.provenance import Json
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
-from isocenter.inference.gate import gate_of
+from isocenter.inference.gate import gate_of, gate_of_frames
 from isocenter.metrics import reliability as rel
 from isocenter.networks.catalogue import network
 from isocenter.networks.described import forward_code, layer_kinds
@@ -106,7 +106,9 @@ def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
     task, f = task_of(plan), plan.spec.factor
     shapes = [(max(1, d // f[0]), max(1, h // f[1]), max(1, w // f[2])) for d, h, w in found.seen.shapes]
     spacings = [(d * f[0], h * f[1], w * f[2]) for d, h, w in found.seen.spacings]
-    return gate_of(shapes, spacings, found.seen.quantity, [task.seen(item, plan) for item in some])
+    gate = gate_of(shapes, spacings, found.seen.quantity, [task.seen(item, plan) for item in some])
+    times = [item.times for item in items if item.times is not None]
+    return {**gate, **gate_of_frames(times)} if times else gate
 
 
 def _told(found: Material, train: Store, course: Course, hold_out: int | None) -> dict[str, Json]:

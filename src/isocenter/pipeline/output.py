@@ -45,7 +45,7 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
         lineage: what the run adds to the examination's lineage.
     Raises: ReadBackMismatch where a written mask does not say what was meant.
     """
-    from isocenter.report import comparison, document, explanation, figures, machine
+    from isocenter.report import comparison, document, explanation, figures, gallery, machine
 
     masks: dict[str, Json] = {}
     for name, labels in examination.case.label_maps.items():
@@ -64,6 +64,10 @@ def write(examination: Examination, folder: Path, *, language: Language, lineage
         plane = pictures[0].plane if pictures else "axial"
         pictures = (*pictures, figures.Picture("key_explanation.png", png, plane, None, "", overlay=True, what=what))
         nifti.write(examination.explanation, folder / "explanation.nii.gz")
+    if examination.case.cine is not None:
+        png = gallery.strip(examination.case.cine.frames)
+        what = "Frames from the first to the last"
+        pictures = (*pictures, figures.Picture("key_frames.png", png, "frames", None, "", overlay=False, what=what))
     for picture in pictures:
         (folder / picture.file).write_bytes(picture.png)
     small = comparison.thumbnail(pictures)

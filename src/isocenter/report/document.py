@@ -1,7 +1,7 @@
 """The page for a physician: one HTML file that needs nothing else, in English or Chinese."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from math import floor, log10
 from typing import Literal
@@ -9,6 +9,7 @@ from typing import Literal
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from isocenter.data.curve import Curve
 from isocenter.data.examination import Examination
 from isocenter.data.finding import Verdict
 from isocenter.data.geometry import Space
@@ -17,6 +18,7 @@ from isocenter.data.palette import COLOURS, colour_of
 from isocenter.data.provenance import Json
 from isocenter.report.chinese import CHINESE
 from isocenter.report.figures import Picture, histogram_svg
+from isocenter.report.plots import chart
 
 Language = Literal["en", "zh"]
 
@@ -47,7 +49,7 @@ def render(
     if len(legend) > len(COLOURS):
         legend = []
     histogram = Markup(histogram_svg(original, overlay, window=examination.window)) if original is not None else None  # noqa: S704 - our own SVG
-    planes = list(dict.fromkeys(p.plane for p in pictures))
+    planes = list(dict.fromkeys(p.plane for p in pictures if p.plane != "frames"))
     return template.render(
         _=say,
         language=language,
@@ -65,11 +67,27 @@ def render(
             for family in dict.fromkeys(f.family for f in examination.features if f.family)
         ],
         ranged_methods=list({str(f.method): f.method for f in examination.findings if f.interval}.values()),
+        frames=next((_embedded(p) for p in pictures if p.plane == "frames"), None),
         histogram=histogram,
+        curves=[(say(c.statement), _curve_svg(c, say)) for c in examination.curves],
+        curves_timed=all(c.timed for c in examination.curves),
         pictures_of_patient=original is not None and original.geometry.space is Space.PATIENT,
         units=UNITS,
         quantity=str(original.quantity) if original is not None else "",
     )
+
+
+def _curve_svg(curve: Curve, say: Callable[[str | Message], str]) -> Markup:
+    """Values over time; the axis of values begins where they do, with a tenth of their reach about them."""
+    low, high = min(curve.values), max(curve.values)
+    about = 0.1 * (high - low) or 0.5 * abs(high) or 1.0
+    points = [[t, v] for t, v in zip(curve.times_s, curve.values, strict=True)]
+    unit = UNITS.get(curve.unit, curve.unit) if curve.unit != "1" else ""
+    svg = chart(
+        [("", points)], x=say("time (s)"), y=say("value") + (f" ({unit})" if unit else ""), dots=points,
+        x_range=(curve.times_s[0], curve.times_s[-1] or 1.0), y_range=(low - about, high + about),
+    )  # fmt: skip
+    return Markup(svg)  # noqa: S704 - our own SVG
 
 
 UNITS = {

@@ -18,7 +18,7 @@ from isocenter.data.volume import Quantity, Volume
 from isocenter.ops.morphology import bounding_box
 from isocenter.types import Array
 
-Plane = Literal["axial", "coronal", "sagittal", "image"]
+Plane = Literal["axial", "coronal", "sagittal", "image", "frames"]
 _WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "S": 2, "I": 2}
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
 _VIEWS: dict[Plane, tuple[int, str, str]] = {

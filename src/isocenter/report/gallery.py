@@ -100,14 +100,12 @@ def sheet(images: Array, across: int = 8) -> bytes:
 
 
 def strip(frames: Array, most: int = 8) -> bytes:
-    """PNG of frames (`t c d h w`) side by side, evenly chosen; of volumes, their middle slices."""
+    """PNG of frames (`t c d h w`), evenly chosen, in rows of four; of volumes, their middle slices."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))
     flat = [np.asarray(frames[i][:, frames.shape[2] // 2], np.float32) for i in chosen]
     low, high = (float(v) for v in np.percentile(np.stack(flat), (0.5, 99.5)))
     shown = [np.clip((f - low) / ((high - low) or 1.0), 0, 1) for f in flat]
-    gap = np.ones((*shown[0].shape[:2], 2), np.float32)
-    row = np.concatenate([part for one in shown for part in (one, gap)][:-1], axis=2)
-    return drawn(np.moveaxis(row, 0, -1) if len(row) == 3 else row[0], None, None, widest=9.0)
+    return sheet(np.stack(shown), 4)
 
 
 def curve_picture(times: Array, lines: Mapping[str, Array], *, y: str) -> bytes:

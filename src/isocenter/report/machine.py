@@ -50,6 +50,16 @@ def report(
             for f in examination.findings
         ],
         "features": [asdict(feature) for feature in examination.features],
+        "curves": [
+            {
+                "statement": str(c.statement),
+                "unit": c.unit,
+                "times_s": list(c.times_s),
+                "values": list(c.values),
+                "times_stated": c.timed,
+            }
+            for c in examination.curves
+        ],
         "checks": {check.name: check.value for check in examination.checks},
         "check_results": [
             {"name": c.name, "value": c.value, "verdict": c.verdict.value, "message": str(c.message)}

@@ -1,0 +1,144 @@
+"""Frames in time: what a network says of them, and how the image itself brightens."""
+
+import numpy as np
+
+from isocenter.analyse.network import decision, gate_check, quality_checks
+from isocenter.analyse.subject import Subject, labels_of
+from isocenter.data.cine import Cine
+from isocenter.data.curve import Curve
+from isocenter.data.examination import Analysis
+from isocenter.data.finding import Check, Finding, Verdict
+from isocenter.data.message import Message
+from isocenter.data.step import Settings
+from isocenter.errors import DegenerateImage, InputError
+from isocenter.types import Array
+
+
+class NetworkSequence(Settings):
+    """Settings of `network_sequence`."""
+
+    model: str
+    """The model's folder, from where the command is run."""
+
+
+def network_sequence(subject: Subject, settings: NetworkSequence) -> Analysis:
+    """State what a recurrent network says of a sequence of frames: one class or value of all, or a curve over time.
+
+    The recipe's `select` takes frames in time (`frames: true`).
+
+    Raises: InputError for a model of images, an image without frames, or what the gate refuses.
+    """
+    from isocenter.inference.predictor import Predictor
+    from isocenter.zoo import model_path
+
+    predictor = Predictor(model_path(settings.model))
+    card, spec = predictor.model.card, predictor.model.spec
+    cine = cine_of(subject)
+    if not spec.frames:
+        raise InputError(f"{settings.model}: looks at images, not at frames in time; use `analyse: network`")
+    answer = predictor.follow(cine, "the sequence")
+    assert answer.scores is not None, "a sequence has scores"
+    assert answer.times is not None, "a sequence has times"
+    stated = card.metrics.get("validation")
+    checks = [
+        gate_check("network_gate", [c.text for c in answer.concerns]),
+        *quality_checks(stated if isinstance(stated, dict) else None),
+    ]
+    method = Message("Output of {model}.", {"model": card.model})
+    if not spec.each_frame:
+        if spec.task == "classify":
+            found = decision(answer.scores, predictor.model)
+            return Analysis(found.findings, (*checks, *found.checks))
+        value, reach = float(answer.scores[0]), card.conformal.get("reach")
+        interval = None if reach is None else (value - float(reach), value + float(reach))
+        said = Finding(Message("Value that the network gives"), value, "1", interval, method, ())
+        return Analysis((said,), tuple(checks))
+    times, timed = tuple(float(t) for t in answer.times), cine.times_s is not None
+    if spec.task == "regress":
+        curve = Curve(Message("Value that the network gives"), "1", times, _plain(answer.scores[:, 0]), timed)
+        return Analysis(_ends(curve, method), tuple(checks), curves=(curve,))
+    curves = tuple(
+        Curve(Message("Probability of {name}", {"name": name}), "1", times, _plain(answer.scores[:, k]), timed)
+        for k, name in enumerate(spec.classes)
+    )
+    share = np.bincount(answer.scores.argmax(axis=1), minlength=len(spec.classes)) / len(answer.scores)
+    text = Message("Frames that the network takes for it.")
+    findings = tuple(
+        Finding(Message("Share of the frames: {name}", {"name": name}), 100 * float(part), "%", None, text, ())
+        for name, part in zip(spec.classes, share, strict=True)
+    )
+    return Analysis(findings, tuple(checks), curves=curves)
+
+
+class TimeCurve(Settings):
+    """Settings of `time_curve`."""
+
+    label_maps = ("of",)
+
+    of: str | None = None
+    """A label map within which the mean is taken; without it, the whole frame."""
+
+
+def time_curve(subject: Subject, settings: TimeCurve) -> Analysis:
+    """The mean intensity of a region over time: how it comes (wash-in), where it peaks, how it goes (wash-out).
+
+    Values before the peak and after it are relative to the first frame, as (S - S0) / S0.
+    Source: C. Kuhl et al., Radiology 211:101-110, 1999.
+
+    Raises: InputError for an image without frames; DegenerateImage for a region that begins at nothing.
+    """
+    cine = cine_of(subject)
+    grid = cine.frames.mean(axis=1)
+    name = "image"
+    if settings.of is not None:
+        inside = np.asarray(labels_of(subject, settings.of).foreground)
+        if not inside.any():
+            raise DegenerateImage(f"the label map {settings.of!r} holds no voxel")
+        values, name = grid[:, inside].mean(axis=1), settings.of
+    else:
+        values = grid.reshape(len(grid), -1).mean(axis=1)
+    first = float(values[0])
+    if first <= 0:
+        raise DegenerateImage(f"the first frame's mean is {first:g}: no change can be told as a share of it")
+    times = np.arange(len(cine), dtype=np.float64) if cine.times_s is None else np.asarray(cine.times_s)
+    times = times - times[0]
+    peak = int(values.argmax())
+    curve = Curve(Message("Mean intensity of {name}", {"name": name}), "[arb'U]", _plain(times), _plain(values),
+                  cine.times_s is not None)  # fmt: skip
+    method = Message("Mean of the region in each frame, as a share of the first.")
+    findings = [
+        Finding(Message("Time to the peak"), float(times[peak]), "s", None, method, ()),
+        Finding(Message("Rise to the peak"), 100 * (float(values[peak]) - first) / first, "%", None, method, ()),
+        Finding(Message("Change from the peak to the last frame"),
+                100 * (float(values[-1]) - float(values[peak])) / float(values[peak]), "%", None, method, ()),
+    ]  # fmt: skip
+    checks = () if cine.times_s is not None else (
+        Check("times_stated", "no", Verdict.REVIEW, Message("No times are stated: frames count as one second apart.")),
+    )  # fmt: skip
+    return Analysis(tuple(findings), checks, curves=(curve,))
+
+
+def cine_of(subject: Subject) -> Cine:
+    """The frames that were examined.
+
+    Raises: InputError where the recipe took an image.
+    """
+    if subject.case.cine is None:
+        raise InputError("this step follows frames in time: the recipe's `select` needs `frames: true`")
+    return subject.case.cine
+
+
+def _plain(values: Array) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+def _ends(curve: Curve, method: Message) -> tuple[Finding, ...]:
+    """The largest and the smallest value, and when they were."""
+    values, times = np.asarray(curve.values), curve.times_s
+    low, high = int(values.argmin()), int(values.argmax())
+    return (
+        Finding(Message("Largest value over time"), float(values[high]), curve.unit, None, method, ()),
+        Finding(Message("Time of the largest value"), times[high], "s", None, method, ()),
+        Finding(Message("Smallest value over time"), float(values[low]), curve.unit, None, method, ()),
+        Finding(Message("Time of the smallest value"), times[low], "s", None, method, ()),
+    )
