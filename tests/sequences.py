@@ -29,7 +29,7 @@ def contrast(kind: str, rng: np.random.Generator, frames: int = 10, edge: int = 
     after = {"persistent": rng.uniform(0.4, 0.7), "plateau": 0.0, "washout": -rng.uniform(0.4, 0.7)}[kind]
     curve = height * np.where(at < rise, at / rise, 1 + after * (at - rise) / (1 - rise))
     y, x = np.mgrid[:edge, :edge]
-    centre, radius = rng.uniform(8, edge - 8, 2), rng.uniform(3, 6)
+    centre, radius = rng.uniform(edge / 3, 2 * edge / 3, 2), edge * rng.uniform(0.12, 0.25)
     lesion = 1 / (1 + np.exp(np.hypot(y - centre[0], x - centre[1]) - radius))
     noise = rng.normal(0, 0.1, (frames, edge, edge))
     return (100 * (1 + lesion * curve[:, None, None] + noise))[:, None]
@@ -38,7 +38,7 @@ def contrast(kind: str, rng: np.random.Generator, frames: int = 10, edge: int = 
 def beating(rng: np.random.Generator, frames: int = 12, edge: int = 32) -> tuple[Array, Array]:
     """A bright disc that shrinks and grows once (`t 1 h w`), and its pixels in each frame."""
     phase = np.linspace(0, 2 * np.pi, frames, endpoint=False)
-    largest, share = rng.uniform(7, 11), rng.uniform(0.2, 0.45)
+    largest, share = edge * rng.uniform(0.22, 0.34), rng.uniform(0.2, 0.45)
     radii = largest * (1 - share * (1 - np.cos(phase)) / 2)
     centre = rng.uniform(edge * 0.4, edge * 0.6, 2)
     y, x = np.mgrid[:edge, :edge]
@@ -47,26 +47,26 @@ def beating(rng: np.random.Generator, frames: int = 12, edge: int = 32) -> tuple
     return (100 * (1 + discs + rng.normal(0, 0.1, discs.shape)))[:, None], np.pi * radii**2
 
 
-def contrast_data(folder: Path, count: int = 48, seed: int = 0) -> Path:
+def contrast_data(folder: Path, count: int = 48, seed: int = 0, edge: int = 24) -> Path:
     """A table of loops with one class each; every fourth is a test case."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = ["image,label,split"]
     for i in range(count):
         kind = CURVES[i % len(CURVES)]
-        write_loop(folder / f"p{i:03d}.nii.gz", contrast(kind, rng, frames=int(rng.integers(8, 13))))
+        write_loop(folder / f"p{i:03d}.nii.gz", contrast(kind, rng, frames=int(rng.integers(8, 13)), edge=edge))
         rows.append(f"p{i:03d}.nii.gz,{kind},{'test' if i % 4 == 3 else 'train'}")
     (folder / "loops.csv").write_text("\n".join(rows) + "\n", "utf-8")
     return folder / "loops.csv"
 
 
-def beating_data(folder: Path, count: int = 32, seed: int = 0) -> Path:
+def beating_data(folder: Path, count: int = 32, seed: int = 0, edge: int = 32) -> Path:
     """A table of loops with a value of each frame and its time; every fourth is a test case."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = ["image,value,times,split"]
     for i in range(count):
-        frames, sizes = beating(rng)
+        frames, sizes = beating(rng, edge=edge)
         write_loop(folder / f"p{i:03d}.nii.gz", frames)
         values = ";".join("" if t % 5 == 3 else f"{v:.1f}" for t, v in enumerate(sizes))  # some are not labelled
         times = ";".join(f"{0.06 * t:.2f}" for t in range(len(sizes)))

@@ -56,18 +56,23 @@ def test_every_network_answers_in_its_dimensions(name: str) -> None:
             given = {"size": (32,) * dims, "widths": (4, 8), "latent": 6}
         if row.answers == "object":
             given = {"widths": (4, 8, 8, 8, 8)} | ({} if name == "detr" else {"channels": 8})
+        if row.answers in ("sequence", "next"):
+            given = {"widths": (4, 8)} if row.answers == "sequence" else {"hidden": (4,)}
+            outputs = 3 if row.answers == "sequence" else 2
         module = build(name, {**SMALL.get(name, {}), **given}, channels=2, outputs=outputs, dims=dims).eval()
         edge = max(32, row.least)
         with torch.no_grad():
             if row.answers == "sample":
                 answer = module.sample(torch.zeros(1, 6), torch.tensor([1]))
+            elif row.answers in ("sequence", "next"):  # three frames, and the time in the last channel
+                answer = module(torch.zeros(1, 3, 3, *(edge,) * dims))
             else:
                 answer = module(torch.zeros(1, 2, *(edge,) * dims))
         if row.answers == "object":
             assert len(answer) == 1
             assert answer[0].boxes.shape[1:] == (2, dims)
             continue
-        shapes = {"image": (1, 3), "voxel": (1, 3, *(edge,) * dims)}
+        shapes = {"image": (1, 3), "sequence": (1, 3), "voxel": (1, 3, *(edge,) * dims)}
         assert answer.shape == shapes.get(row.answers, (1, 2, *(edge,) * dims))
 
 

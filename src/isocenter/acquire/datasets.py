@@ -1,6 +1,5 @@
 """Data sets in the field's own shapes: which cases a folder, archive or table holds."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -8,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from isocenter.acquire.columns import read_columns
-from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
+from isocenter.acquire.dataset_files import SPLITS, files_of, folders_of, stem_of
 from isocenter.acquire.labelled import series_source
 from isocenter.acquire.lidc import lidc
-from isocenter.acquire.marked import boxes_in, coco, is_table_of_boxes, voc
+from isocenter.acquire.manifest import manifest
+from isocenter.acquire.marked import boxes_in, coco, voc
+from isocenter.acquire.medmnist import medmnist
 from isocenter.acquire.table import is_table
-from isocenter.data.dataset import ABSENT, PATIENT_COLUMNS, Dataset, Sample, Source, natural
+from isocenter.data.dataset import Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.formats.json_file import read_mapping
 
@@ -25,11 +25,6 @@ _LABELS = ("labels", "label", "labelstr", "masks", "mask", "gt", "annotations")
 _POOR = ("input", "inputs", "images", "image", "noisy")
 _GOOD = ("target", "targets", "clean")
 _PATIENT_IN_NAME = re.compile(r"^((?:patient|pat|sub|subject|subj|case|pt)[-_]?[A-Za-z]*\d+)[-_.](.+)$", re.IGNORECASE)
-_TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别", "诊断")
-_TIMES = ("times", "times_s", "frame_times", "时间")
-_GOAL = ("target_image", "better", "clean", "目标影像")
-_MASK = ("mask", "seg", "segmentation", "label_map", "labels", "掩模")
-_SPLIT, _SITE, _CASE = ("split", "set"), ("site", "institution", "center", "centre"), ("case", "id", "name")
 _LOOKED_AT = 40
 
 
@@ -64,9 +59,9 @@ def open_dataset(
             if found is not None:
                 break
     elif given.suffix.lower() == ".npz":
-        found = _medmnist(given)
+        found = medmnist(given)
     elif is_table(given) or given.suffix.lower() in (".parquet", ".pq"):
-        found = boxes_in(given, group=group, split=split, labelled=labelled) or _manifest(
+        found = boxes_in(given, group=group, split=split, labelled=labelled) or manifest(
             given, group=group, target=target, split=split, labelled=labelled
         )
     if found is None:
@@ -96,10 +91,6 @@ def _require_names(cases: Sequence[str], where: Path) -> None:
     twice = [name for name, count in Counter(cases).items() if count > 1]
     if twice:
         raise InputError(f"{where}: the case {twice[0]!r} stands twice")
-
-
-_MISSING = ("na", "n/a", "nan", "#n/a", "null")
-"""Words of spreadsheets for a cell without a value, in small letters."""
 
 
 def _is_inside(name: str) -> bool:
@@ -398,152 +389,7 @@ def _are_slices(files: Sequence[Path]) -> bool:
 
 def _archive_inside(folder: Path, _labelled: bool) -> Dataset | None:
     archives = [p for p in folder.glob("*.npz") if p.is_file()]
-    return _medmnist(archives[0]) if len(archives) == 1 and not folders_of(folder) else None
-
-
-def _medmnist(path: Path) -> Dataset:
-    """`train_images`, `train_labels` and the like."""
-    from isocenter.formats import arrays
-
-    samples: list[Sample] = []
-    problems: list[str] = []
-    heads = arrays.heads(path)
-    if not any(name.endswith("_images") for name in heads):
-        raise InputError(f"{path.name}: holds no train_images; it has {', '.join(heads)[:200]}")
-    for name in heads:
-        split = SPLITS.get(name.removesuffix("_images")) if name.endswith("_images") else None
-        if split is None:
-            continue
-        truth = f"{name.removesuffix('_images')}_labels"
-        if truth not in heads:
-            raise InputError(f"{path.name}: has {name} and no {truth}")
-        shape = heads[name].shape
-        labels = arrays.read(path, truth)
-        if labels.ndim == 2 and labels.shape[1] > 1:
-            raise InputError(
-                f"{path.name}: each image has {labels.shape[1]} labels at once; one class an image is trained"
-            )
-        labels = labels.reshape(-1)
-        if len(labels) != shape[0] or labels.dtype.kind not in "iuf" or len(shape) not in (3, 4, 5):
-            raise UnreadableFile(f"{path.name}: {name} is {shape}, {truth} {labels.shape} of {labels.dtype}")
-        samples += [
-            Sample(f"{split}/{i}", (Source(path, name, i),), target=_number_text(value), split=split)
-            for i, value in enumerate(labels.tolist())
-            if math.isfinite(value)
-        ]
-        problems += [
-            f"{split}/{i}: its label is no number" for i, v in enumerate(labels.tolist()) if not math.isfinite(v)
-        ]
-    return Dataset(path, "MedMNIST's archive", tuple(samples), problems=tuple(problems))
-
-
-def _number_text(value: float) -> str:
-    """A number without loss: whole ones without a point."""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-def image_columns(cells: Mapping[str, Any]) -> list[str]:
-    """Columns of images: `image`, `image2`, `image_T1`, `image:T1`; and those called 图像."""
-    return [name for name in cells if re.fullmatch(r"(?:images?|影像|图像)(?:[ _:-]?\w+)?", name.strip().lower())]
-
-
-def names_only_images(cells: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a table names images and holds no other column of numbers that could be a feature; or boxes in images."""
-    if is_table_of_boxes(cells):
-        return True
-    images = image_columns(cells)
-    if not images or column_of(cells, _MASK) or column_of(cells, _GOAL):
-        return bool(images)
-    known = {*images, *(column_of(cells, names) for names in (_TARGET, _SPLIT, _SITE, _CASE, PATIENT_COLUMNS))}
-    return not any(_numeric(values) for name, values in cells.items() if name not in known)
-
-
-def _numeric(values: Sequence[str]) -> bool:
-    try:
-        return bool([float(v) for v in values if v.strip()])
-    except ValueError:
-        return False
-
-
-def _manifest(
-    path: Path, *, group: str | None, target: str | None, split: str | None, labelled: bool
-) -> Dataset | None:
-    """A table of one row a case."""
-    cells = read_columns(path).cells
-    images = image_columns(cells)
-    if not images:
-        return None
-    for name in (group, target, split):
-        if name is not None and name not in cells:
-            raise InputError(f"{path.name}: has no column {name!r}; it has {', '.join(list(cells)[:12])}")
-    mask, better = column_of(cells, _MASK), column_of(cells, _GOAL)
-    clock = column_of(cells, _TIMES)
-    goal = target or column_of(cells, _TARGET)
-    columns = {
-        "patient": group or column_of(cells, PATIENT_COLUMNS),
-        "split": split or column_of(cells, _SPLIT),
-        "site": column_of(cells, _SITE),
-    }
-    case = column_of(cells, _CASE)
-    samples, problems = [], []
-    rest = [name for name in cells if name not in {*images, mask, better, clock, goal, case, *columns.values()}]
-    for row in range(len(cells[images[0]])):
-
-        def text(name: str | None, row: int = row) -> str:
-            return cells[name][row].strip() if name else ""
-
-        own = [text(name) for name in images]
-        shown = next((one for one in own if one), "")
-        name = text(case) or (stem_of(Path(shown.split(":")[0])) or shown if shown else f"row-{row + 2}")
-        several = len(own) > 1 and any(own)  # a case may lack a modality
-        if not all(own) and not several:
-            problems.append(f"row {row + 2} ({name}): states no {images[own.index('')]}")
-            continue
-        answer = "" if text(goal).lower() in _MISSING else text(goal)
-        if labelled and not (answer or text(mask) or text(better)):
-            problems.append(f"row {row + 2} ({name}): has an image and no label")
-            continue
-        part = text(columns["split"]).lower()
-        if part and part not in SPLITS:
-            raise InputError(f"{path.name}: row {row + 2}: the split {part!r} is none of train, val, test")
-        samples.append(
-            Sample(
-                name,
-                tuple(_cell(path, one) if one else ABSENT for one in own),
-                patient=text(columns["patient"]),
-                target="" if ";" in answer else answer,
-                targets=tuple(part.strip() for part in answer.split(";")) if ";" in answer else (),
-                times=_numbers(text(clock), path, row),
-                mask=_cell(path, text(mask)) if text(mask) else None,
-                goal=_cell(path, text(better)) if text(better) else None,
-                split=SPLITS.get(part, ""),
-                site=text(columns["site"]),
-                groups={name: text(name) for name in rest},
-            )
-        )
-    names = Counter(sample.case for sample in samples)
-    samples = [replace(s, case=f"{s.case} ({i + 2})") if names[s.case] > 1 else s for i, s in enumerate(samples)]
-    return Dataset(path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems))
-
-
-def _numbers(text: str, table: Path, row: int) -> tuple[float, ...]:
-    """Numbers parted by semicolons.
-
-    Raises: InputError for what is none.
-    """
-    try:
-        return tuple(float(part) for part in text.split(";")) if text else ()
-    except ValueError as error:
-        raise InputError(f"{table.name}: row {row + 2}: times are numbers in seconds, as 0;0.04;0.08") from error
-
-
-def _cell(table: Path, text: str) -> Source:
-    """`scan.nii.gz`, or `file.h5:dataset`; relative to the table."""
-    name, _, inside = text.rpartition(":") if re.search(r"\.(h5|hdf5|npz):[^\\/]", text) else (text, "", "")
-    inside, _, index = inside.partition("[")
-    return Source(
-        table.parent / (name or text), inside, int(index.rstrip("]")) if index.rstrip("]").isdigit() else None
-    )
+    return medmnist(archives[0]) if len(archives) == 1 and not folders_of(folder) else None
 
 
 def _dicom_studies(folder: Path, labelled: bool) -> Dataset | None:

@@ -34,8 +34,8 @@ def network_sequence(subject: Subject, settings: NetworkSequence) -> Analysis:
     predictor = Predictor(model_path(settings.model))
     card, spec = predictor.model.card, predictor.model.spec
     cine = cine_of(subject)
-    if not spec.frames:
-        raise InputError(f"{settings.model}: looks at images, not at frames in time; use `analyse: network`")
+    if not spec.frames or spec.task == "forecast":
+        raise InputError(f"{settings.model}: says nothing of frames in time; use `analyse: network` for images")
     answer = predictor.follow(cine, "the sequence")
     assert answer.scores is not None, "a sequence has scores"
     assert answer.times is not None, "a sequence has times"

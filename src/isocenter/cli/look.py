@@ -67,6 +67,30 @@ def data_get(
         typer.echo(show.printable(f"{found}   (isocenter data check {found})"))
 
 
+@data_app.command("simulate-motion")
+def data_simulate_motion(
+    data: Annotated[
+        Path, Argument(metavar="DATASET", help="Label maps at end-diastole and end-systole of each patient.")
+    ],
+    out: Annotated[Path, Option("--out", "-o", help="A new folder for the loops and their table.")],
+    frames: Annotated[int, Option(help="Of each loop.")] = 16,
+    seconds: Annotated[float, Option(min=0.1, max=10, help="Of one cycle.")] = 0.9,
+) -> None:
+    """Make loops of a beating heart from its two drawn frames, by deformable registration, marked "simulated motion".
+
+    The table states the voxels of each label, the phase and the contraction of every frame, and the ejection fraction
+    of the two frames that were measured: `train OUT/loops.csv --target "voxels ..."`.
+    """
+    with show.failing_cleanly():
+        from isocenter.pipeline.simulate_motion import TABLE, simulate_motion
+
+        with show.progress() as tell:
+            left = simulate_motion(data, out, frames=frames, seconds=seconds, on_progress=tell)
+        for text in left:
+            typer.echo(show.printable(f"left out: {text}"))
+        typer.echo(show.printable(str(out / TABLE)))
+
+
 @data_app.command("sequences")
 def data_sequences(
     path: Annotated[str, Argument(help="A folder of studies.")],
@@ -185,7 +209,10 @@ def explain(
         "explanation"
     ),
     method: Annotated[
-        list[str] | None, Option(help="grad-cam, grad-cam++, saliency, integrated-gradients, occlusion; repeatable.")
+        list[str] | None,
+        Option(
+            help="grad-cam, grad-cam++, saliency, integrated-gradients, occlusion; repeatable. Of sequences: frames."
+        ),
     ] = None,
     about: Annotated[str | None, Option(help="Class or label; the one that is decided for without.")] = None,
     seed: Seed = 0,
@@ -212,6 +239,20 @@ def explain(
             sizes = [float(abs(column).mean()) for column in found.values.T]
             for size, name in sorted(zip(sizes, found.columns, strict=True), reverse=True)[:15]:
                 typer.echo(show.printable(f"  {name:30} {size:.4f}"))
+            typer.echo(show.printable(str(out / "explanation.html")))
+            return
+        from isocenter.inference.model import load
+
+        loaded = load(model_path(model))
+        if loaded.spec.frames:
+            if method not in (None, ["frames"]):
+                raise InputError("--method: sequences are explained by their frames: each is taken away")
+            from isocenter.pipeline.explain_sequence import explain_sequence, strongest
+
+            told = explain_sequence(loaded, data, out, about=about, seed=seed)
+            typer.echo(show.printable(f"{told.about}: change without the frame at"))
+            for at, weight in strongest(told):
+                typer.echo(f"  {at:10.3f} s  {weight:+.4f}")
             typer.echo(show.printable(str(out / "explanation.html")))
             return
         from isocenter.pipeline.explain import explain as run

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from typer import Argument, Option
@@ -233,7 +233,7 @@ def _normal(name: str | None) -> list[str]:
     return [] if name is None else [f"normal={json.dumps(name)}"]
 
 
-_OF_IMAGES = ("segment", "detect", "enhance", "generate", "anomaly")
+_OF_IMAGES = ("segment", "detect", "enhance", "generate", "anomaly", "forecast")
 """Tasks that only images have."""
 
 
@@ -256,7 +256,7 @@ def _is_images(data: Path, *, wished: bool) -> bool:
     if not is_table(data) and data.suffix.lower() not in (".parquet", ".pq"):
         return True
     from isocenter.acquire.columns import read_columns
-    from isocenter.acquire.datasets import names_only_images
+    from isocenter.acquire.manifest import names_only_images
 
     return wished or names_only_images(read_columns(data).cells)
 
@@ -493,21 +493,12 @@ def task_of(text: str | None) -> "Task | None":
 
     Raises: InputError.
     """
+    from isocenter.data.card import Task
     from isocenter.errors import InputError
 
-    if text is not None and text not in (
-        "classify",
-        "regress",
-        "segment",
-        "detect",
-        "enhance",
-        "generate",
-        "anomaly",
-        "survive",
-    ):
-        raise InputError(
-            f"--task {text}: there are classify, regress, segment, detect, enhance, generate, anomaly and survive"
-        )
+    known = get_args(Task)
+    if text is not None and text not in known:
+        raise InputError(f"--task {text}: there are {', '.join(known)}")
     return cast("Task | None", text)
 
 

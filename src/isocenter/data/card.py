@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 
-Task = Literal["classify", "regress", "survive", "segment", "detect", "enhance", "generate", "anomaly"]
+Task = Literal["classify", "regress", "survive", "segment", "detect", "enhance", "generate", "anomaly", "forecast"]
 SCHEMA = 1
 
 

@@ -10,7 +10,7 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 
-Answers = Literal["classify", "regress", "segment", "detect", "enhance", "generate", "anomaly"]
+Answers = Literal["classify", "regress", "segment", "detect", "enhance", "generate", "anomaly", "forecast"]
 """What a network does with images: say a class, a value, a label map, objects, whether one is unusual; make one
 better; make new ones."""
 

@@ -30,6 +30,8 @@ def recipe_text(folder: Path, card: ModelCard) -> str:
         "title": {"en": f"{name}: what the network says", "zh": f"{name}：网络结果"},
         "description": {"en": said, "zh": f"网络 {card.model}（任务：{card.task}）的结果。仅供研究。"},
     }
+    if card.task == "forecast":
+        raise InputError(f"{folder}: foretells the next frame, which no report states: `isocenter predict`")
     if card.network.get("frames"):
         document |= {"select": {"frames": True}, "steps": [{"analyse": "network_sequence", "model": where}]}
     elif card.task == "segment":

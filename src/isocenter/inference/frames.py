@@ -1,5 +1,7 @@
 """Sequences as a network eats them: frames scaled alike, with their times, and missing ones marked."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from isocenter.data.cine import Cine
@@ -8,7 +10,7 @@ from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 from isocenter.inference.answers import probabilities
 from isocenter.inference.model import Spec
-from isocenter.inference.prepare import Preparation, prepare
+from isocenter.inference.prepare import Preparation, Prepared, prepare
 from isocenter.inference.sliding import Forward
 from isocenter.types import Array
 
@@ -23,27 +25,58 @@ def chosen_frames(count: int, most: int) -> Array:
     return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
 
 
-def prepared_frames(cine: Cine, how: Preparation, most: int) -> tuple[Array, Array, Array]:
-    """Frames `t c d h w`, their times in seconds from the first, and their numbers in the cine.
+@dataclass(frozen=True, eq=False)
+class PreparedFrames:
+    """A sequence as a network eats it.
 
-    All frames are scaled by one scale: what brightens over time stays brighter.
+    Args:
+        frames: `t c d h w`.
+        times: seconds from the first.
+        numbers: of those frames in the cine.
+        last: the last of them, with its way back to the cine's grid.
+        scales: what was subtracted from each channel of every frame, and what it was divided by.
+    """
+
+    frames: Array
+    times: Array
+    numbers: Array
+    last: Prepared
+    scales: tuple[tuple[float, float], ...]
+
+    def change_back(self, change: Array) -> Array:
+        """A change (`c d h w`) on the cine's own grid and in its units."""
+        return np.stack(
+            [self.last.field(part) * np.float32(b) for part, (_, b) in zip(change, self.scales, strict=True)]
+        )
+
+
+def prepared_frames(cine: Cine, how: Preparation, most: int, *, newest: bool = False) -> PreparedFrames:
+    """Frames, all scaled by one scale: what brightens over time stays brighter.
+
+    Args:
+        cine: frames.
+        how: they are laid out and scaled.
+        most: of them that are looked at: evenly from the first to the last.
+        newest: the last ones instead.
 
     Raises: InputError for fewer than two frames; see `inference.prepare.prepare`.
     """
     if len(cine) < 2:
         raise InputError(f"has {len(cine)} frame, and a sequence is wanted")
-    numbers = chosen_frames(len(cine), most)
+    numbers = np.arange(max(0, len(cine) - most), len(cine)) if newest else chosen_frames(len(cine), most)
     frames = np.asarray(cine.frames)[numbers]
     t, c, d, h, w = frames.shape
     grid = Geometry.regular((t * d, h, w), space=Space.PIXELS)
     joined = Volume(np.ascontiguousarray(np.moveaxis(frames, 1, 0).reshape(c, t * d, h, w)), grid, cine.quantity)
     bare = how.model_copy(update={"size": None, "spacing_mm": None, "orient": False})
-    scaled = prepare(joined, bare).array
+    together = prepare(joined, bare)
+    scaled = together.array
     only_grid = how.model_copy(update={"intensity": "none", "low": (), "high": (), "mean": (), "deviation": ()})
-    parts = [prepare(Volume(scaled[:, i * d : (i + 1) * d], cine.geometry), only_grid).array for i in range(t)]
+    parts = [prepare(Volume(scaled[:, i * d : (i + 1) * d], cine.geometry), only_grid) for i in range(t)]
     clock = np.arange(len(cine)) * STEP_S if cine.times_s is None else np.asarray(cine.times_s, np.float64)
     times = clock[numbers] - clock[numbers[0]]
-    return np.stack(parts), np.asarray(times, np.float32), numbers
+    frames = np.stack([part.array for part in parts])
+    return PreparedFrames(frames, np.asarray(times, np.float32), numbers, parts[-1], together.scales)
 
 
 def with_times(frames: Array, times: Array, length: int) -> Array:
@@ -54,6 +87,18 @@ def with_times(frames: Array, times: Array, length: int) -> Array:
     out[:t, :c] = frames
     out[:t, -1] = times.reshape(-1, *(1,) * (frames.ndim - 2))
     return out
+
+
+def next_time(times: Array) -> float:
+    """When the next frame is to be expected: after the mean distance of those that were."""
+    return float(times[-1] + (times[-1] - times[0]) / (len(times) - 1))
+
+
+def foretold(run: Forward, frames: Array, times: Array, at: float) -> Array:
+    """The frame (`c *s`) at a time after these (`t c *s`)."""
+    shown = with_times(frames, times, len(frames) + 1)
+    shown[-1, -1] = at  # the last is not there: its time is asked for
+    return np.asarray(run(shown[None])[0], np.float32)
 
 
 def followed(run: Forward, frames: Array, times: Array, spec: Spec) -> Array:

@@ -141,6 +141,7 @@ class Spec(BaseModel):
             "enhance": ("picture",),
             "generate": ("sample",),
             "anomaly": ("rebuilt",),
+            "forecast": ("picture",),
         }
         if self.answer not in kinds[self.task]:
             raise ValueError(f"a network that answers with {self.answer} does not {self.task}")
@@ -154,7 +155,10 @@ class Spec(BaseModel):
     @property
     def outputs(self) -> int:
         """Numbers that the network gives for each image, voxel or object."""
-        counts = {"regress": 1, "segment": len(self.labels) + 1, "enhance": self.preparation.channels, "anomaly": 0}
+        channels = self.preparation.channels
+        counts = {
+            "regress": 1, "segment": len(self.labels) + 1, "enhance": channels, "anomaly": 0, "forecast": channels,
+        }  # fmt: skip
         return counts.get(self.task, len(self.classes))
 
     @property

@@ -16,7 +16,7 @@ from isocenter.errors import InputError
 from isocenter.inference.answers import enhanced, scored, segmented
 from isocenter.inference.degradation import finer_grid, own_factor
 from isocenter.inference.detected import detected
-from isocenter.inference.frames import followed, prepared_frames
+from isocenter.inference.frames import PreparedFrames, followed, foretold, next_time, prepared_frames
 from isocenter.inference.gate import Concern, concerns, frame_concerns
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
@@ -24,6 +24,7 @@ from isocenter.inference.placed import to_image
 from isocenter.inference.planner import Fit, fit
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.runner import Runner, device_of
+from isocenter.inference.sliding import Forward
 from isocenter.inference.torch_runtime import DetectorRuntime, Precision
 from isocenter.inference.unusual import distances, heat, share_below
 from isocenter.metrics import reliability as rel
@@ -141,8 +142,13 @@ class Predictor:
         answer = CaseAnswer(case, concerns=found, geometry=volume.geometry)
         return self._ways[self.model.spec.task](_Asked(volume, ready, answer))
 
-    def follow(self, cine: Cine, case: str = "sequence") -> CaseAnswer:
-        """The answer for a sequence of frames: one for all, or one of each frame.
+    def follow(self, cine: Cine, case: str = "sequence", *, at: float | None = None) -> CaseAnswer:
+        """The answer for a sequence of frames: one for all, one of each frame, or the frame that follows.
+
+        Args:
+            cine: frames.
+            case: its name.
+            at: seconds on the cine's clock for which a frame is foretold; None: the mean distance after the last.
 
         Raises: InputError where the model looks at images, or the gate refuses; see `inference.frames.prepared_frames`.
         """
@@ -153,19 +159,37 @@ class Predictor:
             )
         if not self.runner.name.startswith(("auto", "torch")):
             raise InputError(f"--runtime {self.runner.name}: sequences of any length are run by torch")
-        frames, times, numbers = prepared_frames(cine, spec.preparation, spec.frames)
-        found = concerns(cine.frame(len(cine) // 2), card.gate, frames[len(frames) // 2])
+        ready = prepared_frames(cine, spec.preparation, spec.frames, newest=spec.task == "forecast")
+        times, numbers = ready.times, ready.numbers
+        frames = ready.frames[:, :, 0] if spec.flat else ready.frames
+        found = concerns(cine.frame(len(cine) // 2), card.gate, ready.frames[len(times) // 2])
         self._require_allowed(found, case)
         found += frame_concerns(times, card.gate)
         if cine.times_s is None:
             found.append(Concern("review", "no times are stated: frames count as one second apart"))
-        run = self.runner.forward(frames, None)
-        said = followed(run, frames[:, :, 0] if spec.flat else frames, times, spec)
+        run = self.runner.forward(ready.frames, None)
+        answer = CaseAnswer(case, concerns=found, geometry=cine.geometry, times=times, frames=numbers)
+        if spec.task == "forecast":
+            first = 0.0 if cine.times_s is None else cine.times_s[int(numbers[0])]
+            return replace(
+                answer, image=self._foretold(run, cine, ready, next_time(times) if at is None else at - first)
+            )
+        said = followed(run, frames, times, spec)
         _require_numbers(said)
         if spec.task == "classify":
             said = rel.calibrated(said, card.calibration)
-        scores = said if spec.each_frame else said[0]
-        return CaseAnswer(case, scores=scores, concerns=found, geometry=cine.geometry, times=times, frames=numbers)
+        return replace(answer, scores=said if spec.each_frame else said[0])
+
+    def _foretold(self, run: Forward, cine: Cine, ready: PreparedFrames, at: float) -> Volume:
+        """The frame at a time after these: the last one and the change that the network foretells, on its own grid."""
+        flat = self.model.spec.flat
+        frames = ready.frames[:, :, 0] if flat else ready.frames
+        change = foretold(run, frames, ready.times, at) - frames[-1]
+        _require_numbers(change)
+        back = ready.change_back(change[:, None] if flat else change)
+        last = cine.frame(int(ready.numbers[-1]))
+        step = Step("inference.foretell", {**self._told(), "seconds_ahead": float(at - ready.times[-1])})
+        return last.then(step, voxels=np.asarray(last.voxels, np.float32) + back)
 
     def _require_allowed(self, found: Sequence[Concern], case: str) -> None:
         """Raises: InputError for what the gate refuses."""

@@ -35,7 +35,7 @@ GROUP = "isocenter.networks"
 """Entry points of other packages' networks: name -> a `Network`."""
 
 
-Kind = Literal["image", "voxel", "object", "picture", "sample", "normal", "sequence"]
+Kind = Literal["image", "voxel", "object", "picture", "sample", "normal", "sequence", "next"]
 """What a network answers for."""
 
 
@@ -103,6 +103,7 @@ NETWORKS: Mapping[str, Network] = {
     "late_fusion": Network(fusion.LateFusion, fusion.FusionSettings(), "image", "a network of each modality; several modalities", least=8),
     "fusion_unet": Network(fusion.FusionUNet, fusion.FusionUNetSettings(), "voxel", "Dolz et al., IEEE TMI 2019; several modalities", least=16),
     "recurrent": Network(recurrent.Recurrent, recurrent.RecurrentSettings(), "sequence", "Cho et al., EMNLP 2014; Donahue et al., CVPR 2015", least=8),
+    "convlstm": Network(recurrent.ConvLSTM, recurrent.ConvLSTMSettings(), "next", "Shi et al., NIPS 2015", least=8),
     "pix2pix": Network(pix2pix.Pix2pix, pix2pix.Pix2pixSettings(), "picture", "Isola et al., CVPR 2017", least=16, bare=False),
     "dcgan": Network(gan.Dcgan, gan.DcganSettings(), "sample", "Radford et al., ICLR 2016", least=8, bare=False),
     "vae": Network(autoencoder.Vae, autoencoder.AutoencoderSettings(), "sample", "Kingma, Welling, ICLR 2014", least=8),

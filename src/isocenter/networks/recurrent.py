@@ -140,8 +140,8 @@ class ConvLSTMCell(nn.Module):
 class ConvLSTM(nn.Module):
     """Foretells the frame that follows those it is shown, as a change of the last one.
 
-    Each step knows how long ago the frame before was, and the last one for how long it shall look ahead: the time of a
-    last, missing frame.
+    The last frame of the input is not looked at: its time is that for which the answer is asked. Each step knows how
+    long ago the frame before was; the change grows with how far ahead is asked, in mean distances of the frames.
 
     Source: X. Shi et al., NIPS 2015, section 3.2.
     """
@@ -150,25 +150,38 @@ class ConvLSTM(nn.Module):
         super().__init__()
         sizes = (channels + 1, *settings.hidden)
         self.cells = nn.ModuleList(ConvLSTMCell(a, b, settings.kernel, dims) for a, b in pairwise(sizes))
-        self.last = conv(dims)(settings.hidden[-1], outputs, 1)
+        self.last = conv(dims)(settings.hidden[-1] + channels, outputs, 3, padding=1)
         nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(cast("Tensor", self.last.bias))
 
-    def forward(self, frames: Float[Tensor, "b t c *s"]) -> Float[Tensor, "b c *s"]:
-        """The next frame; frames that are missing are passed over."""
+    def forward(self, frames: Float[Tensor, "b t c *s"]) -> Float[Tensor, "b k *s"]:
+        """The frame at the last time; frames that are missing are passed over."""
         images, seen, times = parted(frames)
-        gaps = since_last(times, seen)
+        gaps, ahead = since_last(times, seen), steps_ahead(times, seen)
+        shape = (-1, *(1,) * (images.ndim - 2))
         states = [
             (images.new_zeros(len(images), cell.hidden, *images.shape[3:]),) * 2
             for cell in cast("list[ConvLSTMCell]", list(self.cells))
         ]
         newest = torch.zeros_like(images[:, 0])
-        for t in range(images.shape[1]):
-            keep = seen[:, t].view(-1, *(1,) * (images.ndim - 2))
-            gap = gaps[:, t].view(-1, *(1,) * (images.ndim - 2)).expand(-1, 1, *images.shape[3:])
+        for t in range(images.shape[1] - 1):
+            keep = seen[:, t].view(shape)
+            gap = gaps[:, t].view(shape).expand(-1, 1, *images.shape[3:])
             shown = torch.cat((images[:, t], gap.to(images.dtype)), dim=1)
             for i, cell in enumerate(self.cells):
                 h, c = cell(shown, states[i])
                 states[i] = (torch.where(keep, h, states[i][0]), torch.where(keep, c, states[i][1]))
                 shown = states[i][0]
             newest = torch.where(keep, images[:, t], newest)
-        return newest + self.last(states[-1][0])
+        change = self.last(torch.cat((states[-1][0], newest), dim=1))
+        return newest + ahead.to(change.dtype).view(shape) * change
+
+
+def steps_ahead(times: Float[Tensor, "b t"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, " b"]:
+    """How far the last time lies after the last frame that is there, in mean distances of those frames; at most 4."""
+    own, there = times[:, :-1], seen[:, :-1]
+    first = torch.where(there, own, float("inf")).amin(dim=1)
+    last = torch.where(there, own, float("-inf")).amax(dim=1)
+    mean = (last - first) / (there.sum(dim=1) - 1).clamp_min(1)
+    far = (times[:, -1] - last) / mean
+    return torch.where(torch.isfinite(far) & seen[:, -1], far, 1.0).clamp(0, 4)

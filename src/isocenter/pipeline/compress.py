@@ -189,6 +189,8 @@ def _require_plain(model: NetworkModel) -> None:
         raise InputError(f"{model.folder}: is an ensemble of {len(model.modules)}; distill one of its networks")
     if model.spec.network.name == ONNX:
         raise InputError(f"{model.folder}: is an ONNX network already, which is not made smaller here")
+    if model.spec.frames:
+        raise InputError(f"{model.folder}: looks at sequences of any length, which are not made smaller here")
     if model.spec.task not in ("classify", "regress", "segment", "enhance"):
         raise InputError(f"{model.folder}: a model of {model.spec.task} is not made smaller")
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS
-from isocenter.acquire.datasets import names_only_images, open_dataset
+from isocenter.acquire.datasets import open_dataset
+from isocenter.acquire.manifest import names_only_images
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import Dataset
 from isocenter.data.design import Design

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from isocenter.formats import nifti
 from isocenter.inference.answers import probabilities, scored
 from isocenter.inference.foreign import ONNX
 from isocenter.inference.model import NetworkModel, load
+from isocenter.inference.network_input import network_input
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
@@ -84,7 +85,7 @@ def explain(
         raise InputError(f"{data}: holds {len(cases.samples)} cases; explain one image at a time")
     sample = cases.samples[0]
     volume = read_images(sample)
-    found = explain_volume(loaded, volume, sample.case, methods=methods, about=about, seed=seed)
+    found = explain_volume(loaded, volume, sample.case, methods=methods, about=about, seed=seed, row=sample.groups)
     if out is not None:
         _write(found, loaded, volume, Path(out))
     return found
@@ -100,9 +101,16 @@ def require_explanations(folder: Path) -> None:
 
 
 def explain_volume(
-    model: NetworkModel, volume: Volume, case: str, *, methods: Sequence[str], about: str | None = None, seed: int = 0
+    model: NetworkModel,
+    volume: Volume,
+    case: str,
+    *,
+    methods: Sequence[str],
+    about: str | None = None,
+    seed: int = 0,
+    row: Mapping[str, str] | None = None,
 ) -> list[Explained]:
-    """Explain the answer of a loaded model for one volume.
+    """Explain the answer of a loaded model for one volume; `row` holds its cells in a table.
 
     Raises: InputError for an image too large to explain whole, and for a network whose answer has no gradient.
     """
@@ -114,7 +122,7 @@ def explain_volume(
         raise InputError("maps are made of classes, values and labels; a detector shows by its boxes where it looked")
     if model.spec.network.name == ONNX and set(methods) - {"occlusion"}:
         raise InputError("an ONNX network has no gradients here: take the method occlusion")
-    ready = prepare(volume, model.spec.preparation)
+    ready, _ = network_input(prepare(volume, model.spec.preparation), model.spec, row or {})
     if ready.array[0].size > _MOST_VOXELS:
         raise InputError(f"{case}: {ready.array[0].size} voxels are too many to explain at once; crop the image")
     explainer = _Explainer(model, volume, ready, case)
@@ -146,14 +154,14 @@ class _Explainer:
         if spec.task == "classify":
             raw = scored(self.forward, [self.ready.array], spec, flips=False)
             scores = rel.calibrated(raw, self.model.card.calibration)[0]
-            index = _index(about, spec.classes, int(scores.argmax()))
+            index = index_of(about, spec.classes, int(scores.argmax()))
             return index, spec.classes[index], float(scores[index])
         if spec.task == "regress":
             return 0, "value", None
         answer = self.forward(self.array[None])[0].argmax(axis=0)[self.inside]
         names = tuple(spec.labels.values())
         counts = [int((answer == i + 1).sum()) for i in range(len(names))]
-        index = _index(about, names, int(np.argmax(counts)))
+        index = index_of(about, names, int(np.argmax(counts)))
         if not counts[index]:
             raise InputError(f"{self.case}: the model finds no {names[index]!r} here: there is nothing to explain")
         return index + 1, names[index], None
@@ -204,7 +212,11 @@ def _filled(array: Array, model: NetworkModel) -> tuple[Array, tuple[slice, ...]
     return np.pad(array, ((0, 0), *spare), mode="edge"), inside
 
 
-def _index(about: str | None, names: tuple[str, ...], best: int) -> int:
+def index_of(about: str | None, names: tuple[str, ...], best: int) -> int:
+    """The number of the class or label that is asked about, or the best one.
+
+    Raises: InputError for a name that is not there.
+    """
     if about is None:
         return best
     if about not in names:
@@ -232,11 +244,18 @@ def _write(found: Sequence[Explained], model: NetworkModel, volume: Volume, fold
 
 def summary(one: Explained) -> dict[str, Json]:
     """What the JSON says of a map."""
-    told: dict[str, Json] = {"case": one.case, "method": one.method, "about": one.about, "probability": one.probability}
-    if one.quality is not None:
+    return summary_of(one.case, one.method, one.about, one.probability, one.quality)
+
+
+def summary_of(
+    case: str, method: str, about: str, probability: float | None, quality: Quality | None
+) -> dict[str, Json]:
+    """What the JSON says of an explanation."""
+    told: dict[str, Json] = {"case": case, "method": method, "about": about, "probability": probability}
+    if quality is not None:
         told |= {
-            "deletion": round(one.quality.deletion_auc, 4), "insertion": round(one.quality.insertion_auc, 4),
-            "random": round(one.quality.random_auc, 4),
-            "better_than_random": one.quality.verdict == "better", "verdict": one.quality.verdict,
+            "deletion": round(quality.deletion_auc, 4), "insertion": round(quality.insertion_auc, 4),
+            "random": round(quality.random_auc, 4), "better_than_random": quality.verdict == "better",
+            "verdict": quality.verdict,
         }  # fmt: skip
     return told

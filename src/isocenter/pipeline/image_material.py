@@ -113,7 +113,7 @@ def material(
     Raises: InputError for data sets that cannot be learnt from.
     """
     opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
-    data = held_out(as_sequences(opened) if task in (None, "classify", "regress") else opened, how.hold_out)
+    data = held_out(as_sequences(opened, task), how.hold_out)
     for text in (*data.notes, *data.problems[:5]):
         say(text)
     answers = task or answers_of(data)

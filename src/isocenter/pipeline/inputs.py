@@ -11,7 +11,7 @@ from isocenter.acquire.labelled import series_source
 from isocenter.data.dataset import Answers, Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError
 
-UNLABELLED: tuple[Answers, ...] = ("enhance", "generate", "anomaly")
+UNLABELLED: tuple[Answers, ...] = ("enhance", "generate", "anomaly", "forecast")
 """Tasks that learn from images alone."""
 
 
@@ -32,12 +32,19 @@ def open_for(
     return loose_images(Path(path))
 
 
-def as_sequences(data: Dataset) -> Dataset:
-    """The data set with its cases as sequences, where their files hold frames in time or their tables say so."""
+def as_sequences(data: Dataset, task: Answers | None) -> Dataset:
+    """The data set with its cases as sequences, where their files hold frames in time or their tables say so.
+
+    Raises: InputError where the next frame is to be foretold and there are none.
+    """
+    if task not in (None, "classify", "regress", "forecast"):
+        return data
     first = data.samples[0]
     stated = any(s.targets or s.times for s in data.samples)
     plain = len(first.images) == 1 and first.images[0].index is None and not first.images[0].inside
     if not stated and not (plain and first.mask is None and _frames_of(first.images[0].path) > 1):
+        if task == "forecast":
+            raise InputError(f"{data.path}: {first.case} is no sequence of frames, of which the next could be foretold")
         return data
     return replace(data, samples=tuple(replace(s, sequence=True) for s in data.samples))
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from isocenter.data.dataset import Answers
 from isocenter.inference.model import Spec
+from isocenter.pipeline.outcomes.forecast import Foretold
 from isocenter.pipeline.outcomes.made import Made
 from isocenter.pipeline.outcomes.objects import FoundObjects
 from isocenter.pipeline.outcomes.outcome import Outcome
@@ -17,7 +18,7 @@ from isocenter.training.images.plan import Plan
 OUTCOMES: Mapping[Answers, Outcome] = {
     "classify": Classified(), "regress": Valued(), "segment": Segmented(), "detect": FoundObjects(),
     "enhance": Enhanced(),
-    "generate": Made(), "anomaly": Unusual(),
+    "generate": Made(), "anomaly": Unusual(), "forecast": Foretold(),
 }  # fmt: skip
 """Every task by name."""
 SEQUENCES: Mapping[Answers, Outcome] = {"classify": FollowedClasses(), "regress": FollowedValues()}
@@ -26,4 +27,4 @@ SEQUENCES: Mapping[Answers, Outcome] = {"classify": FollowedClasses(), "regress"
 
 def outcome_of(what: Spec | Plan) -> Outcome:
     """That of a model or plan."""
-    return (SEQUENCES if what.frames else OUTCOMES)[what.task]
+    return (what.frames and SEQUENCES.get(what.task)) or OUTCOMES[what.task]

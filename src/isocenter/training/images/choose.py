@@ -43,7 +43,7 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
 
     Raises: InputError for wishes that do not fit.
     """
-    own, wished = (SEQUENCES if seen.frames else DEFAULTS)[task], wish.plan or {}
+    own, wished = (seen.frames and SEQUENCES.get(task)) or DEFAULTS[task], wish.plan or {}
     dims = own.dims(seen)
     preparation = _preparation(seen, own, dims)
     name = wish.network or own.network(seen, preparation)

@@ -31,7 +31,7 @@ _FOR_LOOKS = 0.9
 """Of each part's time, where several networks share it; the rest is for their last looks."""
 _MEASURES = {
     "segment": "Dice", "classify": "log-likelihood", "regress": "- error", "detect": "- objects missed or false",
-    "enhance": "dB", "generate": "- distance", "anomaly": "- error",
+    "enhance": "dB", "generate": "- distance", "anomaly": "- error", "forecast": "dB",
 }  # fmt: skip
 """Of each case, in a learning curve."""
 _CURVE = ((0.25, 0.2), (0.5, 0.4), (1.0, 0.4))

@@ -27,6 +27,7 @@ _LOSSES = {
     "enhance": ("l1", "charbonnier", "mse_image", "own"),
     "generate": ("own",),
     "anomaly": ("own",),
+    "forecast": ("l1", "charbonnier", "mse_image"),
 }
 
 
@@ -41,7 +42,7 @@ class LossPlan(_Part):
         default="cross_entropy",
         description="classify: cross_entropy, focal, bce, ordinal; regress: mse, huber; segment: dice_ce, dice, "
         "tversky, dice_boundary, cross_entropy, focal; detect: own (the network's); enhance: l1, charbonnier, "
-        "mse_image; or another package's.",
+        "mse_image; forecast: the same; or another package's.",
     )
     class_weights: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         default=(), description="Of each output; empty: all alike."
@@ -227,10 +228,12 @@ class Plan(_Part):
             raise ValueError("whole images are seen: preparation.size is needed")
         if self.degradation is not None and self.task != "enhance":
             raise ValueError("degradation is of the task enhance")
-        if self.frames and (self.task not in ("classify", "regress") or self.preparation.size is None):
+        if self.frames and (self.task not in ("classify", "regress", "forecast") or self.preparation.size is None):
             raise ValueError(
-                "sequences are classified or regressed, with frames of one size: preparation.size is needed"
+                "sequences are classified, regressed or foretold, with frames of one size: preparation.size is needed"
             )
+        if self.task == "forecast" and self.frames < 2:
+            raise ValueError("what comes next is foretold from frames: frames is 2 or more")
         if not (isfinite(self.value_scale[0]) and 0 < self.value_scale[1] < inf):
             raise ValueError(f"value_scale is a mean and a deviation above 0; got {self.value_scale}")
         if self.normal and self.task != "anomaly":
@@ -246,6 +249,7 @@ class Plan(_Part):
             "enhance": "picture",
             "generate": "sample",
             "anomaly": "rebuilt",
+            "forecast": "picture",
         }
         answer = kinds.get(self.task, "sigmoid" if self.loss.name == "bce" else "softmax")
         return Spec.model_validate({

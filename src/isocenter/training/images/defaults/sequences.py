@@ -10,7 +10,9 @@ from isocenter.networks.catalogue import Kind
 from isocenter.training.images.defaults.whole import Classes, Values
 from isocenter.training.images.fingerprint import Fingerprint
 
-_LARGEST, _FRAMES = {2: 96, 3: 48}, 48
+FRAMES = 48
+"""Of a sequence, at most."""
+_LARGEST = {2: 96, 3: 48}
 
 
 class SequenceValues(Values):
@@ -45,11 +47,11 @@ class SequenceValues(Values):
 
     def more(self, seen: Fingerprint, wished: Mapping[str, Any]) -> dict[str, Any]:
         """As many frames as there are, up to a limit."""
-        most = int(np.clip(max(seen.frames), 2, _FRAMES))
+        most = int(np.clip(max(seen.frames), 2, FRAMES))
         return {"frames": most, "each_frame": seen.each_frame, "loss": {"name": self.loss}}
 
 
 class SequenceClasses(SequenceValues):
     """A class of each sequence, or of each frame."""
 
-    loss = Classes.loss
+    loss, scaled = Classes.loss, Classes.scaled

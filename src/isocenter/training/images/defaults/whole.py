@@ -18,7 +18,7 @@ class Values(Defaults):
 
     answers: Kind = "image"
     loss = "huber"
-    cutmix = 0.0
+    cutmix, scaled = 0.0, False
 
     def dims(self, seen: Fingerprint) -> int:
         """2 where images are pictures."""
@@ -39,7 +39,8 @@ class Values(Defaults):
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
         """Sound for small sets of whole images."""
-        return self.augmentation_for(max(preparation.size or (28,)))
+        own = self.augmentation_for(max(preparation.size or (28,)))
+        return own if self.scaled else {**own, "scale": 0.0}  # a value may be a size
 
     def augmentation_for(self, edge: int) -> dict[str, Any]:
         """The same, for images of this edge."""
@@ -60,7 +61,7 @@ class Classes(Values):
     """A class of each image."""
 
     loss = "cross_entropy"
-    cutmix = 0.2
+    cutmix, scaled = 0.2, True
 
     def more(self, seen: Fingerprint, wished: Mapping[str, Any]) -> dict[str, Any]:
         """Smoothed labels; classes are drawn alike where one is rare."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from isocenter.data.dataset import Answers
 from isocenter.training.images.plan import Plan
+from isocenter.training.images.tasks.forecast import Forecast
 from isocenter.training.images.tasks.makers import Makers
 from isocenter.training.images.tasks.normal import Normal
 from isocenter.training.images.tasks.objects import Objects
@@ -15,7 +16,7 @@ from isocenter.training.images.tasks.whole import Classes, Values
 
 TASKS: Mapping[Answers, Task] = {
     "classify": Classes(), "regress": Values(), "segment": Voxels(), "detect": Objects(), "enhance": Pictures(),
-    "generate": Makers(), "anomaly": Normal(),
+    "generate": Makers(), "anomaly": Normal(), "forecast": Forecast(),
 }  # fmt: skip
 """Every task by name."""
 SEQUENCES: Mapping[Answers, Task] = {"classify": Sequences(), "regress": Sequences()}
@@ -24,4 +25,4 @@ SEQUENCES: Mapping[Answers, Task] = {"classify": Sequences(), "regress": Sequenc
 
 def task_of(plan: Plan) -> Task:
     """What a plan trains."""
-    return (SEQUENCES if plan.frames else TASKS)[plan.task]
+    return (plan.frames and SEQUENCES.get(plan.task)) or TASKS[plan.task]

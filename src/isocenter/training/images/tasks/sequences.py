@@ -1,5 +1,7 @@
 """A class or a value of each sequence of frames, or of each frame in it."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,15 +29,11 @@ class Sequences(Task):
 
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """Frames, times, and what is stated of them (`t`; one number where it is of all)."""
-        if loaded.cine is None:
-            raise InputError("is no sequence of frames")
-        frames, times, numbers = prepared_frames(loaded.cine, plan.preparation, plan.frames)
-        if plan.preparation.dims == 2 and frames.shape[2] != 1:
-            raise InputError(f"has frames of {frames.shape[2]} slices, and pictures are looked at")
+        bare = sequence_item(sample, loaded, plan)
+        assert loaded.cine is not None, "it was looked at"
         stated = _stated(sample, len(loaded.cine), plan)
-        targets = stated[numbers] if plan.each_frame else stated
-        whole = float(targets[0]) if len(targets) == 1 else np.nan
-        return Item(sample, frames, whole, times=times, frames=numbers, targets=targets)
+        targets = stated[bare.frames] if plan.each_frame else stated
+        return replace(bare, target=float(targets[0]) if len(targets) == 1 else np.nan, targets=targets)
 
     def seen(self, item: Item, plan: Plan) -> Array:
         """The frame in the middle."""
@@ -49,13 +47,8 @@ class Sequences(Task):
         """Sequences, each moved and changed as a whole; some frames are left out."""
         plan, rng = sampler.plan, sampler.rng(step)
         items = [sampler.store.items[i] for i in sampler.cases(step)]
-        parts = [torch.from_numpy(np.asarray(_frames(item, plan))) for item in items]
-        moved = []
-        for part in parts:  # each has its own number of frames
-            t, c = part.shape[:2]
-            drawn = augment.without_mixture(augment.draw(plan, tuple(part.shape[2:]), 1, rng))
-            flat, _ = augment.apply(drawn, part.reshape(1, t * c, *part.shape[2:]), None)
-            moved.append(flat.reshape(part.shape).numpy())
+        parts = [frames_of(item, plan) for item in items]
+        moved = [moved_alike(part, plan, rng) for part in parts]  # each has its own number of frames
         target = np.full((len(items), plan.frames if plan.each_frame else 1), np.nan, np.float32)
         stacked = []
         for i, (item, frames) in enumerate(zip(items, moved, strict=True)):
@@ -95,20 +88,42 @@ class Sequences(Task):
         return Validated(metrics["r2"], metrics, said[:, 0])
 
 
+def sequence_item(sample: Sample, loaded: Loaded, plan: Plan) -> Item:
+    """Frames and times of a case.
+
+    Raises: InputError for an image, and for volumes where pictures are looked at.
+    """
+    if loaded.cine is None:
+        raise InputError("is no sequence of frames")
+    ready = prepared_frames(loaded.cine, plan.preparation, plan.frames)
+    if plan.preparation.dims == 2 and ready.frames.shape[2] != 1:
+        raise InputError(f"has frames of {ready.frames.shape[2]} slices, and pictures are looked at")
+    return Item(sample, ready.frames, np.nan, times=ready.times, frames=ready.numbers)
+
+
+def moved_alike(frames: Array, plan: Plan, rng: np.random.Generator) -> Array:
+    """Frames `t c *s`, all moved and changed alike."""
+    t, c = frames.shape[:2]
+    drawn = augment.without_mixture(augment.draw(plan, tuple(frames.shape[2:]), 1, rng))
+    joined = torch.from_numpy(np.ascontiguousarray(frames)).reshape(1, t * c, *frames.shape[2:])
+    return np.asarray(augment.apply(drawn, joined, None)[0].reshape(frames.shape).numpy())
+
+
 def answers_of_store(run: Forward, store: Store, plan: Plan) -> tuple[Array, Array]:
     """What is said of each sequence (or each stated frame, one after the other), `n k`; and what is stated, `n`."""
     said, truth = [], []
     for item in store.items:
         assert item.times is not None, "a sequence has times"
         assert item.targets is not None, "a sequence has targets"
-        found = followed(run, _frames(item, plan), item.times, plan.spec)
+        found = followed(run, frames_of(item, plan), item.times, plan.spec)
         known = np.isfinite(item.targets)
         said.append(found[known] if plan.each_frame else found)
         truth.append(item.targets[known])
     return np.concatenate(said), np.concatenate(truth)
 
 
-def _frames(item: Item, plan: Plan) -> Array:
+def frames_of(item: Item, plan: Plan) -> Array:
+    """`t c *s`, as the network takes them."""
     return item.image[:, :, 0] if plan.preparation.dims == 2 else np.asarray(item.image)
 
 
