@@ -28,8 +28,9 @@ from isocenter.data.features import FeatureTable  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.message import Message  # noqa: E402
-from isocenter.errors import DegenerateImage, InputError  # noqa: E402
+from isocenter.errors import DegenerateImage, InputError, UnsupportedFormat  # noqa: E402
 from isocenter.explanation.frames import frame_quality, frame_weights  # noqa: E402
+from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.frames import chosen_frames, next_time, prepared_frames, with_times  # noqa: E402
 from isocenter.inference.gate import frame_concerns, gate_of_frames  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
@@ -412,8 +413,6 @@ def test_the_next_frame(tmp_path: Path) -> None:
     assert "psnr/straight on" in told
     done = cli("predict", tmp_path / "m", folder / "p03.nii.gz", "-o", tmp_path / "p")
     assert done.returncode == 0, done.stderr
-    from isocenter.formats import nifti
-
     assert nifti.read(tmp_path / "p" / "p03.nii.gz").voxels.shape == (1, 1, 16, 16)
     done = cli("run", tmp_path / "m", folder / "p03.nii.gz", "-o", tmp_path / "r")
     assert done.returncode == 2
@@ -528,11 +527,28 @@ def test_loops_from_two_frames_are_marked_and_true_where_they_are_real(tmp_path:
         assert min(sizes) >= own[1]
         assert max(sizes) <= own[0]
     image = nibabel.load(tmp_path / "loops" / rows[0]["image"])
-    assert bytes(image.header["descrip"]).startswith(b"simulated motion")
+    assert bytes(image.header["intent_name"]).startswith(b"simulated")
     assert image.shape == (40, 40, 2, 10)
     assert float(image.header["pixdim"][4]) == pytest.approx(0.09)
     data = as_sequences(open_dataset(tmp_path / "loops" / "loops.csv", target="voxels 3"), None)
     assert len(data.samples[0].targets) == 10
-    done = cli("data", "simulate-motion", tmp_path / "loops", "-o", tmp_path / "again")
+    (folder / "patient001_frame12.h5").unlink()
+    done = cli("data", "simulate-motion", folder, "-o", tmp_path / "again")
+    assert "left out: patient001: has 1 labelled images; two are wanted" in done.stdout
+    (folder / "patient000_frame12.h5").unlink()
+    (folder / "patient002_frame12.h5").unlink()
+    done = cli("data", "simulate-motion", folder, "-o", tmp_path / "none")
     assert done.returncode == 2
-    assert "two labelled images" in done.stderr or "end-diastole" in done.stderr
+    assert "no patient has two labelled images" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_uneven_times_are_not_written_as_even(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat, match="uneven times"):
+        nifti.write(loop(3, times=(0.0, 1.0, 3.0)), tmp_path / "a.nii.gz")
+    cine = loop(3, times=(0.0, 0.5, 1.0))
+    nifti.write(cine, tmp_path / "b.nii.gz")
+    again = nifti.read(tmp_path / "b.nii.gz")
+    assert isinstance(again, Cine)
+    assert np.array_equal(again.frames, cine.frames)
+    assert again.times_s == (0.0, 0.5, 1.0)

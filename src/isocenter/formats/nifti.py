@@ -6,6 +6,7 @@ taken and the defect named. With neither code set the voxel sizes are taken and 
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -110,21 +111,22 @@ def _seconds(header: Any, frames: int) -> tuple[float, ...] | None:
     return tuple(i * step for i in range(frames)) if 0 < step < 1e6 else None
 
 
-def write(image: Volume | LabelMap, path: Path, *, intent: str = "") -> None:
-    """Write a one-channel volume or a label map as NIfTI-1 (`.nii` or `.nii.gz`).
+def write(image: Volume | LabelMap | Cine, path: Path, *, intent: str = "") -> None:
+    """Write a one-channel volume, a label map, or frames in time as NIfTI-1 (`.nii` or `.nii.gz`).
 
     Args:
         image: what is written.
         path: of the file.
         intent: name of what it is, at most 15 letters of ASCII, as `synthetic`.
 
-    Raises: UnsupportedFormat for colour.
+    Raises: UnsupportedFormat for colour, and for frames at uneven times.
     """
-    if isinstance(image, Volume) and image.channels != 1:
-        raise UnsupportedFormat(
-            f"NIfTI is written with one channel; this image has {image.channels}: write NRRD, or PNG"
-        )
-    voxels = image.grid if isinstance(image, Volume) else image.voxels
+    channels = (
+        image.frames.shape[1] if isinstance(image, Cine) else 1 if isinstance(image, LabelMap) else image.channels
+    )
+    if channels != 1:
+        raise UnsupportedFormat(f"NIfTI is written with one channel; this image has {channels}: write NRRD, or PNG")
+    voxels = _voxels(image)
     if max(voxels.shape) > 32767:
         raise UnsupportedFormat(
             f"NIfTI-1 holds at most 32767 voxels along an axis; this image has {voxels.shape}: crop it"
@@ -137,7 +139,9 @@ def write(image: Volume | LabelMap, path: Path, *, intent: str = "") -> None:
     affine[:3, :3] = affine[:3, [2, 1, 0]]
     out = nibabel.Nifti1Image(voxels.T, affine)
     known = 0 if geometry.space is Space.PIXELS else 1
-    out.header.set_xyzt_units("mm" if known else "unknown")
+    out.header.set_xyzt_units("mm" if known else "unknown", "sec" if isinstance(image, Cine) else None)
+    if isinstance(image, Cine) and image.times_s is not None:
+        out.header["pixdim"][4] = _even_step(image.times_s)
     out.header["descrip"] = b"" if geometry.space is Space.PATIENT else f"{_SPACE_MARK}{geometry.space.value}".encode()
     out.header["intent_name"] = intent.encode("ascii")[:15]
     out.set_sform(affine, code=known)
@@ -146,6 +150,24 @@ def write(image: Volume | LabelMap, path: Path, *, intent: str = "") -> None:
     except HeaderDataError:  # a sheared grid has no quaternion
         out.set_qform(None, code=0)
     nibabel.save(out, path)
+
+
+def _voxels(image: Volume | LabelMap | Cine) -> Array:
+    """`d h w`, or `t d h w`."""
+    if isinstance(image, Cine):
+        return image.frames[:, 0]
+    return image.grid if isinstance(image, Volume) else image.voxels
+
+
+def _even_step(times: Sequence[float]) -> float:
+    """Seconds from frame to frame.
+
+    Raises: UnsupportedFormat where they differ: NIfTI holds one number.
+    """
+    gaps = np.diff(times)
+    if len(gaps) and not np.allclose(gaps, gaps.mean(), rtol=1e-3, atol=1e-9):
+        raise UnsupportedFormat("NIfTI holds one distance in time; these frames lie at uneven times")
+    return float(gaps.mean()) if len(gaps) else 0.0
 
 
 def _narrowed(voxels: Array) -> Array:

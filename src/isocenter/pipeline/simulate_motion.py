@@ -5,15 +5,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from isocenter.acquire.datasets import open_dataset
 from isocenter.acquire.labelled import read_images, read_mask
+from isocenter.data.cine import Cine
 from isocenter.data.dataset import Sample
+from isocenter.data.geometry import Geometry
 from isocenter.data.labels import LabelMap
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, InputError
+from isocenter.formats import nifti
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics.overlap import dice
 from isocenter.ops.deform import between, displacement, pulled
@@ -40,6 +42,7 @@ class Loop:
 
     Args:
         frames: `t d h w`.
+        geometry: of every frame.
         shares: how far each frame is contracted, 0 to 1.
         volumes: of each label, voxels in each frame.
         real: numbers of the frames that were measured.
@@ -47,6 +50,7 @@ class Loop:
     """
 
     frames: Array = field(repr=False)
+    geometry: Geometry
     shares: Array = field(repr=False)
     volumes: dict[str, Array] = field(repr=False)
     real: tuple[int, int]
@@ -86,7 +90,9 @@ def simulate_motion(
             except (GeometryError, InputError) as error:
                 left.append(f"{patient}: {error}")
                 continue
-            _write(loop, empty / f"{patient}.nii.gz", seconds / frames)
+            times = tuple(float(v) for v in np.arange(frames) * seconds / frames)
+            cine = Cine(loop.frames[:, None], loop.geometry, times)
+            nifti.write(cine, empty / f"{patient}.nii.gz", intent="simulated")
             rows.append(_row(patient, loop, seconds / frames))
         if not rows:
             raise InputError(f"no loop could be made; the first: {left[0]}")
@@ -124,7 +130,7 @@ def looped(pair: Sequence[Sample], frames: int) -> Loop:
                     moved = between(two[0][z], two[1][z], onward, back, float(share))
                     volumes[name][t] += float((moved >= 0.5).sum())
     overlap = {name: dice(moved_on[name], two[1] > 0) for name, two in parts.items()}
-    return Loop(made, shares, volumes, real, overlap)
+    return Loop(made, images[0].geometry, shares, volumes, real, overlap)
 
 
 def course(frames: int) -> tuple[Array, tuple[int, int]]:
@@ -149,15 +155,6 @@ def _guide(parts: Sequence[dict[str, Array]], flat: Sequence[Array]) -> list[Arr
         steps = sum(((k + 1) / len(own) * part for k, part in enumerate(own.values())), np.zeros_like(image))
         found.append(np.asarray((image - low) / ((high - low) or 1.0) + _OUTLINE * steps, np.float32))
     return found
-
-
-def _write(loop: Loop, path: Path, step_s: float) -> None:
-    """NIfTI with the seconds from frame to frame, and what it is in its description."""
-    image = nibabel.Nifti1Image(np.ascontiguousarray(loop.frames.transpose(3, 2, 1, 0)), np.eye(4))
-    image.header.set_xyzt_units("unknown", "sec")
-    image.header["pixdim"][4] = step_s
-    image.header["descrip"] = MARK.encode()
-    nibabel.save(image, path)
 
 
 def _row(patient: str, loop: Loop, step_s: float) -> dict[str, str]:

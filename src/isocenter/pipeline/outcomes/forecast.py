@@ -82,7 +82,7 @@ class Foretold(Outcome):
         assert answer.image is not None, "a frame was foretold"
         target = folder / f"{answer.case}.nii.gz"
         target.parent.mkdir(parents=True, exist_ok=True)
-        nifti.write(answer.image, target)
+        nifti.write(answer.image, target, intent="foretold")
         return replace(answer, image=None)
 
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:
