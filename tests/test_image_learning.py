@@ -15,7 +15,7 @@ torch.set_num_threads(1)  # the tests run side by side
 pytest.importorskip("lightning_fabric")
 
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
-from isocenter.cli.models import seconds_of  # noqa: E402
+from isocenter.cli.options import seconds_of  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.volume import Quantity, Volume  # noqa: E402

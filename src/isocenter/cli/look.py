@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from isocenter.cli import show
-from isocenter.cli.models import Group, Seed, Split
+from isocenter.cli.options import Group, Seed, Split
 
 model_app = typer.Typer(no_args_is_help=True, help="Models that were trained elsewhere.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets before anything is learnt from them.")
