@@ -296,6 +296,9 @@ def test_a_value_of_each_frame(heart: tuple[Path, Path], tmp_path: Path) -> None
     assert plan["value_scale"] == pytest.approx([np.mean(stated), np.std(stated)], rel=1e-6)
     done = cli("evaluate", model, data, "-o", tmp_path / "ev")
     assert done.returncode == 0, done.stderr
+    seen = cli("evaluate", model, data, "--split", "train", "-o", tmp_path / "seen")
+    assert seen.returncode == 2
+    assert "was trained on 9 of these 12 cases" in seen.stderr
     told = json.loads((tmp_path / "ev" / "evaluation.json").read_text())
     assert told["n_cases"] == 4 * 10  # of twelve frames two are not labelled
     assert told["metrics"]["r2"]["value"] > 0.5  # in the unit of the data, or it would be far below 0
@@ -375,6 +378,8 @@ def test_a_class_of_each_sequence(tmp_path: Path) -> None:
     data = contrast_data(tmp_path / "data", 16, edge=16)
     done = cli("train", data, "-o", tmp_path / "m", "--set", "schedule.steps=3", *SMALL)
     assert done.returncode == 0, done.stderr
+    checked = cli("data", "check", data)
+    assert "frames: 8 to 12" in checked.stdout
     done = cli("evaluate", tmp_path / "m", data, "-o", tmp_path / "ev")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "ev" / "evaluation.json").read_text())["n_cases"] == 4

@@ -385,6 +385,8 @@ def _described(found: "Checked") -> None:
     typer.echo(printable(f"{about['kind']}: {about['task']}, {about['cases']} cases, {people}"))
     sizes = [" x ".join(map(str, shape[name])) for name in ("least", "median", "most")]
     typer.echo(f"slices, rows, columns: {sizes[0]} to {sizes[2]}, median {sizes[1]}")
+    if about["frames"]:
+        typer.echo(f"frames: {about['frames']['least']} to {about['frames']['most']}")
     typer.echo("spacing: " + ("none" if spacing is None else " x ".join(f"{s:.3g}" for s in spacing) + " mm"))
     where = " (inside the labels)" if about["task"] == "segment" else ""
     for name, one in zip(range(len(about["intensity"])), about["intensity"], strict=True):

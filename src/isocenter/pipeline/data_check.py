@@ -9,7 +9,6 @@ import numpy as np
 
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS
-from isocenter.acquire.datasets import open_dataset
 from isocenter.acquire.manifest import names_only_images
 from isocenter.acquire.table import is_table
 from isocenter.data.dataset import Dataset
@@ -18,6 +17,7 @@ from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.inference.placed import in_voxels
 from isocenter.pipeline.images import MOST_NEAR, case_key, image_items, read_case
+from isocenter.pipeline.inputs import open_for
 from isocenter.pipeline.output import whole_folder
 from isocenter.report.data_page import render_data
 from isocenter.report.gallery import boxes_picture, case_picture
@@ -90,7 +90,7 @@ def _images_of(path: Path, *, group: str | None, split: str | None) -> Dataset |
     Raises: InputError for what is neither.
     """
     try:
-        return open_dataset(path, group=group, split=split)
+        return open_for(None, path, group=group, target=None, split=split)
     except UnreadableFile:
         raise
     except InputError:

@@ -10,7 +10,7 @@ from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.ops.memory import free_bytes
 from isocenter.pipeline.images import Reader, image_items, twins_of, without_image_leaks
-from isocenter.pipeline.inputs import UNLABELLED, as_sequences, open_for
+from isocenter.pipeline.inputs import UNLABELLED, open_for
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divide, held_out
 from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint
@@ -113,7 +113,7 @@ def material(
     Raises: InputError for data sets that cannot be learnt from.
     """
     opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
-    data = held_out(as_sequences(opened, task), how.hold_out)
+    data = held_out(opened, how.hold_out)
     for text in (*data.notes, *data.problems[:5]):
         say(text)
     answers = task or answers_of(data)

@@ -18,10 +18,16 @@ UNLABELLED: tuple[Answers, ...] = ("enhance", "generate", "anomaly", "forecast")
 def open_for(
     task: Answers | None, path: str | Path, *, group: str | None, target: str | None, split: str | None
 ) -> Dataset:
-    """A data set as a task needs it: with labels, or whatever images there are.
+    """A data set as a task needs it: with labels, or whatever images there are; frames in time as sequences.
 
     Raises: InputError; see `acquire.datasets.open_dataset`.
     """
+    return as_sequences(_opened(task, path, group=group, target=target, split=split), task)
+
+
+def _opened(
+    task: Answers | None, path: str | Path, *, group: str | None, target: str | None, split: str | None
+) -> Dataset:
     if task not in UNLABELLED:
         return open_dataset(path, group=group, target=target, split=split)
     try:

@@ -110,6 +110,7 @@ class Fingerprint:
             "labels": {str(k): v for k, v in self.labels.items()},
             "label_share": {str(k): v for k, v in self.label_share.items()},
             "objects": len(self.edges),
+            "frames": {"least": min(self.frames), "most": max(self.frames)} if self.frames else None,
             "failed": list(self.failed),
         }
 
