@@ -166,7 +166,10 @@ def compress(
     share: Annotated[float, Option(help="prune, distill: share of the channels that are left.")] = 0.5,
     network: Annotated[str | None, Option(help="distill: another network for the pupil.")] = None,
     budget: Annotated[str | None, Option(help="prune, distill: how long learning may take, as 20m.")] = None,
-    tolerance: Annotated[float, Option(min=0, help="By how much any metric of any class may fall.")] = 0.005,
+    tolerance: Annotated[
+        float,
+        Option(min=0, help="By how much any metric of any class may fall; of errors in units and dB: as a share."),
+    ] = 0.005,
     group: Group = None,
     seed: Seed = 0,
     force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,

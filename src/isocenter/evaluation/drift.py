@@ -13,6 +13,8 @@ from isocenter.metrics import decision as d
 from isocenter.types import Array
 
 _LESS_IS_BETTER = ("mae", "rmse", "rand_error", "warping_error")
+_IN_UNITS = ("mae", "rmse", "psnr")
+"""Metrics that have a unit: how much worse they got is a share of what they were."""
 _JUDGED = ("dice", "surface_dice", "psnr", "ssim", "iou")
 
 
@@ -41,9 +43,10 @@ class Drift:
 
     @property
     def loss(self) -> float:
-        """By how much it got worse; below 0 where it got better."""
+        """By how much it got worse, of metrics with a unit as a share of what they were; below 0 where it got better."""
         name = self.metric.partition("/")[0]
-        return self.difference if name in _LESS_IS_BETTER else -self.difference
+        worse = self.difference if name in _LESS_IS_BETTER else -self.difference
+        return worse / (abs(self.before) or 1.0) if name in _IN_UNITS else worse
 
     def as_json(self) -> dict[str, Json]:
         """Plain data."""

@@ -325,7 +325,7 @@ def _refusal(done: Compressed, tolerance: float) -> str:
     worse = [d for d in done.drifts if d.loss > tolerance]
     if worse:
         most = max(worse, key=lambda d: d.loss)
-        return f"{most.metric} falls by {most.loss:.4f}, and {tolerance:g} was allowed (--tolerance)"
+        return f"{most.metric} gets worse by {most.loss:.4f}, and {tolerance:g} was allowed (--tolerance)"
     slower = [speed for speed in done.before if speed.seconds < done.after.seconds]
     if slower:
         best = min(slower, key=lambda s: s.seconds)
