@@ -182,7 +182,7 @@ def test_what_is_refused() -> None:
     assert "slower" in _refusal(compressed(after=Speed("compressed", 0.3)), 0.005)
     assert "no smaller" in _refusal(compressed(bytes_after=4000), 0.005)
     error = (Drift("mae", 1.0, 1.2, None, None),)
-    assert "mae falls" in _refusal(compressed(drifts=error), 0.1)  # of an error, more is worse
+    assert "mae gets worse" in _refusal(compressed(drifts=error), 0.1)  # of an error, more is worse
     in_units = (Drift("mae", 200.0, 200.8, None, None), Drift("psnr", 32.0, 31.9, None, None))
     assert _refusal(compressed(drifts=in_units), 0.005) == ""  # four thousandths, and three
     assert "psnr gets worse by 0.0031" in _refusal(compressed(drifts=in_units[1:]), 0.003)

@@ -43,7 +43,7 @@ class Drift:
 
     @property
     def loss(self) -> float:
-        """By how much it got worse, of metrics with a unit as a share of what they were; below 0 where it got better."""
+        """By how much it got worse, of metrics with a unit as a share of what they were; below 0: it got better."""
         name = self.metric.partition("/")[0]
         worse = self.difference if name in _LESS_IS_BETTER else -self.difference
         return worse / (abs(self.before) or 1.0) if name in _IN_UNITS else worse
