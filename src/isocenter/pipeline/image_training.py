@@ -66,24 +66,14 @@ def train_images(
     require_kinds(how.allow_leaks)
     device = device_of(how.device)
     given = _given(how, wanted)
-    seed = wanted.seed if wanted.seed is not None else given.seed if given else 0
-    share = given.validation if given else share_of((wanted.plan or {}).get("validation"))
-    if task is None and given is not None and given.task in UNLABELLED:
-        task = given.task  # which no label could tell
-    normal = str((wanted.plan or {}).get("normal") or (given.normal if given else "")) if task == "anomaly" else ""
-    found = material(data, task, how, share=share, seed=seed, normal=normal, say=say, on_progress=on_progress)
+    found = _found(data, task, how, wanted, given, say=say, on_progress=on_progress)
     start = read_start(how.start) if isinstance(how.start, str) else how.start
     checkpoint = folder.with_name(f".{folder.name}.unfinished")
     asked = _asked(found, how, wanted, start)
     left_off = _left_off(checkpoint, asked, force=how.force)
     if left_off is not None:
-        plan, deadline = left_off
         say(f"going on with the unfinished training of {checkpoint}")
-    else:
-        made = _as_started(_with_network(wanted, how, found.task), start)
-        plan = given or first_plan(found.seen, found.task, made, channels=found.data.channels)
-        plan = _with_columns(plan, found, how)
-        deadline = None
+    plan, deadline = left_off or (_planned(found, how, wanted, given, start), None)
     require_fitting(plan, found)
     memory = _memory()
     stores = [
@@ -97,18 +87,10 @@ def train_images(
         _keep(checkpoint, plan, asked, deadline)
     say(f"plan: {checkpoint / PLAN}")
     means = Means(
-        device,
-        how.processes,
-        checkpoint,
-        deadline,
-        start,
-        how.teachers,
-        how.freeze,
-        how.logs,
-        found.twins,
+        device, how.processes, checkpoint, deadline, start, how.teachers, how.freeze, how.logs, found.twins,
         on_progress,
         say,
-    )
+    )  # fmt: skip
     try:
         course = run(plan, stores[0], stores[1], how.ways, means)
     except InputError:
@@ -118,6 +100,26 @@ def train_images(
     model = written(folder, found, stores[0], course, promised=promised, how=how)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return model
+
+
+def _found(
+    data: str | Path, task: Answers | None, how: Effort, wanted: Wish, given: Plan | None, *, say: Tell,
+    on_progress: Progress | None,
+) -> Material:  # fmt: skip
+    """The cases of each side, as the plan or the wish divides them."""
+    fields = wanted.plan or {}
+    seed = wanted.seed if wanted.seed is not None else given.seed if given else 0
+    share = given.validation if given else share_of(fields.get("validation"))
+    if task is None and given is not None and given.task in UNLABELLED:
+        task = given.task  # which no label could tell
+    normal = str(fields.get("normal") or (given.normal if given else "")) if task == "anomaly" else ""
+    return material(data, task, how, share=share, seed=seed, normal=normal, say=say, on_progress=on_progress)
+
+
+def _planned(found: Material, how: Effort, wanted: Wish, given: Plan | None, start: Start | None) -> Plan:
+    """The given plan, or one that follows from the data; with the columns that are wished for."""
+    wish = _as_started(_with_network(wanted, how, found.task), start)
+    return _with_columns(given or first_plan(found.seen, found.task, wish, channels=found.data.channels), found, how)
 
 
 def _promised(wanted: Promises) -> Promises:
