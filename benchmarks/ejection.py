@@ -1,0 +1,137 @@
+"""Ejection fraction from curves of frames and from label maps, beside the drawn one, at the two measured frames.
+
+python -m benchmarks.ejection LOOPS.csv --label 3 --curves gru=predictions.csv --masks two frames=FOLDER
+
+LOOPS.csv is what `isocenter data simulate-motion` wrote; curves are `predictions.csv` of `isocenter predict` for a model of its
+`voxels LABEL`, or `cases.csv` of a model that was cross-validated (`--folds`); masks are the folder that `isocenter predict` wrote for the measured images of the same patients.
+"""
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from isocenter.data.labels import LabelMap
+from isocenter.evaluation.shared import resampled
+from isocenter.formats import nifti
+from isocenter.types import Array
+
+Pair = tuple[float, float]
+"""Voxels at end-diastole and at end-systole."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method.
+
+    Args:
+        name: of it.
+        patients: that it answered for.
+        error: mean absolute error of the ejection fraction, with its interval by patient.
+        bias: mean error.
+        voxels: mean absolute error of the volume at the two frames, as a share of the drawn one.
+    """
+
+    name: str
+    patients: int
+    error: tuple[float, float | None, float | None]
+    bias: float
+    voxels: float
+
+
+def drawn(loops: Path, label: str) -> dict[str, tuple[Pair, Pair]]:
+    """Of each patient: the numbers of the measured frames, and the drawn voxels in them."""
+    found = {}
+    for row in _rows(loops):
+        first, last = (int(n) for n in row["real_frames"].split(";"))
+        sizes = [float(v) for v in row[f"voxels {label}"].split(";")]
+        found[row["case"]] = ((first, last), (sizes[first], sizes[last]))
+    return found
+
+
+def from_curves(predictions: Path, truth: Mapping[str, tuple[Pair, Pair]]) -> dict[str, Pair]:
+    """What a model says at the measured frames."""
+    said: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in _rows(predictions):
+        case, _, frame = row["case"].rpartition("#") if "frame" not in row else (row["case"], "", row["frame"])
+        if row.get("predicted"):
+            said[Path(case).name][int(frame)] = float(row["predicted"])
+    return {
+        case: (own[int(truth[case][0][0])], own[int(truth[case][0][1])])
+        for case, own in said.items()
+        if case in truth and {int(n) for n in truth[case][0]} <= set(own)
+    }
+
+
+def from_masks(folder: Path, label: str, truth: Mapping[str, tuple[Pair, Pair]]) -> dict[str, Pair]:
+    """Voxels of the label in the two label maps of each patient, in their natural order."""
+    found = {}
+    for case in truth:
+        files = sorted(folder.glob(f"{case}_*.nii.gz"))
+        if len(files) != 2:
+            continue
+        maps = [nifti.read(file) for file in files]
+        counts = [float(np.count_nonzero(np.asarray(_voxels(m)) == int(label))) for m in maps]
+        found[case] = (counts[0], counts[1])
+    return found
+
+
+def judged(name: str, said: Mapping[str, Pair], truth: Mapping[str, tuple[Pair, Pair]]) -> Row:
+    """Errors over the patients that are there."""
+    cases = sorted(said)
+    own = np.asarray([fraction(said[c]) for c in cases])
+    drawn_here = np.asarray([fraction(truth[c][1]) for c in cases])
+    away = own - drawn_here
+    pairs = np.asarray([[said[c], truth[c][1]] for c in cases])
+    voxels = float((np.abs(pairs[:, 0] - pairs[:, 1]) / pairs[:, 1]).mean())
+    error = np.abs(away)
+    interval = resampled(lambda i: float(error[i].mean()), np.asarray(cases), None, 0)
+    return Row(name, len(cases), (float(error.mean()), interval.low, interval.high), float(away.mean()), voxels)
+
+
+def fraction(pair: Pair) -> float:
+    """Ejection fraction."""
+    return (pair[0] - pair[1]) / pair[0]
+
+
+def _voxels(image: object) -> Array:
+    if isinstance(image, LabelMap):
+        return image.voxels
+    return np.asarray(getattr(image, "voxels"))  # noqa: B009 - a volume or a cine of one
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("loops", type=Path)
+    parser.add_argument("--label", required=True)
+    parser.add_argument("--curves", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--masks", action="append", default=[], metavar="NAME=FOLDER")
+    given = parser.parse_args()
+    truth = drawn(given.loops, given.label)
+    rows = []
+    for text in given.curves:
+        name, _, path = text.partition("=")
+        rows.append(judged(name, from_curves(Path(path), truth), truth))
+    for text in given.masks:
+        name, _, path = text.partition("=")
+        rows.append(judged(name, from_masks(Path(path), given.label, truth), truth))
+    print("| method | patients | mean error of the ejection fraction | bias | mean error of the volume |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        value, low, high = row.error
+        ends = "" if low is None else f" ({low:.3f} to {high:.3f})"
+        print(f"| {row.name} | {row.patients} | {value:.3f}{ends} | {row.bias:+.3f} | {row.voxels:.1%} |")
+
+
+if __name__ == "__main__":
+    main()
