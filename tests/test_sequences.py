@@ -24,6 +24,7 @@ from isocenter.analyse.subject import Subject  # noqa: E402
 from isocenter.data.case import Case, Identity, Series  # noqa: E402
 from isocenter.data.cine import Cine  # noqa: E402
 from isocenter.data.curve import Curve  # noqa: E402
+from isocenter.data.dataset import Sample  # noqa: E402
 from isocenter.data.features import FeatureTable  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
@@ -48,8 +49,11 @@ from isocenter.networks.recurrent import (  # noqa: E402
 from isocenter.ops.deform import between, displacement, pulled  # noqa: E402
 from isocenter.pipeline.inputs import as_sequences  # noqa: E402
 from isocenter.pipeline.simulate_motion import course  # noqa: E402
+from isocenter.training.images.course import each_case  # noqa: E402
+from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import task_of  # noqa: E402
 from isocenter.training.images.tasks.forecast import places  # noqa: E402
+from isocenter.training.images.validation import Validated  # noqa: E402
 from tests.sequences import beating_data, contrast_data, write_loop  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
 from tests.test_image_learning import plan_for_pictures  # noqa: E402
@@ -328,6 +332,18 @@ def test_a_curve_in_a_report(heart: tuple[Path, Path], tmp_path: Path) -> None:
     page = (folder / "report.html").read_text("utf-8")
     assert "随时间变化" in page
     assert "key_frames.png" in told["images"]
+
+
+def test_how_good_a_case_is_counts_its_frames_once() -> None:
+    def item(name: str, targets: list[float]) -> Item:
+        frames = np.zeros((len(targets), 1, 1, 4, 4), np.float32)
+        numbers = np.arange(len(targets))
+        return Item(Sample(name, ()), frames, NAN, times=numbers * 1.0, frames=numbers, targets=np.asarray(targets))
+
+    store = Store((item("a", [1.0, NAN, 3.0]), item("b", [5.0, 5.0])))
+    assert [row.name for row in store.stated()] == ["a#0", "a#2", "b#0", "b#1"]
+    said = Validated(0.0, {}, np.asarray([2.0, 5.0, 5.0, 6.0]))
+    assert each_case(said, store).tolist() == [-1.5, -0.5]
 
 
 def test_which_frames_moved_an_answer(tmp_path: Path) -> None:

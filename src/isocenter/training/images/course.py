@@ -318,13 +318,19 @@ def _over_shares(plan: Plan, train: Store, val: Store, means: Means, whole: floa
 
 
 def each_case(found: Validated, store: Store) -> Array:
-    """How good each case is: Dice, logarithm of the probability of its class, or minus its error."""
+    """How good each case is: Dice, logarithm of the probability of its class, minus its error; of frames, their mean."""
     if found.scores is None:
         return np.asarray(found.each)
-    truth = np.asarray([item.target for item in store.items])
+    stated = store.stated()
+    truth = np.asarray([row.target for row in stated])
     if found.scores.ndim == 1:
-        return np.asarray(-np.abs(found.scores - truth))
-    return np.asarray(np.log(np.maximum(found.scores[np.arange(len(truth)), truth.astype(int)], 1e-12)))
+        good = -np.abs(found.scores - truth)
+    else:
+        good = np.log(np.maximum(found.scores[np.arange(len(truth)), truth.astype(int)], 1e-12))
+    numbers = {id(item): i for i, item in enumerate(store.items)}
+    owner = np.asarray([numbers[id(row.item)] for row in stated])
+    counts = np.bincount(owner, minlength=len(store))
+    return np.asarray(np.bincount(owner, good, minlength=len(store)) / counts)
 
 
 def _joined(parts: Sequence[Validated]) -> Validated:
