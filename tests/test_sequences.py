@@ -136,6 +136,11 @@ def test_a_missing_frame_is_as_if_it_never_was(keep: list[bool], each: bool) -> 
     left = with_times(frames[own], times[own], int(own.sum()))
     model = network(each_frame=each)
     with torch.no_grad():
+        filled = model(torch.from_numpy(with_times(frames, times, 9)[None]))
+        whole = model(torch.from_numpy(with_times(frames, times, 6)[None]))
+        assert torch.allclose(
+            filled[:, :6] if each else filled, whole, atol=1e-5
+        )  # what fills a batch up is missing too
         one, other = (model(torch.from_numpy(v[None])) for v in (marked, left))
     assert torch.allclose(one[:, own] if each else one, other, atol=1e-5)
     first = ConvLSTM(ConvLSTMSettings(hidden=(3,), kernel=3), channels=1, outputs=1, dims=2).eval()

@@ -318,7 +318,7 @@ def _over_shares(plan: Plan, train: Store, val: Store, means: Means, whole: floa
 
 
 def each_case(found: Validated, store: Store) -> Array:
-    """How good each case is: Dice, logarithm of the probability of its class, minus its error; of frames, their mean."""
+    """How good each case is: Dice, logarithm of its class's probability, minus its error; of frames, their mean."""
     if found.scores is None:
         return np.asarray(found.each)
     stated = store.stated()
