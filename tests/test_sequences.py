@@ -221,6 +221,7 @@ def test_times_belong_to_the_gate() -> None:
     gate = gate_of_frames([np.asarray([0.0, 0.04, 0.08]), np.asarray([0.0, 0.05, 0.1, 0.15])])
     assert gate == {"frame_gap_s": [0.04, 0.05], "frames": [3, 4]}
     assert frame_concerns(np.asarray([0.0, 0.03, 0.06]), gate) == []
+    assert len(frame_concerns(np.asarray([0.0, 0.015, 0.03]), gate)) == 1  # too fast is as foreign as too slow
     (found,) = frame_concerns(np.asarray([0.0, 1.0, 2.0]), gate)
     assert found.level == "review"
     assert "1 s apart" in found.text
