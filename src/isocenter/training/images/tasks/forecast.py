@@ -13,8 +13,8 @@ from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.losses import loss_of
 from isocenter.training.images.plan import Plan
 from isocenter.training.images.store import Item, Store
-from isocenter.training.images.tasks.sequences import frames_of, moved_alike, sequence_item
-from isocenter.training.images.tasks.task import StepLoss, Task
+from isocenter.training.images.tasks.sequences import Followed, frames_of, moved_alike, sequence_item
+from isocenter.training.images.tasks.task import StepLoss
 from isocenter.training.images.validation import Validated
 from isocenter.types import Array
 
@@ -23,7 +23,7 @@ LEAST = 2
 _CONTEXT, _DROPPED, _PLACES = 8, 0.1, 4
 
 
-class Forecast(Task):
+class Forecast(Followed):
     """The frame that follows those that are shown."""
 
     several = False
@@ -31,14 +31,6 @@ class Forecast(Task):
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """Frames and times."""
         return sequence_item(sample, loaded, plan)
-
-    def seen(self, item: Item, plan: Plan) -> Array:
-        """The frame in the middle."""
-        return np.asarray(item.image[len(item.image) // 2])
-
-    def windowed(self) -> bool:
-        """Whole frames are seen at once."""
-        return False
 
     def batch(self, sampler: Sampler, step: int) -> Batch:
         """Some frames one after the other, of which some are left out, and the one that follows."""

@@ -24,7 +24,19 @@ _DROPPED = 0.1
 """Chance that a frame is left out while learning: frames are missing in practice, too."""
 
 
-class Sequences(Task):
+class Followed(Task):
+    """What tasks of frames in time share."""
+
+    def seen(self, item: Item, plan: Plan) -> Array:
+        """The frame in the middle."""
+        return np.asarray(item.image[len(item.image) // 2])
+
+    def windowed(self) -> bool:
+        """Whole frames are seen at once."""
+        return False
+
+
+class Sequences(Followed):
     """What sequences of classes and of values share."""
 
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
@@ -34,14 +46,6 @@ class Sequences(Task):
         stated = _stated(sample, len(loaded.cine), plan)
         targets = stated[bare.frames] if plan.each_frame else stated
         return replace(bare, target=float(targets[0]) if len(targets) == 1 else np.nan, targets=targets)
-
-    def seen(self, item: Item, plan: Plan) -> Array:
-        """The frame in the middle."""
-        return np.asarray(item.image[len(item.image) // 2])
-
-    def windowed(self) -> bool:
-        """Whole frames are seen at once."""
-        return False
 
     def batch(self, sampler: Sampler, step: int) -> Batch:
         """Sequences, each moved and changed as a whole; some frames are left out."""
