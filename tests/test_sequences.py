@@ -47,7 +47,7 @@ from isocenter.networks.recurrent import (  # noqa: E402
     steps_ahead,
 )
 from isocenter.ops.deform import between, displacement, pulled  # noqa: E402
-from isocenter.pipeline.inputs import as_sequences  # noqa: E402
+from isocenter.pipeline.inputs import as_sequences, cases_of  # noqa: E402
 from isocenter.pipeline.simulate_motion import course  # noqa: E402
 from isocenter.training.images.course import each_case  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
@@ -415,6 +415,44 @@ def test_a_class_of_each_sequence(tmp_path: Path) -> None:
     assert "frames in time are wanted" in done.stdout + done.stderr
     with pytest.raises(InputError, match="looks at sequences of frames"):
         Predictor(tmp_path / "m")(loop(1).frame(0))
+
+
+@pytest.mark.parametrize("task", ["regress", "forecast"])
+def test_volumes_in_time(task: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["image,value,split"]
+    for i in range(10):
+        write_loop(tmp_path / f"p{i}.nii.gz", 100 * rng.random((4, 12, 16, 16)))
+        rows.append(f"p{i}.nii.gz,1.5;{i};3.5;{2 * i + 0.5},{'test' if i % 4 == 3 else 'train'}")
+    (tmp_path / "loops.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    own = ["--set", "network.settings.hidden=[4]"] if task == "forecast" else SMALL[:6]
+    done = cli("train", tmp_path / "loops.csv", "-o", tmp_path / "m", "--task", task, "--set", "schedule.steps=2", *own)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "m" / "plan.json").read_text())["preparation"]["dims"] == 3
+    done = cli("predict", tmp_path / "m", tmp_path / "p3.nii.gz", "-o", tmp_path / "p")
+    assert done.returncode == 0, done.stderr
+    if task == "forecast":
+        assert nifti.read(tmp_path / "p" / "p3.nii.gz").voxels.shape == (1, 12, 16, 16)
+    else:
+        assert len(rows_of(tmp_path / "p" / "predictions.csv")) == 4
+
+
+def test_cines_of_one_study_are_cases(tmp_path: Path) -> None:
+    """Two multi-frame files in one folder: each is read by its own series."""
+    from shutil import copy
+
+    from pydicom import dcmread
+    from pydicom.uid import generate_uid
+
+    source = Path(get_testdata_file("examples_ybr_color.dcm"))
+    copy(source, tmp_path / "a.dcm")
+    other = dcmread(source)
+    other.SeriesInstanceUID, other.SOPInstanceUID = generate_uid(), generate_uid()
+    other.file_meta.MediaStorageSOPInstanceUID = other.SOPInstanceUID
+    other.save_as(tmp_path / "b.dcm")
+    data = cases_of(tmp_path)
+    assert len(data.samples) == 2
+    assert {len(read_cine(sample)) for sample in data.samples} == {30}
 
 
 def test_the_next_frame(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def read_image(source: Source) -> Volume:
     Raises: InputError, UnreadableFile, with what is wrong.
     """
     if source.inside.startswith("series "):
-        return _series(source.path, source.inside.removeprefix("series "))
+        return _series(source.path, source.inside.removeprefix("series ")).volume()
     if source.path.suffix.lower() == ".npz":
         return _of_array(source)
     if source.inside:
@@ -62,10 +62,12 @@ def read_cine(sample: Sample) -> Cine:
     if len(sample.images) != 1 or sample.images[0].absent:
         raise InputError("is a sequence of several images: one file with all frames is read")
     source = sample.images[0]
-    case = open_case(source.path)
-    if len(case.series) != 1:
-        raise InputError(f"{source.path.name}: holds {len(case.series)} series; one sequence was wanted")
-    cine = case.series[0].cine()
+    if source.inside.startswith("series "):
+        cine = _series(source.path, source.inside.removeprefix("series ")).cine()
+    elif source.inside or source.path.suffix.lower() == ".npz":
+        raise InputError("is an array among others: frames in time are read from files of their own")
+    else:
+        cine = open_case(source.path).one().cine()
     if not sample.times:
         return cine
     if len(sample.times) != len(cine):
@@ -80,15 +82,15 @@ def series_source(case: Case, series: Series) -> Source:
     return Source(folder, f"series {series.key}")
 
 
-def _series(path: Path, key: str) -> Volume:
-    """The volume of a series below a path, whatever other studies lie there.
+def _series(path: Path, key: str) -> Series:
+    """A series below a path, whatever other studies lie there.
 
     Raises: InputError where it is not there any more.
     """
     for case in open_cases(path):
         for series in case.series:
             if series.key == key:
-                return series.volume()
+                return series
     raise InputError(f"{path}: the series {key} is not there any more")
 
 

@@ -72,5 +72,5 @@ def laid_out(module: nn.Module, dims: int) -> nn.Module:
 
 
 def memory_format(dims: int) -> torch.memory_format:
-    """Channels last: what convolutions on a CPU read fastest."""
-    return torch.channels_last if dims == 2 else torch.channels_last_3d
+    """Channels last: what convolutions on a CPU read fastest; volumes in time (4) as they are."""
+    return {2: torch.channels_last, 3: torch.channels_last_3d}.get(dims, torch.contiguous_format)
