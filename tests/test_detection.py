@@ -513,6 +513,26 @@ class TestVolumes:
         assert done.returncode == 2  # every case was learnt from
 
 
+def test_touching_objects_stay_two_over_flips() -> None:
+    """Two boxes that overlap by .41, found in every flip alike: both stay, with their scores."""
+    boxes = np.asarray([[[10.0, 10.0], [30.0, 30.0]], [[10.0, 18.4], [30.0, 38.4]]])
+    spec = Spec(task="detect", classes=("cell",), preparation=Preparation(dims=2), patch=(64, 64), answer="boxes",
+                network={"name": "retinanet"}, flips=(2,))  # type: ignore[arg-type]  # fmt: skip
+    calls: list[int] = []
+
+    def find(window: np.ndarray) -> list[Found]:
+        own = boxes.copy()
+        if len(calls) % 2:  # every second look is flipped from left to right
+            own[:, :, 1] = 64 - boxes[:, ::-1, 1]
+        calls.append(1)
+        return [Found(own, np.asarray([0.9, 0.8]), np.asarray([0, 0]))]
+
+    found = detected((find,), np.zeros((1, 1, 64, 64), np.float32), spec)
+    assert len(calls) == 2
+    assert len(found) == 2
+    assert found.scores == pytest.approx([0.9, 0.8])
+
+
 def test_nodules_among_vessels_in_volumes(tmp_path: Path) -> None:
     """Mask R-CNN in three dimensions, from scratch: at one false alarm a scan it finds nine of ten nodules or more."""
     data = nodule_data(tmp_path / "data", {"train": 14, "val": 3, "test": 10})

@@ -13,8 +13,9 @@ from isocenter.types import Array
 
 Find = Callable[[Array], list[Found]]
 """Prepared windows (`b c *w`) -> what is found in each, in voxels of the window."""
-_OVERLAP = 0.3
-"""From which what two views say is of one object."""
+_OVERLAP = 0.5
+"""From which what two views say is of one object: as a network's own answers are told apart. With less, flips merged
+touching cells into one."""
 
 
 def detected(
