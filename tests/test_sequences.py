@@ -29,7 +29,7 @@ from isocenter.data.features import FeatureTable  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.message import Message  # noqa: E402
-from isocenter.errors import DegenerateImage, InputError, UnsupportedFormat  # noqa: E402
+from isocenter.errors import DegenerateImage, GeometryError, InputError, UnsupportedFormat  # noqa: E402
 from isocenter.explanation.frames import frame_quality, frame_weights  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.frames import chosen_frames, next_time, prepared_frames, with_times  # noqa: E402
@@ -507,6 +507,12 @@ def test_how_contrast_comes_and_goes_by_hand() -> None:
     )
     assert [f.value for f in found.findings] == pytest.approx([60.0, 120.0, -25.0])
     assert found.curves[0].values == pytest.approx((100, 180, 220, 165))
+    assert "peak" in str(found.findings[2].method)
+    other = subject([100, 180], times=None, inside=True)
+    small = LabelMap(np.ones((1, 2, 2), np.int32), Geometry.regular((1, 2, 2), space=Space.PIXELS), (Label(1, "a"),))
+    other = replace(other, case=other.case.with_labels("lesion", small))
+    with pytest.raises(GeometryError, match="lesion and the frames"):
+        time_curve(other, TimeCurve(of="lesion"))
     whole = time_curve(subject([100, 180], times=None), TimeCurve())
     assert whole.curves[0].values == pytest.approx((50, 90))
     assert [c.name for c in whole.checks] == ["times_stated"]

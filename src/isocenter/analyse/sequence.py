@@ -82,16 +82,19 @@ class TimeCurve(Settings):
 def time_curve(subject: Subject, settings: TimeCurve) -> Analysis:
     """The mean intensity of a region over time: how it comes (wash-in), where it peaks, how it goes (wash-out).
 
-    Values before the peak and after it are relative to the first frame, as (S - S0) / S0.
+    The rise is a share of the first frame, as (S - S0) / S0; the change after it a share of the peak.
     Source: C. Kuhl et al., Radiology 211:101-110, 1999.
 
-    Raises: InputError for an image without frames; DegenerateImage for a region that begins at nothing.
+    Raises: InputError for an image without frames; DegenerateImage for a region that begins at nothing;
+        GeometryError for a label map on another grid than the frames.
     """
     cine = cine_of(subject)
     grid = cine.frames.mean(axis=1)
     name = "image"
     if settings.of is not None:
-        inside = np.asarray(labels_of(subject, settings.of).foreground)
+        labels = labels_of(subject, settings.of)
+        labels.geometry.require_same(cine.geometry, what=f"{settings.of} and the frames")
+        inside = np.asarray(labels.foreground)
         if not inside.any():
             raise DegenerateImage(f"the label map {settings.of!r} holds no voxel")
         values, name = grid[:, inside].mean(axis=1), settings.of
@@ -100,8 +103,7 @@ def time_curve(subject: Subject, settings: TimeCurve) -> Analysis:
     first = float(values[0])
     if first <= 0:
         raise DegenerateImage(f"the first frame's mean is {first:g}: no change can be told as a share of it")
-    times = np.arange(len(cine), dtype=np.float64) if cine.times_s is None else np.asarray(cine.times_s)
-    times = times - times[0]
+    times = cine.clock - cine.clock[0]
     peak = int(values.argmax())
     curve = Curve(Message("Mean intensity of {name}", {"name": name}), "[arb'U]", _plain(times), _plain(values),
                   cine.times_s is not None)  # fmt: skip
@@ -110,7 +112,8 @@ def time_curve(subject: Subject, settings: TimeCurve) -> Analysis:
         Finding(Message("Time to the peak"), float(times[peak]), "s", None, method, ()),
         Finding(Message("Rise to the peak"), 100 * (float(values[peak]) - first) / first, "%", None, method, ()),
         Finding(Message("Change from the peak to the last frame"),
-                100 * (float(values[-1]) - float(values[peak])) / float(values[peak]), "%", None, method, ()),
+                100 * (float(values[-1]) - float(values[peak])) / float(values[peak]), "%", None,
+                Message("Mean of the region in the last frame, as a share of that at the peak."), ()),
     ]  # fmt: skip
     checks = () if cine.times_s is not None else (
         Check("times_stated", "no", Verdict.REVIEW, Message("No times are stated: frames count as one second apart.")),

@@ -57,6 +57,17 @@ class Cine:
     def __len__(self) -> int:
         return int(self.frames.shape[0])
 
+    @property
+    def clock(self) -> Array:
+        """Seconds of each frame; where the file states none, frames count as one second apart."""
+        return np.arange(len(self), dtype=np.float64) if self.times_s is None else np.asarray(self.times_s, np.float64)
+
+    def first(self, count: int) -> "Cine":
+        """The first frames."""
+        times = None if self.times_s is None else self.times_s[:count]
+        mask = None if self.not_measured is None else self.not_measured[:count]
+        return Cine(self.frames[:count], self.geometry, times, self.quantity, self.history, mask)
+
     def frame(self, index: int) -> Volume:
         """One frame as a volume.
 

@@ -14,9 +14,6 @@ from isocenter.inference.prepare import Preparation, Prepared, prepare
 from isocenter.inference.sliding import Forward
 from isocenter.types import Array
 
-STEP_S = 1.0
-"""Seconds between frames whose times nobody states."""
-
 
 def chosen_frames(count: int, most: int) -> Array:
     """Numbers of the frames that are looked at: all, or so many evenly, with the first and the last."""
@@ -73,8 +70,7 @@ def prepared_frames(cine: Cine, how: Preparation, most: int, *, newest: bool = F
     scaled = together.array
     only_grid = how.model_copy(update={"intensity": "none", "low": (), "high": (), "mean": (), "deviation": ()})
     parts = [prepare(Volume(scaled[:, i * d : (i + 1) * d], cine.geometry), only_grid) for i in range(t)]
-    clock = np.arange(len(cine)) * STEP_S if cine.times_s is None else np.asarray(cine.times_s, np.float64)
-    times = clock[numbers] - clock[numbers[0]]
+    times = cine.clock[numbers] - cine.clock[numbers[0]]
     frames = np.stack([part.array for part in parts])
     return PreparedFrames(frames, np.asarray(times, np.float32), numbers, parts[-1], together.scales)
 

@@ -390,6 +390,7 @@ CHINESE: dict[str, str] = {
     "Frames that the network takes for it.": "网络判为该类的帧。",
     "Mean intensity of {name}": "{name}的平均强度",
     "Mean of the region in each frame, as a share of the first.": "各帧中该区域的平均值，相对于首帧。",
+    "Mean of the region in the last frame, as a share of that at the peak.": "末帧中该区域的平均值，相对于峰值。",
     "Time to the peak": "达峰时间",
     "Rise to the peak": "峰值上升幅度",
     "Change from the peak to the last frame": "从峰值到末帧的变化",

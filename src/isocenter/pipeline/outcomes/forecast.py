@@ -7,7 +7,6 @@ import numpy as np
 
 from isocenter.acquire.labelled import read_cine
 from isocenter.data.card import ModelCard
-from isocenter.data.cine import Cine
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation
 from isocenter.errors import InputError, IsocenterError
@@ -99,11 +98,11 @@ class Foretold(Outcome):
                     raise InputError(f"has {len(cine)} frames: one beyond two is foretold")
                 every = []
                 for at in places(len(cine), _MOST):
-                    before = part_of(cine, at)
-                    answer = predictor.follow(before, sample.case, at=float(_clock(cine)[at]))
+                    before = cine.first(at)
+                    answer = predictor.follow(before, sample.case, at=float(cine.clock[at]))
                     assert answer.image is not None, "a frame was foretold"
                     frames = np.asarray(cine.frames[: at + 1], np.float32)
-                    every.append(_row(np.asarray(answer.image.voxels), frames, _clock(cine), at))
+                    every.append(_row(np.asarray(answer.image.voxels), frames, cine.clock, at))
                     shown = frames[at - 1], np.asarray(answer.image.voxels), frames[at]
                 rows.append(_mean(sample.case, sample.patient, every))
             except (IsocenterError, OSError) as error:
@@ -117,16 +116,6 @@ class Foretold(Outcome):
         titled = tuple((f"{case}: PSNR {value:.2f} dB (the frame before, foretold, as it came, error)", png)
                        for value, case, png in worst.kept)  # fmt: skip
         return replace(found, pictures=titled)
-
-
-def part_of(cine: Cine, count: int) -> Cine:
-    """The first frames."""
-    times = None if cine.times_s is None else cine.times_s[:count]
-    return Cine(cine.frames[:count], cine.geometry, times, cine.quantity, cine.history)
-
-
-def _clock(cine: Cine) -> Array:
-    return np.arange(len(cine), dtype=np.float64) if cine.times_s is None else np.asarray(cine.times_s)
 
 
 def _times(item: Item) -> Array:
