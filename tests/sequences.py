@@ -64,7 +64,7 @@ def beating_data(folder: Path, count: int = 32, seed: int = 0, edge: int = 32) -
     """A table of loops with a value of each frame and its time; every fourth is a test case."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    rows = ["image,value,times,split"]
+    rows = ["image,size,times,split"]
     for i in range(count):
         frames, sizes = beating(rng, edge=edge)
         write_loop(folder / f"p{i:03d}.nii.gz", frames)

@@ -574,6 +574,43 @@ class TestLeaks:
         repeats = [leak.left.split("/")[0] for leak in found.repeats if leak.kind == "image"]
         assert (repeats.count("train"), repeats.count("test")) == (18, 3)
 
+    def test_images_without_labels(self, tmp_path: Path) -> None:
+        """They are looked at for the tasks that need no labels, and refused for others with the way out."""
+        from PIL import Image
+
+        rng = np.random.default_rng(0)
+        (tmp_path / "set").mkdir()
+        for i in range(5):
+            grey = (
+                rng.integers(0, 255, (20, 24), dtype=np.uint8)
+                if i < 4
+                else np.asarray(Image.open(tmp_path / "set" / "i1.png"))
+            )
+            Image.fromarray(grey).save(tmp_path / "set" / f"i{i}.png")
+        done = cli("data", "check", tmp_path / "set")
+        assert done.returncode == 2
+        assert "--task enhance, generate, anomaly or forecast" in done.stderr
+        done = cli("data", "check", tmp_path / "set", "--task", "generate", "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert (told["about"]["task"], told["about"]["cases"]) == ("generate", 5)
+        assert [(r["left"], r["right"]) for r in told["repeats"]] == [("i1", "i4")]
+        done = cli("data", "check", tmp_path / "set", "--task", "survive")
+        assert done.returncode == 2
+
+    def test_the_column_of_the_truth(self, tmp_path: Path) -> None:
+        from PIL import Image
+
+        for i in range(3):
+            Image.fromarray(np.full((8, 8), 40 * i + np.arange(8), np.uint8)).save(tmp_path / f"i{i}.png")
+        write(tmp_path / "t.csv", ["image", "grade"], [["i0.png", "a"], ["i1.png", "b"], ["i2.png", "a"]])
+        done = cli("data", "check", tmp_path / "t.csv", "--target", "grade", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["about"]["classes"] == {"a": 2, "b": 1}
+        done = cli("data", "check", tmp_path / "t.csv", "--target", "stage")
+        assert done.returncode == 2
+        assert "no column 'stage'" in done.stderr
+
     def test_one_image_in_three_splits_is_three_leaks(self) -> None:
         grid = np.arange(16.0).reshape(4, 4)
         items = [Item("0", split, "", content_of(grid)) for split in ("train", "val", "test")]

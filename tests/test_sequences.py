@@ -237,7 +237,7 @@ def test_one_frame_is_no_sequence() -> None:
 
 
 def test_a_table_states_labels_and_times_of_frames(tmp_path: Path) -> None:
-    data = as_sequences(open_dataset(beating_data(tmp_path, 4)), None)
+    data = as_sequences(open_dataset(beating_data(tmp_path, 4), target="size"), None)
     first = data.samples[0]
     assert first.sequence
     assert len(first.targets) == len(first.times) == 12
@@ -293,7 +293,17 @@ def heart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("heart")
     data = beating_data(folder / "data", 16, edge=16)
     done = cli(
-        "train", data, "-o", folder / "m", "--set", "schedule.steps=100", "--set", "schedule.learning_rate=3e-3", *SMALL
+        "train",
+        data,
+        "-o",
+        folder / "m",
+        "--target",
+        "size",
+        "--set",
+        "schedule.steps=100",
+        "--set",
+        "schedule.learning_rate=3e-3",
+        *SMALL,
     )
     assert done.returncode == 0, done.stderr
     return folder / "m", data
@@ -302,7 +312,7 @@ def heart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_value_of_each_frame(heart: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = heart
     plan = json.loads((model / "plan.json").read_text())
-    stated = [float(v) for row in rows_of(data) if row["split"] == "train" for v in row["value"].split(";") if v]
+    stated = [float(v) for row in rows_of(data) if row["split"] == "train" for v in row["size"].split(";") if v]
     assert plan["value_scale"] == pytest.approx([np.mean(stated), np.std(stated)], rel=1e-6)
     done = cli("evaluate", model, data, "-o", tmp_path / "ev")
     assert done.returncode == 0, done.stderr
@@ -332,6 +342,7 @@ def test_a_curve_in_a_report(heart: tuple[Path, Path], tmp_path: Path) -> None:
     (curve,) = told["curves"]
     assert len(curve["values"]) == len(curve["times_s"]) == 12
     assert curve["times_stated"]
+    assert curve["statement"] == "size, as the network gives it"
     high = next(f for f in told["findings"] if f["statement"] == "Largest value over time")
     assert high["value"] == pytest.approx(max(curve["values"]))
     assert told["verdict"] == "review"  # of other times than the training

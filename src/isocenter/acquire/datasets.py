@@ -68,7 +68,8 @@ def open_dataset(
         raise InputError(
             f"{given}: is no data set of a known shape: a folder of a class each, a MedMNIST .npz, imagesTr and "
             "labelsTr with dataset.json, images and labels, HDF5 files with both, a table with the columns image and "
-            "label or mask, or DICOM studies with SEG or RTSTRUCT"
+            "label or mask, or DICOM studies with SEG or RTSTRUCT; of images alone, say what shall be learnt: --task "
+            "enhance, generate, anomaly or forecast"
         )
     if not found.samples:
         raise InputError(f"{given}: looks like {found.kind}, and holds no labelled case" + _first(found.problems))

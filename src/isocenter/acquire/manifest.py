@@ -110,7 +110,10 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
         )
     names = Counter(sample.case for sample in samples)
     samples = [replace(s, case=f"{s.case} ({i + 2})") if names[s.case] > 1 else s for i, s in enumerate(samples)]
-    return Dataset(path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems))
+    named = goal if goal and goal.lower() not in _TARGET else ""
+    return Dataset(
+        path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems), answer=named
+    )
 
 
 def _numbers(text: str, table: Path, row: int) -> tuple[float, ...]:

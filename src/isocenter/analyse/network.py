@@ -16,6 +16,7 @@ from isocenter.errors import InputError
 from isocenter.types import Array
 
 if TYPE_CHECKING:
+    from isocenter.data.card import ModelCard
     from isocenter.inference.model import NetworkModel
 
 
@@ -219,11 +220,16 @@ def network(subject: Subject, settings: NetworkAnswer) -> Analysis:
         value, reach = float(found.scores[0]), card.conformal.get("reach")
         interval = None if reach is None else (value - float(reach), value + float(reach))
         method = Message("Output of {model}.", {"model": card.model})
-        return Analysis(
-            (Finding(Message("Value that the network gives"), value, "1", interval, method, ()),), (gate, *better)
-        )
+        return Analysis((Finding(value_words(card), value, "1", interval, method, ()),), (gate, *better))
     said = decision(found.scores, predictor.model)
     return Analysis(said.findings, (gate, *better, *said.checks))
+
+
+def value_words(card: "ModelCard") -> Message:
+    """What a network's number is, by the column that it learnt from."""
+    if card.own_target is None:
+        return Message("Value that the network gives")
+    return Message("{name}, as the network gives it", {"name": card.own_target})
 
 
 def decision(scores: Array, model: "NetworkModel") -> Analysis:

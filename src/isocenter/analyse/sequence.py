@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from isocenter.analyse.network import decision, gate_check, quality_checks
+from isocenter.analyse.network import decision, gate_check, quality_checks, value_words
 from isocenter.analyse.subject import Subject, labels_of
 from isocenter.data.cine import Cine
 from isocenter.data.curve import Curve
@@ -51,11 +51,11 @@ def network_sequence(subject: Subject, settings: NetworkSequence) -> Analysis:
             return Analysis(found.findings, (*checks, *found.checks))
         value, reach = float(answer.scores[0]), card.conformal.get("reach")
         interval = None if reach is None else (value - float(reach), value + float(reach))
-        said = Finding(Message("Value that the network gives"), value, "1", interval, method, ())
+        said = Finding(value_words(card), value, "1", interval, method, ())
         return Analysis((said,), tuple(checks))
     times, timed = tuple(float(t) for t in answer.times), cine.times_s is not None
     if spec.task == "regress":
-        curve = Curve(Message("Value that the network gives"), "1", times, _plain(answer.scores[:, 0]), timed)
+        curve = Curve(value_words(card), "1", times, _plain(answer.scores[:, 0]), timed)
         return Analysis(_ends(curve, method), tuple(checks), curves=(curve,))
     curves = tuple(
         Curve(Message("Probability of {name}", {"name": name}), "1", times, _plain(answer.scores[:, k]), timed)

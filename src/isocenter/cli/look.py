@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from isocenter.cli import show
-from isocenter.cli.options import Group, Seed, Split
+from isocenter.cli.options import Group, Seed, Split, image_task_of
 
 model_app = typer.Typer(no_args_is_help=True, help="Models that were trained elsewhere.")
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets before anything is learnt from them.")
@@ -16,12 +16,17 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at data sets before anyt
 @data_app.command("check")
 def data_check(
     data: Annotated[
-        Path, Argument(metavar="DATASET", help="Labelled images as `train` takes them, or a table with a column split.")
+        Path, Argument(metavar="DATASET", help="Images as `train` takes them, or a table with a column split.")
     ],
     out: Annotated[
         Path | None, Option("--out", "-o", help="Folder for a page with pictures, of labelled images.")
     ] = None,
     json: Annotated[bool, Option("--json", help="Print everything as JSON.")] = False,
+    task: Annotated[
+        str | None,
+        Option(help="What shall be learnt, as of `train`; enhance, generate, anomaly, forecast need no labels."),
+    ] = None,
+    target: Annotated[str | None, Option(help="A table of images: the column of the class or value.")] = None,
     group: Group = None,
     split_column: Split = None,
     near: Annotated[
@@ -35,8 +40,12 @@ def data_check(
     with show.failing_cleanly():
         from isocenter.pipeline.data_check import data_check as run
 
+        kind = image_task_of(task)
         with show.progress() as tell:
-            found = run(data, group=group, split=split_column, near=near, out=out, on_progress=tell)
+            found = run(
+                data, group=group, split=split_column, target=target, task=kind, near=near,
+                out=out, on_progress=tell,
+            )  # fmt: skip
         show.checked(found, as_json=json)
 
 

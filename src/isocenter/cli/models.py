@@ -77,7 +77,9 @@ def evaluate(
         Option(help="Anybody's predictions: case and p_CLASS, probability, predicted or risk; two compare."),
     ] = None,
     reference: Annotated[Path | None, Option(help="With --predictions: case and the truth.")] = None,
-    target: Annotated[str | None, Option(help="With --reference: the column of the truth.")] = None,
+    target: Annotated[
+        str | None, Option(help="The column of the truth; without it, the one that the model learnt from.")
+    ] = None,
     time: Annotated[str | None, Option(help="With --reference: survival time.")] = None,
     event: Annotated[str | None, Option(help="With --reference: 1 where the event was observed.")] = None,
     group: Group = None,

@@ -6,6 +6,7 @@ from typer import Option
 
 if TYPE_CHECKING:
     from isocenter.data.card import Task
+    from isocenter.data.dataset import Answers
     from isocenter.training.images.start import Freeze
     from isocenter.training.table import Columns
 
@@ -101,6 +102,20 @@ def columns_of(
         target=target or "", time=time or "", event=event or "", group=group, site=site, split=split,
         features=tuple(features or ()), drop=tuple(drop or ()), subgroups=tuple(subgroups or ()), positive=positive,
     )  # fmt: skip
+
+
+def image_task_of(text: str | None) -> "Answers | None":
+    """A task of images, checked.
+
+    Raises: InputError.
+    """
+    from isocenter.errors import InputError
+
+    if task_of(text) == "survive":
+        raise InputError(
+            "--task survive: images are classified, regressed, segmented or made better, or objects found in them"
+        )
+    return cast("Answers | None", text)
 
 
 def task_of(text: str | None) -> "Task | None":

@@ -3,15 +3,25 @@
 import json
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from isocenter.cli import show
-from isocenter.cli.options import Group, Site, Split, Subgroups, changes_of, columns_of, freeze_of, seconds_of, task_of
+from isocenter.cli.options import (
+    Group,
+    Site,
+    Split,
+    Subgroups,
+    changes_of,
+    columns_of,
+    freeze_of,
+    image_task_of,
+    seconds_of,
+    task_of,
+)
 
 if TYPE_CHECKING:
-    from isocenter.data.dataset import Answers
     from isocenter.training.assemble import Promises
 
 _OF_IMAGES = ("segment", "detect", "enhance", "generate", "anomaly", "forecast")
@@ -253,19 +263,14 @@ def _train_images(
     data: Path, out: Path, *, task: str | None, budget: str | None, network: str | None, plan: Path | None,
     change: list[str] | None, seed: int | None, promises: "Promises", effort: dict[str, Any],
 ) -> None:  # fmt: skip
-    from isocenter.errors import InputError
     from isocenter.pipeline.image_material import Effort
     from isocenter.pipeline.image_training import train_images
     from isocenter.training.images.choose import Wish
 
-    if task == "survive":
-        raise InputError(
-            "--task survive: images are classified, regressed, segmented or made better, or objects found in them"
-        )
     wish = Wish(network=network, seed=seed, plan=changes_of(change or []))
     with show.progress() as tell:
         found = train_images(
-            data, out, task=cast("Answers | None", task_of(task)), wish=wish, promises=promises,
+            data, out, task=image_task_of(task), wish=wish, promises=promises,
             effort=Effort(budget_s=seconds_of(budget) if budget else None, plan=plan, **effort), on_progress=tell,
             tell=lambda text: show.say(f"  {text}"),
         )  # fmt: skip

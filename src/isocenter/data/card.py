@@ -11,6 +11,8 @@ from isocenter.errors import InputError
 
 Task = Literal["classify", "regress", "survive", "segment", "detect", "enhance", "generate", "anomaly", "forecast"]
 SCHEMA = 1
+NAMELESS = ("class", "value")
+"""What models of images call classes and values that no column names."""
 
 
 def _hash(data: Mapping[str, Any]) -> str:
@@ -61,6 +63,12 @@ class ModelCard:
     limits: str = "Not stated."
     licence: str = "unspecified: state one before sharing"
     weights_sha256: str = ""
+
+    @property
+    def own_target(self) -> str | None:
+        """The column that a model of images learnt from; None where it had no name of its own."""
+        plain = self.task not in ("classify", "regress") or self.features or self.target[0] in NAMELESS
+        return None if plain else self.target[0]
 
     def as_json(self) -> dict[str, Json]:
         """Plain data, with a hash of it that tells an edited card."""

@@ -133,6 +133,7 @@ class Dataset:
         channels: name of each image of a case.
         problems: what is wrong, each with its case: images without labels, labels without images.
         notes: what was taken for granted, as patients from file names.
+        answer: column that states each case's class or value; empty where it has no name of its own.
         categories: class -> the number by which the data set's own file calls it; empty where it has none.
     """
 
@@ -143,6 +144,7 @@ class Dataset:
     channels: tuple[str, ...] = ("image",)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    answer: str = ""
     categories: Mapping[str, int] = field(default_factory=dict)
 
     @property

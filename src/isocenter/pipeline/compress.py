@@ -151,7 +151,7 @@ def compress(
     source = model_path(model)
     before = load(source)
     _require_plain(before)
-    everything = open_for(before.spec.task, data, group=how.group, target=None, split=None)
+    everything = open_for(before.spec.task, data, group=how.group, target=before.card.own_target, split=None)
     notes: list[str] = []
     judged = with_channels(test_cases(everything, before.card.training, None, notes), before)
     with tempfile.TemporaryDirectory(prefix="isocenter-") as temporary:
@@ -222,7 +222,7 @@ def _taught(
     hold_out = model.card.training.get("hold_out")
     effort = Effort(
         budget_s=how.budget_s, plan=changed, ways=Ways(), hold_out=None if hold_out is None else int(hold_out),
-        group=how.group, drop_leaks=True, start=start, teachers=model.modules,
+        group=how.group, target=model.card.own_target, drop_leaks=True, start=start, teachers=model.modules,
     )  # fmt: skip
     train_images(data, folder, task=plan.task, wish=Wish(), effort=effort, on_progress=on_progress, tell=tell)
     return folder

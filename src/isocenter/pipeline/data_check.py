@@ -11,7 +11,7 @@ from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import SPLITS
 from isocenter.acquire.manifest import names_only_images
 from isocenter.acquire.table import is_table
-from isocenter.data.dataset import Dataset
+from isocenter.data.dataset import Answers, Dataset
 from isocenter.data.design import Design
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
@@ -35,6 +35,8 @@ def data_check(
     *,
     group: str | None = None,
     split: str | None = None,
+    target: str | None = None,
+    task: Answers | None = None,
     near: bool = True,
     out: str | Path | None = None,
     on_progress: Progress | None = None,
@@ -46,16 +48,19 @@ def data_check(
             inside, that hold images; or a table of numbers with a column `split`.
         group: column of patients in a table; None: a usual name.
         split: column of splits in a table; None: `split`.
+        target: column of the class or value in a table of images; None: a usual name.
+        task: what shall be learnt; None: by the labels. Of `enhance`, `generate`, `anomaly`, `forecast`, images
+            without labels do.
         near: look for near images as well.
         out: folder for a page with pictures and `data.json`, of labelled images; None: not written.
         on_progress: told each case.
     Raises: InputError for what is no data set, and a table of numbers without splits.
     """
     path = Path(data)
-    if not _is_numbers(path):
-        found = _images_of(path, group=group, split=split)
+    if task is not None or not _is_numbers(path):
+        found = _images_of(path, task, group=group, split=split, target=target)
         if found is not None:
-            return _of_images(found, near=near, out=out, on_progress=on_progress)
+            return _of_images(found, task or answers_of(found), near=near, out=out, on_progress=on_progress)
     if out is not None:
         raise InputError(f"{path}: the page shows labelled images, and this holds none; leave --out away")
     if path.is_dir():
@@ -84,24 +89,27 @@ def _is_numbers(path: Path) -> bool:
     return not names_only_images(read_columns(path).cells)
 
 
-def _images_of(path: Path, *, group: str | None, split: str | None) -> Dataset | None:
-    """A data set of labelled images; None for a folder that holds splits of loose ones.
+def _images_of(
+    path: Path, task: Answers | None, *, group: str | None, split: str | None, target: str | None
+) -> Dataset | None:
+    """A data set of images as the task needs it; None for a folder that holds splits of loose ones.
 
     Raises: InputError for what is neither.
     """
     try:
-        return open_for(None, path, group=group, target=None, split=split)
+        return open_for(task, path, group=group, target=target, split=split)
     except UnreadableFile:
         raise
     except InputError:
-        if path.is_dir() and any(p.is_dir() and p.name.lower() in SPLITS for p in path.iterdir()):
+        if task is None and path.is_dir() and any(p.is_dir() and p.name.lower() in SPLITS for p in path.iterdir()):
             return None
         raise
 
 
-def _of_images(data: Dataset, *, near: bool, out: str | Path | None, on_progress: Progress | None) -> Checked:
-    """Leaks and repeats of labelled images, what they are like, and what is wrong with each."""
-    task = answers_of(data)
+def _of_images(
+    data: Dataset, task: Answers, *, near: bool, out: str | Path | None, on_progress: Progress | None
+) -> Checked:
+    """Leaks and repeats of images, what they are like, and what is wrong with each."""
     seen = fingerprint(data, task, read_case, most=None, on_progress=on_progress)
     items = image_items(data, on_progress=on_progress)
     found = check(items, kind="image", near=near and len(items) <= MOST_NEAR)

@@ -77,7 +77,7 @@ def judged_by_image(
     """
     predictor = Predictor(model, running)
     card, spec = predictor.model.card, predictor.model.spec
-    everything = open_for(spec.task, data, group=group, target=target, split=split_column)
+    everything = open_for(spec.task, data, group=group, target=target or card.own_target, split=split_column)
     chosen = test_cases(everything, card.training, split, notes)
     chosen = with_channels(chosen, predictor.model)
     absent = [name for name in subgroups if name not in chosen.samples[0].groups]

@@ -334,6 +334,7 @@ CHINESE: dict[str, str] = {
     "Free response: sensitivity over false positives a scan": "自由响应：灵敏度随每次扫描假阳性数",
     "Outside what the network was trained on: {why}.": "超出网络训练范围：{why}。",
     "Value that the network gives": "网络给出的数值",
+    "{name}, as the network gives it": "{name}（网络给出）",
     "Output of {model}.": "{model} 的输出。",
     "Calibrated output of {model}.": "{model} 的校准输出。",
     "Calibrated output of {model}; decided from {threshold:.2f} on.": "{model} 的校准输出；判定阈值 {threshold:.2f}。",

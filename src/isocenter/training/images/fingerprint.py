@@ -118,7 +118,7 @@ class Fingerprint:
 def answers_of(data: Dataset) -> Answers:
     """What a data set is labelled with, where nobody says.
 
-    Raises: InputError where it could be either.
+    Raises: InputError where it could be either, or nothing is stated.
     """
     if any(sample.objects is not None for sample in data.samples):
         return "detect"
@@ -130,6 +130,11 @@ def answers_of(data: Dataset) -> Answers:
         raise InputError(f"{data.path}: has label maps and targets: say which with --task")
     if masks:
         return "segment"
+    if not targets:
+        raise InputError(
+            f"{data.path}: states no label: say with --task what shall be learnt from images alone "
+            "(enhance, generate, anomaly, forecast)"
+        )
     numbers = sum(_is_number(t) for t in targets)
     if numbers < len(targets):
         return "classify"
