@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from isocenter.acquire.case import open_case  # noqa: E402
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.acquire.labelled import read_images  # noqa: E402
 from isocenter.data.dataset import Marked  # noqa: E402
@@ -17,14 +19,17 @@ from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import GeometryError, InputError  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.detected import detected  # noqa: E402
-from isocenter.inference.model import Spec  # noqa: E402
+from isocenter.inference.gate import gate_of_objects, object_concerns  # noqa: E402
+from isocenter.inference.model import NetworkModel, Spec, load  # noqa: E402
 from isocenter.inference.placed import in_voxels, moved, to_image, to_network  # noqa: E402
+from isocenter.inference.predictor import CaseAnswer, Predictor, Running  # noqa: E402
 from isocenter.inference.prepare import Preparation, prepare  # noqa: E402
 from isocenter.networks import anchors as an  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
 from isocenter.networks.detector import Found, Truth, Truths  # noqa: E402
 from isocenter.networks.detr import paired  # noqa: E402
 from isocenter.networks.roi_align import roi_align  # noqa: E402
+from isocenter.ops.boxes import mean_edges  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
 from isocenter.training.images.plan import plan_of  # noqa: E402
 from tests.nodules import nodule_data  # noqa: E402
@@ -408,6 +413,32 @@ class TestWindows:
         assert found.boxes[0] == pytest.approx(np.array([[0, 40, 44], [1, 56, 60]]), abs=1e-6)
 
 
+def test_sizes_belong_to_the_gate() -> None:
+    sizes = [np.asarray([10.0, 12.0, 14.0]), np.asarray([20.0, 20.0, 20.0, 90.0]), np.asarray([5.0]), np.full(3, 15.0)]
+    gate = gate_of_objects({"cell": sizes, "rare": sizes[2:3], "absent": []})
+    # Medians 12, 20, 5, 15: of three gaps, .02 * 3 of the way from the ends. One image is no range.
+    assert gate == {"object_edge": {"cell": [pytest.approx(5.42), pytest.approx(19.7)]}}
+    gate = {"object_edge": {"cell": [12.0, 20.0]}}
+    assert object_concerns({"cell": np.full(3, 24.9)}, gate) == []
+    assert object_concerns({"cell": np.full(1, 99.0), "rare": np.full(9, 99.0)}, gate) == []
+    (odd,) = object_concerns({"cell": np.full(3, 9.5)}, gate)
+    assert odd.level == "review"
+    assert "about 9.5 voxels wide" in odd.text
+    assert "12 to 20" in odd.text
+
+
+def test_the_edge_of_a_box() -> None:
+    boxes = np.asarray([[[0.0, 0, 0], [1, 4, 9]], [[0, 0, 0], [8, 8, 8]]])
+    assert mean_edges(boxes[:1], 2) == pytest.approx([6.0])
+    assert mean_edges(boxes[1:], 3) == pytest.approx([8.0])
+
+
+def _squares(answer: CaseAnswer, model: NetworkModel) -> int:
+    assert answer.found is not None
+    sure = answer.found.scores >= float(model.card.operating_point["threshold"])
+    return int((sure & (answer.found.classes == model.spec.classes.index("square"))).sum())
+
+
 class TestCommands:
     @pytest.fixture(scope="class")
     def trained(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -457,6 +488,24 @@ class TestCommands:
         assert "Number of square" in texts
         assert any("(no. 1)" in text and " px, at (" in text for text in texts)
         assert set(told["checks"]) >= {"network_gate", "network_quality"}
+
+    def test_objects_of_another_size_are_for_review(self, trained: Path) -> None:
+        model = load(trained / "model")
+        known = model.card.gate["object_edge"]
+        assert isinstance(known, dict)
+        factor = model.spec.preparation.size[0] / 64  # type: ignore[index]
+        for low, high in known.values():
+            assert 9 < low / factor < high / factor < 16
+        pictures = sorted((trained / "set" / "test").glob("*.png"))
+        case = next(
+            one for one in (open_case(p).volume() for p in pictures) if _squares(Predictor(model)(one), model) > 1
+        )
+        assert not [c for c in Predictor(model)(case).concerns if "wide" in c.text]
+        other = replace(model, card=replace(model.card, gate={**model.card.gate, "object_edge": {"square": [30, 40]}}))
+        (odd,) = [c for c in Predictor(other)(case).concerns if "wide" in c.text]
+        assert odd.level == "review"
+        with pytest.raises(InputError, match="magnification"):
+            Predictor(other, Running(strict=True))(case)
 
     def test_what_speaks_of_whole_images_is_refused(self, trained: Path) -> None:
         image = str(min((trained / "set" / "test").glob("*.png")))

@@ -13,6 +13,11 @@ from isocenter.types import Array
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _MOST_VALUES = 50_000
+_SOME = 2
+"""Objects of a class, or images that hold it, whose middle size says something."""
+_MOST_IMAGES = (0.02, 0.98)
+"""Of the training: in the others, objects are cut by the edge."""
+_SIZE_ROOM = 1.25
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,43 @@ def gate_of_frames(times: Sequence[Array]) -> dict[str, Json]:
     gaps = [float(np.median(np.diff(own))) for own in times]
     counts = [len(own) for own in times]
     return {"frame_gap_s": [round(min(gaps), 6), round(max(gaps), 6)], "frames": [min(counts), max(counts)]}
+
+
+def gate_of_objects(sizes: Mapping[str, Sequence[Array]]) -> dict[str, Json]:
+    """Ranges of how large objects are: of the median of each training image that holds some, but for the odd ones.
+
+    Args:
+        sizes: of each class, the edges of its objects in each image, in voxels as the network sees them.
+    """
+    found: dict[str, Json] = {}
+    for name, images in sizes.items():
+        middles = [float(np.median(own)) for own in images if len(own)]
+        if len(middles) >= _SOME:
+            found[name] = np.quantile(middles, _MOST_IMAGES).round(2).tolist()
+    return {"object_edge": found}
+
+
+def object_concerns(sizes: Mapping[str, Array], gate: Mapping[str, Any]) -> list[Concern]:
+    """Classes whose objects are of another size than those of the training: another magnification, or other things.
+
+    Args:
+        sizes: of each class, the edges of the objects that were found, in voxels as the network sees them.
+        gate: of the model's card.
+    """
+    found = []
+    for name, (low, high) in (gate.get("object_edge") or {}).items():
+        own = sizes.get(name, np.zeros(0))
+        if len(own) < _SOME:
+            continue
+        middle = float(np.median(own))
+        if low / _SIZE_ROOM <= middle <= high * _SIZE_ROOM:
+            continue
+        text = (
+            f"the {len(own)} {name} are about {middle:.3g} voxels wide as the network sees them; in its training "
+            f"{low:.3g} to {high:.3g}: the magnification is another, or they are something else"
+        )
+        found.append(Concern("review", text))
+    return found
 
 
 def frame_concerns(times: Array, gate: Mapping[str, Any]) -> list[Concern]:

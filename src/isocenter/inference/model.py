@@ -64,6 +64,8 @@ class _Gate(_Told):
     spacing_mm: _Reach | None = None
     extent_mm: _Reach | None = None
     prepared: dict[str, tuple[Any, ...]] | None = None
+    frame_gap_s: tuple[float, float] | None = None
+    object_edge: dict[str, tuple[float, float]] | None = None
 
     @model_validator(mode="after")
     def _has_axes(self) -> "_Gate":

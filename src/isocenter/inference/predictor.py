@@ -17,7 +17,7 @@ from isocenter.inference.answers import enhanced, scored, segmented
 from isocenter.inference.degradation import finer_grid, own_factor
 from isocenter.inference.detected import detected
 from isocenter.inference.frames import PreparedFrames, followed, foretold, next_time, prepared_frames
-from isocenter.inference.gate import Concern, concerns, frame_concerns
+from isocenter.inference.gate import Concern, concerns, frame_concerns, object_concerns
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
 from isocenter.inference.placed import to_image
@@ -29,6 +29,7 @@ from isocenter.inference.torch_runtime import DetectorRuntime, Precision
 from isocenter.inference.unusual import distances, heat, share_below
 from isocenter.metrics import reliability as rel
 from isocenter.networks.detector import Found
+from isocenter.ops.boxes import mean_edges
 from isocenter.ops.memory import free_bytes
 from isocenter.types import Array
 from isocenter.zoo import model_path
@@ -163,8 +164,8 @@ class Predictor:
         times, numbers = ready.times, ready.numbers
         frames = ready.frames[:, :, 0] if spec.flat else ready.frames
         found = concerns(cine.frame(len(cine) // 2), card.gate, ready.frames[len(times) // 2])
-        self._require_allowed(found, case)
         found += frame_concerns(times, card.gate)
+        self._require_allowed(found, case)
         if cine.times_s is None:
             found.append(Concern("review", "no times are stated: frames count as one second apart"))
         run = self.runner.forward(ready.frames, None)
@@ -251,7 +252,13 @@ class Predictor:
         found = detected(runs, asked.ready.array, spec, overlap=self.running.overlap, flips=self.running.flips)
         scores = np.column_stack((1 - found.scores, found.scores))
         sure = rel.calibrated(scores, card.calibration)[:, 1] if len(found) else found.scores
-        return replace(asked.answer, found=Found(to_image(found.boxes, asked.ready), sure, found.classes, found.masks))
+        decided = found.only(np.flatnonzero(sure >= float(card.operating_point.get("threshold", 0.5))))
+        edges = mean_edges(decided.boxes, spec.preparation.dims)
+        sizes = {name: edges[decided.classes == k] for k, name in enumerate(spec.classes)}
+        odd = object_concerns(sizes, card.gate)
+        self._require_allowed(odd, asked.answer.case)
+        placed = Found(to_image(found.boxes, asked.ready), sure, found.classes, found.masks)
+        return replace(asked.answer, found=placed, concerns=(*asked.answer.concerns, *odd))
 
     def _enhanced(self, asked: "_Asked") -> CaseAnswer:
         """The better image, in the unit of the one that came, on its grid or the finer one that the network gives."""

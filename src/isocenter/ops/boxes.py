@@ -18,6 +18,16 @@ def volumes(boxes: Float[Array, "n 2 a"]) -> Float[Array, "n"]:
     return np.asarray(np.prod(np.maximum(boxes[:, 1] - boxes[:, 0], 0), axis=1), np.float64)
 
 
+def mean_edges(boxes: Float[Array, "n 2 a"], dims: int) -> Float[Array, "n"]:
+    """Geometric mean of the edges: edge of the square or cube of the same volume.
+
+    Args:
+        boxes: of a picture, the edge along the first of three axes is 1.
+        dims: 2 for pictures, 3 for volumes.
+    """
+    return np.asarray(volumes(boxes) ** (1 / dims))
+
+
 def overlaps(one: Float[Array, "n 2 a"], other: Float[Array, "m 2 a"]) -> Float[Array, "n m"]:
     """Intersection over union of every pair; 0 where neither has a volume."""
     shared = intersections(one, other)

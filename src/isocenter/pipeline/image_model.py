@@ -12,11 +12,12 @@ from isocenter.data.card import ModelCard
 from isocenter.data.provenance import Json
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
-from isocenter.inference.gate import gate_of, gate_of_frames
+from isocenter.inference.gate import gate_of, gate_of_frames, gate_of_objects
 from isocenter.metrics import reliability as rel
 from isocenter.networks.catalogue import network
 from isocenter.networks.described import forward_code, layer_kinds
 from isocenter.networks.detector import Detector
+from isocenter.ops.boxes import mean_edges
 from isocenter.pipeline.image_material import Effort, Material
 from isocenter.pipeline.images import case_key
 from isocenter.pipeline.learn import LOG, PLAN, TRAINING_PAGE, Model
@@ -45,7 +46,7 @@ def written(folder: Path, found: Material, train: Store, course: Course, *, prom
     bare = ModelCard(
         plan.task,
         plan.network.name,
-        (outcome.target,),
+        (found.data.answer or outcome.target,),
         tuple(plan.classes),
         (),
         network=spec.model_dump(mode="json"),
@@ -108,7 +109,14 @@ def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
     spacings = [(d * f[0], h * f[1], w * f[2]) for d, h, w in found.seen.spacings]
     gate = gate_of(shapes, spacings, found.seen.quantity, [task.seen(item, plan) for item in some])
     times = [item.times for item in items if item.times is not None]
-    return {**gate, **gate_of_frames(times)} if times else gate
+    if times:
+        gate |= gate_of_frames(times)
+    marked = [item.objects for item in items if item.objects is not None]
+    if marked:
+        edges = [(one.classes, mean_edges(one.boxes, plan.preparation.dims)) for one in marked]
+        sizes = {name: [e[kind == k] for kind, e in edges] for k, name in enumerate(plan.classes)}
+        gate |= gate_of_objects(sizes)
+    return gate
 
 
 def _told(found: Material, train: Store, course: Course, hold_out: int | None) -> dict[str, Json]:
