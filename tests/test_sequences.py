@@ -49,6 +49,7 @@ from isocenter.networks.recurrent import (  # noqa: E402
 from isocenter.ops.deform import between, displacement, pulled  # noqa: E402
 from isocenter.pipeline.inputs import as_sequences, cases_of  # noqa: E402
 from isocenter.pipeline.simulate_motion import course  # noqa: E402
+from isocenter.training.images import augment  # noqa: E402
 from isocenter.training.images.course import each_case  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import task_of  # noqa: E402
@@ -193,7 +194,7 @@ def test_frames_are_scaled_together() -> None:
     assert (np.diff(means) > 0.3).all()
     assert float(ready.frames.mean()) == pytest.approx(0, abs=1e-5)
     assert ready.times.tolist() == [0.0, 0.5, 1.5, 2.0]
-    back = ready.change_back(ready.frames[3] - ready.frames[1])
+    back = ready.change_back(ready.eaten[3] - ready.eaten[1])
     assert np.allclose(back, cine.frames[3] - cine.frames[1], atol=1e-5)
     assert next_time(ready.times) == pytest.approx(2 + 2 / 3)
 
@@ -226,6 +227,23 @@ def test_times_belong_to_the_gate() -> None:
     assert found.level == "review"
     assert "1 s apart" in found.text
     assert "0.04 to 0.05 s" in found.text
+
+
+def test_contrast_keeps_what_changes_over_time() -> None:
+    """Twice the contrast doubles what a sequence brightens by; its mean stays. Of channels by themselves, each keeps
+    its own mean."""
+    frames = np.stack([np.full((1, 16, 16), float(v), np.float32) for v in (0, 1, 3)])
+    plan = plan_for_pictures(frames=3, network={"name": "recurrent"})
+    drawn = augment.without_mixture(augment.draw(plan, (16, 16), 1, np.random.default_rng(0)))
+    still = {"theta": np.eye(2, 3)[None], "flips": np.zeros((1, 2), bool), "noise": np.zeros(1), "gamma": np.ones(1)}
+    none = np.zeros(1, bool)
+    drawn = replace(drawn, moves=False, elastic=None, bias=None, factor=np.full(1, 2.0), offset=np.zeros(1),
+                    blur=(none, 1.0), low_resolution=(none, 1.0), erased=np.zeros((1, 2, 2), int), **still)  # fmt: skip
+    x = torch.from_numpy(frames).reshape(1, 3, 16, 16)
+    changed = augment.apply(replace(drawn, frames=3), x, None)[0].mean(dim=(2, 3))
+    middle = 4 / 3
+    assert changed[0].tolist() == pytest.approx([2 * (v - middle) + middle for v in (0, 1, 3)], abs=1e-5)
+    assert augment.apply(drawn, x, None)[0].mean(dim=(2, 3))[0].tolist() == pytest.approx([0, 1, 3], abs=1e-5)
 
 
 def test_one_frame_is_no_sequence() -> None:

@@ -32,6 +32,7 @@ class PreparedFrames:
         numbers: of those frames in the cine.
         last: the last of them, with its way back to the cine's grid.
         scales: what was subtracted from each channel of every frame, and what it was divided by.
+        flat: frames are pictures.
     """
 
     frames: Array
@@ -39,12 +40,17 @@ class PreparedFrames:
     numbers: Array
     last: Prepared
     scales: tuple[tuple[float, float], ...]
+    flat: bool
+
+    @property
+    def eaten(self) -> Array:
+        """`t c *s`: pictures without their one slice."""
+        return self.frames[:, :, 0] if self.flat else self.frames
 
     def change_back(self, change: Array) -> Array:
-        """A change (`c d h w`) on the cine's own grid and in its units."""
-        return np.stack(
-            [self.last.field(part) * np.float32(b) for part, (_, b) in zip(change, self.scales, strict=True)]
-        )
+        """A change (`c *s`) on the cine's own grid (`c d h w`) and in its units."""
+        deep = change[:, None] if self.flat else change
+        return np.stack([self.last.field(part) * np.float32(b) for part, (_, b) in zip(deep, self.scales, strict=True)])
 
 
 def prepared_frames(cine: Cine, how: Preparation, most: int, *, newest: bool = False) -> PreparedFrames:
@@ -72,7 +78,7 @@ def prepared_frames(cine: Cine, how: Preparation, most: int, *, newest: bool = F
     parts = [prepare(Volume(scaled[:, i * d : (i + 1) * d], cine.geometry), only_grid) for i in range(t)]
     times = cine.clock[numbers] - cine.clock[numbers[0]]
     frames = np.stack([part.array for part in parts])
-    return PreparedFrames(frames, np.asarray(times, np.float32), numbers, parts[-1], together.scales)
+    return PreparedFrames(frames, np.asarray(times, np.float32), numbers, parts[-1], together.scales, how.dims == 2)
 
 
 def with_times(frames: Array, times: Array, length: int) -> Array:

@@ -162,7 +162,6 @@ class Predictor:
             raise InputError(f"--runtime {self.runner.name}: sequences of any length are run by torch")
         ready = prepared_frames(cine, spec.preparation, spec.frames, newest=spec.task == "forecast")
         times, numbers = ready.times, ready.numbers
-        frames = ready.frames[:, :, 0] if spec.flat else ready.frames
         found = concerns(cine.frame(len(cine) // 2), card.gate, ready.frames[len(times) // 2])
         found += frame_concerns(times, card.gate)
         self._require_allowed(found, case)
@@ -175,7 +174,7 @@ class Predictor:
             return replace(
                 answer, image=self._foretold(run, cine, ready, next_time(times) if at is None else at - first)
             )
-        said = followed(run, frames, times, spec)
+        said = followed(run, ready.eaten, times, spec)
         _require_numbers(said)
         if spec.task == "classify":
             said = rel.calibrated(said, card.calibration)
@@ -183,11 +182,9 @@ class Predictor:
 
     def _foretold(self, run: Forward, cine: Cine, ready: PreparedFrames, at: float) -> Volume:
         """The frame at a time after these: the last one and the change that the network foretells, on its own grid."""
-        flat = self.model.spec.flat
-        frames = ready.frames[:, :, 0] if flat else ready.frames
-        change = foretold(run, frames, ready.times, at) - frames[-1]
+        change = foretold(run, ready.eaten, ready.times, at) - ready.eaten[-1]
         _require_numbers(change)
-        back = ready.change_back(change[:, None] if flat else change)
+        back = ready.change_back(change)
         last = cine.frame(int(ready.numbers[-1]))
         step = Step("inference.foretell", {**self._told(), "seconds_ahead": float(at - ready.times[-1])})
         return last.then(step, voxels=np.asarray(last.voxels, np.float32) + back)

@@ -69,8 +69,7 @@ def explain_sequence(
         raise InputError(f"{data}: holds {len(cases.samples)} cases; explain one sequence at a time")
     sample = cases.samples[0]
     ready = prepared_frames(read_cine(sample), spec.preparation, spec.frames)
-    frames = ready.frames[:, :, 0] if spec.flat else ready.frames
-    run = TorchRuntime(model.modules[0])
+    frames, run = ready.eaten, TorchRuntime(model.modules[0])
     said = followed(run, frames, ready.times, spec)
     index, name, chance, judged = 0, "value", None, None
     if spec.task == "classify":

@@ -7,9 +7,9 @@ import numpy as np
 
 from isocenter.acquire.labelled import read_cine
 from isocenter.data.card import ModelCard
-from isocenter.data.dataset import Dataset
+from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.evaluation import Evaluation
-from isocenter.errors import InputError, IsocenterError
+from isocenter.errors import InputError
 from isocenter.evaluation.enhanced import MODEL, Compared, judge_enhanced
 from isocenter.formats import nifti
 from isocenter.inference.frames import foretold
@@ -20,12 +20,11 @@ from isocenter.metrics.similarity import psnr, ssim
 from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.outcomes.outcome import (
     PICTURES,
-    UNKNOWN_PATIENTS,
     Judging,
     Outcome,
     Pictures,
+    each_judged,
     of_validation,
-    require_some,
 )
 from isocenter.report.gallery import Worst, beside
 from isocenter.training.assemble import Promises
@@ -87,31 +86,24 @@ class Foretold(Outcome):
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:
         """Frames on the sequence's own grid, each foretold from all before it."""
         rows: list[Compared] = []
-        failed: list[str] = []
         worst = Worst(PICTURES)
-        for number, sample in enumerate(data.samples):
-            if how.on_progress:
-                how.on_progress("judging", number, len(data.samples))
-            try:
-                cine = read_cine(sample)
-                if len(cine) < 3:
-                    raise InputError(f"has {len(cine)} frames: one beyond two is foretold")
-                every = []
-                for at in places(len(cine), _MOST):
-                    before = cine.first(at)
-                    answer = predictor.follow(before, sample.case, at=float(cine.clock[at]))
-                    assert answer.image is not None, "a frame was foretold"
-                    frames = np.asarray(cine.frames[: at + 1], np.float32)
-                    every.append(_row(np.asarray(answer.image.voxels), frames, cine.clock, at))
-                    shown = frames[at - 1], np.asarray(answer.image.voxels), frames[at]
-                rows.append(_mean(sample.case, sample.patient, every))
-            except (IsocenterError, OSError) as error:
-                failed.append(f"{sample.case}: {error}")
-                continue
-            worst.offer(sample.case, rows[-1].psnr[MODEL], lambda s=shown: beside(*s))  # type: ignore[misc]
-        require_some(rows, failed, data, how.notes)
-        if not all(row.patient for row in rows):
-            how.notes.append(UNKNOWN_PATIENTS)
+
+        def one(sample: Sample) -> tuple[CaseAnswer, tuple[Compared, tuple[Array, Array, Array]]]:
+            cine = read_cine(sample)
+            if len(cine) < 3:
+                raise InputError(f"has {len(cine)} frames: one beyond two is foretold")
+            every = []
+            for at in places(len(cine), _MOST):
+                answer = predictor.follow(cine.first(at), sample.case, at=float(cine.clock[at]))
+                assert answer.image is not None, "a frame was foretold"
+                frames = np.asarray(cine.frames[: at + 1], np.float32)
+                every.append(_row(np.asarray(answer.image.voxels), frames, cine.clock, at))
+                shown = frames[at - 1], np.asarray(answer.image.voxels), frames[at]
+            return answer, (_mean(sample.case, sample.patient, every), shown)
+
+        for sample, _, (row, shown) in each_judged(data, how, one):
+            rows.append(row)
+            worst.offer(sample.case, row.psnr[MODEL], lambda s=shown: beside(*s))  # type: ignore[misc]
         found = judge_enhanced(rows, model=predictor.model.card.model, how=_HOW, seed=how.seed)
         titled = tuple((f"{case}: PSNR {value:.2f} dB (the frame before, foretold, as it came, error)", png)
                        for value, case, png in worst.kept)  # fmt: skip

@@ -14,7 +14,8 @@ from isocenter.data.evaluation import Evaluation
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.objects import Boxed, components_of
 from isocenter.data.provenance import Json
-from isocenter.errors import DegenerateImage, InputError, IsocenterError
+from isocenter.data.volume import Volume
+from isocenter.errors import DegenerateImage, InputError
 from isocenter.evaluation.objects import Judged, best_score, calibration_pairs, judge_objects
 from isocenter.evaluation.point import OperatingPoint, point_of
 from isocenter.formats.delimited import csv_text
@@ -29,12 +30,11 @@ from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.images import read_case
 from isocenter.pipeline.outcomes.outcome import (
     PICTURES,
-    UNKNOWN_PATIENTS,
     Judging,
     Outcome,
     Pictures,
+    each_judged,
     of_validation,
-    require_some,
 )
 from isocenter.report.gallery import Worst, boxes_picture
 from isocenter.training.assemble import Promises
@@ -92,19 +92,16 @@ class FoundObjects(Outcome):
         """Objects beside those that are stated, case by case."""
         spec, card = predictor.model.spec, predictor.model.card
         plan: dict[str, Any] = dict(card.lineage.get("plan") or {})
-        worst, failed = Worst(PICTURES), []
+        worst = Worst(PICTURES)
         rows: list[tuple[Sample, Scan, Array]] = []
         least = float(card.operating_point.get("threshold", 0.5))
         units: set[str] = set()
-        for number, sample in enumerate(data.samples):
-            if how.on_progress:
-                how.on_progress("judging", number, len(data.samples))
-            try:
-                volume, stated = stated_objects(sample, plan, spec)
-                answer = predictor(volume, sample.case, sample.groups)
-            except (IsocenterError, OSError) as error:
-                failed.append(f"{sample.case}: {error}")
-                continue
+
+        def one(sample: Sample) -> tuple[CaseAnswer, tuple[Volume, Boxed]]:
+            volume, stated = stated_objects(sample, plan, spec)
+            return predictor(volume, sample.case, sample.groups), (volume, stated)
+
+        for sample, answer, (volume, stated) in each_judged(data, how, one):
             assert answer.found is not None, "a detector finds objects"
             pixels = volume.geometry.space is Space.PIXELS
             units.add("voxels" if pixels else "mm")
@@ -115,9 +112,6 @@ class FoundObjects(Outcome):
                 sample.case, -float(wrong),
                 lambda v=volume, s=stated, f=answer.found: boxes_picture(v, s.boxes, f.boxes[f.scores >= least]),  # type: ignore[misc]
             )  # fmt: skip
-        require_some(rows, failed, data, how.notes)
-        if not all(sample.patient for sample, _, _ in rows):
-            how.notes.append(UNKNOWN_PATIENTS)
         judged = Judged(
             tuple(s.case for s, _, _ in rows), tuple(s.patient for s, _, _ in rows), tuple(scan for _, scan, _ in rows),
             spec.classes, tuple(size for _, _, size in rows), units.pop() if len(units) == 1 else "voxels", spec.flat,

@@ -1,15 +1,16 @@
 """What a task decides around a network: what its card promises, its pictures, its rows and files, how it is judged."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from isocenter.data.card import ModelCard
-from isocenter.data.dataset import Dataset
+from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.evaluation import Evaluation, Predictions
 from isocenter.data.provenance import Json
-from isocenter.errors import InputError
+from isocenter.errors import InputError, IsocenterError
 from isocenter.inference.model import NetworkModel, Spec
 from isocenter.inference.predictor import CaseAnswer, Predictor
 from isocenter.pipeline.image_material import Material
@@ -19,6 +20,7 @@ from isocenter.training.images.course import Course
 from isocenter.types import Progress
 from isocenter.version import __version__
 
+_Beside = TypeVar("_Beside")
 Pictures = list[tuple[str, bytes]]
 """Titles and PNGs."""
 PICTURES = 6
@@ -99,6 +101,41 @@ class Outcome(ABC):
     def keep_together(self, answers: Sequence[CaseAnswer], model: NetworkModel, folder: Path, data: Dataset) -> None:
         """Write what is about every case."""
         return
+
+
+def each_judged(
+    data: Dataset, how: Judging, one: Callable[[Sample], tuple[CaseAnswer, _Beside]]
+) -> Iterator[tuple[Sample, CaseAnswer, _Beside]]:
+    """Every case that can be judged, its answer, and what it is judged by; one after the other, for images are large.
+
+    At the end it is noted how many could not be judged, how many are unlike the training, and whether patients are
+    known.
+
+    Args:
+        data: cases.
+        how: told each case.
+        one: answers a case.
+    Raises: InputError where no case could be judged.
+    """
+    failed: list[str] = []
+    marked: list[CaseAnswer] = []
+    done: list[Sample] = []
+    for number, sample in enumerate(data.samples):
+        if how.on_progress:
+            how.on_progress("judging", number, len(data.samples))
+        try:
+            answer, beside = one(sample)
+        except (IsocenterError, OSError) as error:
+            failed.append(f"{sample.case}: {error}")
+            continue
+        done.append(sample)
+        if answer.concerns:
+            marked.append(CaseAnswer(sample.case, concerns=answer.concerns))
+        yield sample, answer, beside
+    require_some(done, failed, data, how.notes)
+    note_concerns(marked, how.notes, of=len(done))
+    if not all(sample.patient for sample in done):
+        how.notes.append(UNKNOWN_PATIENTS)
 
 
 def require_some(rows: Sequence[object], failed: Sequence[str], data: Dataset, notes: list[str]) -> None:

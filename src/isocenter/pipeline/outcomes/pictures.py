@@ -12,7 +12,7 @@ from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.data.evaluation import Evaluation
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
-from isocenter.errors import InputError, IsocenterError
+from isocenter.errors import InputError
 from isocenter.evaluation.enhanced import MODEL, Compared, judge_enhanced
 from isocenter.evaluation.rivals import chosen_strengths, made_by_rivals
 from isocenter.formats import nifti, raster
@@ -34,13 +34,11 @@ from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.images import read_case
 from isocenter.pipeline.outcomes.outcome import (
     PICTURES,
-    UNKNOWN_PATIENTS,
     Judging,
     Outcome,
     Pictures,
-    note_concerns,
+    each_judged,
     of_validation,
-    require_some,
 )
 from isocenter.report.gallery import Worst, beside
 from isocenter.training.assemble import Promises
@@ -106,33 +104,23 @@ class Enhanced(Outcome):
         card, spec = predictor.model.card, predictor.model.spec
         rivals: dict[str, Any] = dict(card.training.get("rivals") or {})
         rows: list[Compared] = []
-        failed: list[str] = []
-        marked: list[CaseAnswer] = []
         worst = Worst(PICTURES)
-        for number, sample in enumerate(data.samples):
-            if how.on_progress:
-                how.on_progress("judging", number, len(data.samples))
-            try:
-                poor, good = poor_image(sample, read_case(sample), spec.degradation)
-                answer = predictor(poor, sample.case)
-                assert answer.image is not None, "a better image was made"
-                made, truth = answer.image.voxels, np.asarray(good.voxels, np.float32)
-                grown = finer(np.asarray(poor.voxels, np.float32), _grown(spec, truth))
-                row = _rivals_row(sample, grown, truth, rivals, spec)
-                reached = psnr(made, truth)
-                rows.append(
-                    replace(row, psnr={MODEL: reached, **row.psnr}, ssim={**row.ssim, MODEL: ssim(made, truth)})
-                )
-            except (IsocenterError, OSError) as error:
-                failed.append(f"{sample.case}: {error}")
-                continue
-            if answer.concerns:
-                marked.append(answer)
-            worst.offer(sample.case, reached, lambda p=grown, m=made, g=truth: beside(p, m, g))  # type: ignore[misc]
-        require_some(rows, failed, data, how.notes)
-        note_concerns(marked, how.notes, of=len(rows))
-        if not all(row.patient for row in rows):
-            how.notes.append(UNKNOWN_PATIENTS)
+
+        def one(sample: Sample) -> tuple[CaseAnswer, tuple[Array, Array, Compared]]:
+            poor, good = poor_image(sample, read_case(sample), spec.degradation)
+            answer = predictor(poor, sample.case)
+            assert answer.image is not None, "a better image was made"
+            made, truth = answer.image.voxels, np.asarray(good.voxels, np.float32)
+            grown = finer(np.asarray(poor.voxels, np.float32), _grown(spec, truth))
+            row = _rivals_row(sample, grown, truth, rivals, spec)
+            own = replace(row, psnr={MODEL: psnr(made, truth), **row.psnr}, ssim={**row.ssim, MODEL: ssim(made, truth)})
+            return answer, (grown, truth, own)
+
+        for sample, answer, (grown, truth, row) in each_judged(data, how, one):
+            assert answer.image is not None, "a better image was made"
+            rows.append(row)
+            shown = grown, answer.image.voxels, truth
+            worst.offer(sample.case, row.psnr[MODEL], lambda s=shown: beside(*s))  # type: ignore[misc]
         if spec.degradation is not None:
             how.notes.append(
                 f"The images were made poor here, by a stated rule ({spec.degradation.words}): scanners make them poor "

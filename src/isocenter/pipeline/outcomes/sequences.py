@@ -1,12 +1,17 @@
 """Classes and values of sequences, or of each of their frames: a row a frame, and curves over time."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from isocenter.data.card import ModelCard
-from isocenter.inference.model import Spec
+from isocenter.inference.model import NetworkModel, Spec
+from isocenter.inference.predictor import CaseAnswer
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.outcomes.outcome import Pictures
-from isocenter.pipeline.outcomes.whole import Classified, Valued
+from isocenter.pipeline.outcomes.whole import Classified, Valued, Whole
 from isocenter.report.gallery import curve_picture, strip
 from isocenter.training.images.course import Course
 from isocenter.training.images.store import Item
@@ -15,40 +20,50 @@ from isocenter.types import Array
 _SHARES = (0, 0.25, 0.5, 0.75, 1)
 
 
-class FollowedValues(Valued):
-    """One number of each sequence, or of each frame."""
+class _Followed(Whole):
+    """What classes and values of sequences share: where frames are answered, a row and a point of a curve each."""
 
     def columns(self, spec: Spec) -> tuple[str, ...]:
         """As of images; of each frame its number and time before."""
         return (*_PLACE, *super().columns(spec)) if spec.each_frame else super().columns(spec)
+
+    def rows(self, answer: CaseAnswer, model: NetworkModel) -> Sequence[tuple[object, ...]]:
+        """Of each sequence one, or one of each frame."""
+        if answer.frames is None or answer.times is None or answer.scores is None or not model.spec.each_frame:
+            return super().rows(answer, model)
+        return [
+            (int(number), f"{time:.6g}", *self.cells(replace(answer, scores=scores), model))
+            for number, time, scores in zip(answer.frames, answer.times, answer.scores, strict=True)
+        ]
 
     def examples(self, course: Course, card: ModelCard) -> Pictures:
         """Sequences as strips of frames; where frames are answered, curves of what is stated and said."""
         if not course.plan.each_frame:
             return super().examples(course, card)
-        return _curves(course, np.asarray(course.final.scores, np.float64), "value")
+        return _curves(course, *self._said(course, card))
+
+    @abstractmethod
+    def _said(self, course: Course, card: ModelCard) -> tuple[Array, str]:
+        """A number of each frame, and what it is."""
 
     def _picture(self, item: Item) -> bytes:
         return strip(item.image)
 
 
-class FollowedClasses(Classified):
-    """One class of each sequence, or of each frame."""
+class FollowedValues(_Followed, Valued):
+    """One number of each sequence, or of each frame."""
 
-    def columns(self, spec: Spec) -> tuple[str, ...]:
-        """As of images; of each frame its number and time before."""
-        return (*_PLACE, *super().columns(spec)) if spec.each_frame else super().columns(spec)
+    def _said(self, course: Course, card: ModelCard) -> tuple[Array, str]:
+        return np.asarray(course.final.scores, np.float64), "value"
 
-    def examples(self, course: Course, card: ModelCard) -> Pictures:
-        """Sequences as strips of frames; where frames are answered, how sure the network is of what is stated."""
-        if not course.plan.each_frame:
-            return super().examples(course, card)
+
+class FollowedClasses(_Followed, Classified):
+    """One class of each sequence, or of each frame: how sure the network is of what is stated."""
+
+    def _said(self, course: Course, card: ModelCard) -> tuple[Array, str]:
         scores = rel.calibrated(np.asarray(course.final.scores, np.float64), card.calibration)
         truth = [int(row.target) for row in course.judged.stated()]
-        return _curves(course, scores[np.arange(len(truth)), truth], "probability of the stated class")
-
-    def _picture(self, item: Item) -> bytes:
-        return strip(item.image)
+        return scores[np.arange(len(truth)), truth], "probability of the stated class"
 
 
 _PLACE = ("frame", "time_s")

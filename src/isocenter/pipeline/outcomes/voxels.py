@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from isocenter.data.card import ModelCard
-from isocenter.data.dataset import Dataset
+from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.evaluation import Evaluation
 from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
-from isocenter.errors import InputError, IsocenterError
+from isocenter.errors import InputError
 from isocenter.evaluation.segmented import Compared, compare_labels, judge_segmentations
 from isocenter.formats import nifti
 from isocenter.inference.answers import segmented, windows_of
@@ -24,12 +24,10 @@ from isocenter.pipeline.images import read_case
 from isocenter.pipeline.masks import MISSING_MM, TOLERANCE_MM
 from isocenter.pipeline.outcomes.outcome import (
     PICTURES,
-    UNKNOWN_PATIENTS,
     Judging,
     Outcome,
     Pictures,
-    note_concerns,
-    require_some,
+    each_judged,
 )
 from isocenter.pipeline.page import CASES
 from isocenter.report.gallery import Worst, contours, drawn, shown, worst_pictures
@@ -90,32 +88,24 @@ class Segmented(Outcome):
 
     def judged(self, predictor: Predictor, data: Dataset, how: Judging) -> Evaluation:
         """Label maps beside those that are stated, case by case."""
-        spec, seed, notes = predictor.model.spec, how.seed, how.notes
+        spec = predictor.model.spec
         _require_same_names(data, spec)
         stated = predictor.model.card.lineage.get("plan") or {}
         missing_mm = float(stated.get("missing_mm", MISSING_MM))
         tolerance_mm = float(stated.get("tolerance_mm", TOLERANCE_MM))
         compared: list[Compared] = []
         worst = Worst(PICTURES)
-        failed: list[str] = []
-        marked: list[CaseAnswer] = []
         partition = spec.flat and len(spec.labels) == 1 and all(len(s.images) == 1 for s in data.samples)
-        for number, sample in enumerate(data.samples):
-            if how.on_progress:
-                how.on_progress("judging", number, len(data.samples))
-            try:
-                loaded = read_case(sample)
-                volume, truth = loaded.image, loaded.labels
-                if truth is None:
-                    raise InputError("has no label map")
-                answer = predictor(volume, sample.case, sample.groups)
-                assert answer.labels is not None, "a segmentation has labels"
-                odd = sorted({lb.value for lb in truth.labels if (truth.voxels == lb.value).any()} - set(spec.labels))
-                if odd:
-                    raise InputError(f"its reference holds the label value {odd[0]}, which the model does not know")
-            except (IsocenterError, OSError) as error:
-                failed.append(f"{sample.case}: {error}")
-                continue
+
+        def one(sample: Sample) -> tuple[CaseAnswer, tuple[Volume, LabelMap]]:
+            loaded = read_case(sample)
+            if loaded.labels is None:
+                raise InputError("has no label map")
+            _require_known(loaded.labels, spec)
+            return predictor(loaded.image, sample.case, sample.groups), (loaded.image, loaded.labels)
+
+        for sample, answer, (volume, truth) in each_judged(data, how, one):
+            assert answer.labels is not None, "a segmentation has labels"
             row = compare_labels(
                 answer.labels.voxels,
                 truth.voxels,
@@ -127,26 +117,30 @@ class Segmented(Outcome):
                 partition=partition and volume.geometry.shape[0] == 1,
             )
             compared.append(row)
-            if answer.concerns:
-                marked.append(answer)
             worst.offer(
                 sample.case,
                 row.dice,
                 lambda v=volume, p=answer.labels, t=truth: contours(v, p.voxels, t.voxels),  # type: ignore[misc]
             )
-        require_some(compared, failed, data, notes)
-        note_concerns(marked, notes, of=len(compared))
-        if not all(c.patient for c in compared):
-            notes.append(UNKNOWN_PATIENTS)
         evaluation = judge_segmentations(
             compared,
             tuple(spec.labels.values()),
             model=predictor.model.card.model,
             missing_mm=missing_mm,
             tolerance_mm=tolerance_mm,
-            seed=seed,
+            seed=how.seed,
         )
         return replace(evaluation, pictures=worst_pictures(worst))
+
+
+def _require_known(truth: LabelMap, spec: Spec) -> None:
+    """Refuse a reference with a label that the model cannot say.
+
+    Raises: InputError.
+    """
+    odd = sorted({lb.value for lb in truth.labels if (truth.voxels == lb.value).any()} - set(spec.labels))
+    if odd:
+        raise InputError(f"its reference holds the label value {odd[0]}, which the model does not know")
 
 
 def _require_same_names(data: Dataset, spec: Spec) -> None:

@@ -28,7 +28,7 @@ from isocenter.training.images.store import Item, Store
 from isocenter.types import Array
 
 
-class _Whole(Outcome):
+class Whole(Outcome):
     """What classes and values share."""
 
     def promised(
@@ -54,15 +54,6 @@ class _Whole(Outcome):
 
     def _picture(self, item: Item) -> bytes:
         return drawn(shown(item.image, item.image.shape[1] // 2), None, None)
-
-    def rows(self, answer: CaseAnswer, model: NetworkModel) -> Sequence[tuple[object, ...]]:
-        """Of each case one, of a sequence whose frames are answered one of each frame, with its number and time."""
-        if answer.frames is None or not model.spec.each_frame:
-            return (self.cells(answer, model),)
-        return [
-            (int(number), f"{time:.6g}", *self.cells(replace(answer, scores=scores), model))
-            for number, time, scores in zip(answer.frames, answer.times, answer.scores, strict=True)  # type: ignore[arg-type]
-        ]
 
     @abstractmethod
     def _goodness(self, course: Course, card: ModelCard) -> tuple[Array, list[str]]:
@@ -126,7 +117,7 @@ def answered(answer: CaseAnswer, sample: Sample) -> list[Answered]:
     ]
 
 
-class Classified(_Whole):
+class Classified(Whole):
     """One class of each image."""
 
     target, main = "class", ("auc", "accuracy")
@@ -158,7 +149,7 @@ class Classified(_Whole):
             )
 
 
-class Valued(_Whole):
+class Valued(Whole):
     """One number of each image."""
 
     target, main = "value", ("mae",)

@@ -44,6 +44,7 @@ class Drawn:
         seed: of noise.
         dropped: `b c`, modalities that are left out; None: none.
         constants: channels at the end that hold one number each, and are left as they are.
+        frames: channels are those of so many frames, one after the other; what brightens over time stays brighter.
     """
 
     flips: Array
@@ -65,6 +66,7 @@ class Drawn:
     seed: int
     dropped: Array | None = None
     constants: int = 0
+    frames: int = 1
 
 
 def draw(plan: Plan, size: tuple[int, ...], count: int, rng: np.random.Generator) -> Drawn:
@@ -293,7 +295,7 @@ def _intensities(drawn: Drawn, x: Tensor) -> Tensor:
     if chosen.any():
         x = _put(x, chosen, _blurred(x[torch.from_numpy(chosen)], sigma))
     if np.any(drawn.factor != 1):
-        middle = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
+        middle = _middle(drawn, x)
         x = (x - middle) * _each(drawn.factor, x) + middle + _each(drawn.offset, x)
     if drawn.bias is not None:
         coarse = torch.from_numpy(np.asarray(drawn.bias, np.float32))
@@ -307,12 +309,20 @@ def _intensities(drawn: Drawn, x: Tensor) -> Tensor:
         x = _put(x, chosen, F.interpolate(small, size=x.shape[2:], mode=mode, align_corners=False))
     if np.any(drawn.gamma != 1):
         x = _gamma(drawn, x)
+    if drawn.erased.any():
+        x = x.clone()
     for i, box in enumerate(drawn.erased):
         if box.any():
             inside: Any = (i, slice(None), *(slice(int(a), int(b)) for a, b in box))
-            x = x.clone() if i == 0 else x
             x[inside] = torch.randn(x[inside].shape, generator=generator)
     return x
+
+
+def _middle(drawn: Drawn, x: Tensor) -> Tensor:
+    """Mean of each channel, over all frames of a sequence."""
+    parts = x.reshape(x.shape[0], drawn.frames, -1, x[0, 0].numel())
+    each = parts.mean(dim=(1, 3), keepdim=True).expand(-1, drawn.frames, -1, 1)
+    return each.reshape(x.shape[0], -1, *(1,) * (x.ndim - 2))
 
 
 def _put(x: Tensor, chosen: Array, some: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def sequence_item(sample: Sample, loaded: Loaded, plan: Plan) -> Item:
 def moved_alike(frames: Array, plan: Plan, rng: np.random.Generator) -> Array:
     """Frames `t c *s`, all moved and changed alike."""
     t, c = frames.shape[:2]
-    drawn = augment.without_mixture(augment.draw(plan, tuple(frames.shape[2:]), 1, rng))
+    drawn = replace(augment.without_mixture(augment.draw(plan, tuple(frames.shape[2:]), 1, rng)), frames=t)
     joined = torch.from_numpy(np.ascontiguousarray(frames)).reshape(1, t * c, *frames.shape[2:])
     return np.asarray(augment.apply(drawn, joined, None)[0].reshape(frames.shape).numpy())
 
