@@ -274,7 +274,7 @@ def _intensities_of_images(drawn: Drawn, x: Tensor) -> Tensor:
     """Intensities of the channels that are images; what is absent stays absent, and some are left out."""
     count = x.shape[1] - drawn.constants
     images, beside = x[:, :count], x[:, count:]
-    there = images.flatten(2).abs().amax(dim=2) > 0 if count > 1 else None
+    there = images.flatten(2).abs().amax(dim=2) > 0 if count > 1 and drawn.frames == 1 else None
     images = _intensities(drawn, images)
     if drawn.dropped is not None and there is not None:
         kept = there & ~torch.from_numpy(drawn.dropped)
