@@ -185,9 +185,9 @@ def test_what_does_not_help_is_said() -> None:
     def row(difference: float, p: float) -> dict[str, list[dict[str, object]]]:
         return {"comparisons": [{"metric": "auc", "difference": difference, "p_holm": p}]}
 
-    assert "do not help" in verdict_of(row(0.02, 0.4))
-    assert "help: auc +0.020" in verdict_of(row(0.02, 0.01))
-    assert "harm: auc -0.020" in verdict_of(row(-0.02, 0.01))
+    assert "do not help" in str(verdict_of(row(0.02, 0.4)))
+    assert "help: auc +0.020" in str(verdict_of(row(0.02, 0.01)))
+    assert "harm: auc -0.020" in str(verdict_of(row(-0.02, 0.01)))
 
 
 def test_what_is_usual_is_a_distribution_not_an_error() -> None:

@@ -44,8 +44,8 @@ def page(about: dict[str, Any], root: Path) -> str:
             values = [row["value"] for row in rows]
             cells.append(f"**{np.mean(values):.3f}** ± {np.std(values, ddof=1):.3f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    n = runs[0][1]["n_cases"]
-    lines += ["", f"{n} test cases; intervals: 95 %, by patient where patients are known, else by case.", ""]
+    n, kind = runs[0][1]["n_cases"], "validation" if runs[0][1].get("split") == "val" else "test"
+    lines += ["", f"{n} {kind} cases; intervals: 95 %, by patient where patients are known, else by case.", ""]
     if about.get("published"):
         lines += ["| published | " + " | ".join(about["published"]["columns"]) + " |"]
         lines += ["|---" * (len(about["published"]["columns"]) + 1) + "|"]

@@ -101,7 +101,7 @@ def network_objects(subject: Subject, settings: NetworkObjects) -> Analysis:
                  "place": place_words(box, labels.geometry)}  # fmt: skip
         findings.append(
             Finding(
-                Message("{name} (no. {number}), {size}, at {place}", where),
+                Message("Score of {name} (no. {number}), {size}, at {place}", where),
                 row["score"],
                 "1",
                 None,

@@ -323,7 +323,7 @@ def predicted_images(found: "Sequence[CaseAnswer]", out: "Path") -> None:
 
 def evaluated(found: "Evaluation", out: "Path") -> None:
     """Every metric with its interval, what to look at, and where the page is."""
-    for text in found.data["notes"]:
+    for text in found.notes:
         say(f"  {text}", colour="yellow")
     for name, row in found.data["metrics"].items():
         if row["value"] is None:
@@ -417,6 +417,8 @@ def demonstration(result: "StudyResult") -> None:
 
 def card(found: "ModelCard") -> None:
     """What a model states about itself, as text."""
+    from isocenter.data.card import VALIDATED
+
     rows = [
         ("model", f"{found.model}, to {found.task}"),
         ("classes", ", ".join(found.classes) or ", ".join(str(v) for v in found.network.get("labels", {}).values())),
@@ -426,10 +428,13 @@ def card(found: "ModelCard") -> None:
     ]  # fmt: skip
     for name, text in rows:
         typer.echo(printable(f"{name:13} {text}"))
+    judged = (found.metrics.get(VALIDATED) or {}).get("metrics", {})
     for where in ("validation", "training"):
         for name, value in found.metrics.get(where, {}).items():
-            typer.echo(printable(f"{where:13} {name} {value:.4f}"))
-    for name, row in (found.metrics.get("test") or {}).get("metrics", {}).items():
-        ends = "" if row.get("low") is None else f" {row['low']:.4f} to {row['high']:.4f}"
-        typer.echo(printable(f"{'test':13} {name} {row['value']:.4f}{ends}"))
+            if where == "training" or name not in judged:
+                typer.echo(printable(f"{where:13} {name} {value:.4f}"))
+    for where, rows in (("validation", judged), ("test", (found.metrics.get("test") or {}).get("metrics", {}))):
+        for name, row in rows.items():
+            ends = "" if row.get("low") is None else f" {row['low']:.4f} to {row['high']:.4f}"
+            typer.echo(printable(f"{where:13} {name} {row['value']:.4f}{ends}"))
     typer.echo(f"{'weights':13} sha256 {found.weights_sha256}")

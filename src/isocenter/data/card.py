@@ -11,6 +11,8 @@ from isocenter.errors import InputError
 
 Task = Literal["classify", "regress", "survive", "segment", "detect", "enhance", "generate", "anomaly", "forecast"]
 SCHEMA = 1
+VALIDATED = "validated"
+"""Where metrics stand that an evaluation of the validation cases found; they are no test."""
 NAMELESS = ("class", "value")
 """What models of images call classes and values that no column names."""
 

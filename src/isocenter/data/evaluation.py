@@ -1,10 +1,11 @@
 """What an evaluation finds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from isocenter.data.message import Message
 from isocenter.data.notebook import html_table
 from isocenter.data.provenance import Json
 from isocenter.types import Array
@@ -70,12 +71,18 @@ class Evaluation:
         curves: points of the page's figures by name.
         rows: per-case table: header and rows.
         pictures: title and PNG of cases that the page shows.
+        notes: what must be known before the numbers are believed; `data` has them in English.
     """
 
     data: Mapping[str, Json]
     curves: Mapping[str, Json] = field(default_factory=dict)
     rows: tuple[tuple[object, ...], ...] = ()
     pictures: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    notes: tuple[Message, ...] = ()
+
+    def noted(self, notes: Sequence[Message]) -> "Evaluation":
+        """The same with these notes."""
+        return replace(self, data={**self.data, "notes": [str(note) for note in notes]}, notes=tuple(notes))
 
     def _repr_html_(self) -> str:
         metrics = self.data["metrics"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.evaluation.comparison import compare
 from isocenter.evaluation.judge import judge
@@ -68,16 +69,18 @@ def judge_made(
         for metric in ("auc", "accuracy"):
             if metric in judged:
                 metrics[f"{metric}_{name}"] = {**judged[metric], "note": judged[metric]["note"] or _TAUGHT[name]}
+    notes: tuple[Message, ...] = ()
     if taught and {"both", "real"} <= set(taught):
         data["comparison"] = compare(taught["both"], taught["real"], seed=seed)
-        data["verdict"] = verdict_of(data["comparison"])
+        notes += (verdict_of(data["comparison"]),)
+        data["verdict"] = str(notes[0])
     data |= {
         "schema_version": SCHEMA, "task": "generate", "model": model, "n_cases": len(found.real),
         "n_patients": None, "split": None, "unit_of_interval": "case (no patient is known)", "classes": [],
         "metrics": metrics, "operating_point": None, "subgroups": [], "exchangeable": None,
         "not_for_clinical_use": True, "n_made": len(found.images),
     }  # fmt: skip
-    return Evaluation(data, {}, tuple(rows))
+    return Evaluation(data, {}, tuple(rows), notes=notes)
 
 
 _TAUGHT = {
@@ -86,13 +89,14 @@ _TAUGHT = {
 }  # fmt: skip
 
 
-def verdict_of(comparison: Mapping[str, Json]) -> str:
+def verdict_of(comparison: Mapping[str, Json]) -> Message:
     """Whether made images help a classifier beside real ones, by the first (paired) test."""
     first = comparison["comparisons"][0]
     if first["p_holm"] >= 0.05:
-        return "made images beside the real ones do not help: no difference was seen"
+        return Message("made images beside the real ones do not help: no difference was seen")
     helps = "help" if first["difference"] > 0 else "harm"
-    return f"made images beside the real ones {helps}: {first['metric']} {first['difference']:+.3f}"
+    text = f"made images beside the real ones {helps}: {{metric}} {{difference:+.3f}}"
+    return Message(text, {"metric": str(first["metric"]), "difference": float(first["difference"])})
 
 
 def _distance(real: Array, made: Array) -> float:

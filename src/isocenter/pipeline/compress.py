@@ -13,6 +13,7 @@ from isocenter.compression.quantise import quantised
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError, MissingExtra
 from isocenter.evaluation.drift import Drift, drifts
@@ -152,7 +153,7 @@ def compress(
     before = load(source)
     _require_plain(before)
     everything = open_for(before.spec.task, data, group=how.group, target=before.card.own_target, split=None)
-    notes: list[str] = []
+    notes: list[Message] = []
     judged = with_channels(test_cases(everything, before.card.training, None, notes), before)
     with tempfile.TemporaryDirectory(prefix="isocenter-") as temporary:
         place = Path(temporary) / "model"

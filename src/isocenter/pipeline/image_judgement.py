@@ -7,6 +7,7 @@ from typing import Any
 
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError
 from isocenter.evaluation.point import OperatingPoint, point_of
@@ -22,7 +23,7 @@ from isocenter.types import Progress
 _PICTURES = 6
 
 
-def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, notes: list[str]) -> Dataset:
+def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, notes: list[Message]) -> Dataset:
     """The cases that may judge a model: those of the split, or `test` where there is one, and none of its training.
 
     Raises: InputError where the model was trained on some of them.
@@ -38,9 +39,8 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
     items = image_items(chosen)
     known = known_images(training, items, chosen)
     if known and split == "val" and len(known_images(_judging(training), items, chosen)) == len(chosen.samples):
-        notes.append(
-            "Validation cases: the network never learnt from them, but threshold and calibration were chosen on them."
-        )
+        told = {"chosen": "threshold and calibration were chosen on them"}
+        notes.append(Message("Validation cases: the network never learnt from them; {chosen}.", told))
         known = set()
     if known:
         raise InputError(
@@ -48,7 +48,8 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
             f"patients (such as {min(known)}), so they cannot judge it; give others, or a split"
         )
     if rule and wanted == "test":
-        notes.append(f"Test cases: every {rule}th patient, held back when the model was trained.")
+        text = "Test cases: one patient of every {rule}, held back when the model was trained."
+        notes.append(Message(text, {"rule": int(rule)}))
     return chosen
 
 
@@ -68,7 +69,7 @@ def judged_by_image(
     split_column: str | None,
     subgroups: Sequence[str],
     seed: int,
-    notes: list[str],
+    notes: list[Message],
     on_progress: Progress | None = None,
 ) -> tuple[Evaluation | Predictions, OperatingPoint | None, dict[str, Json]]:
     """A model of images on a data set: an evaluation of a segmentation, or predictions that are still to be judged.

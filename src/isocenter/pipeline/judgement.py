@@ -10,6 +10,7 @@ import numpy as np
 
 from isocenter.acquire.columns import read_columns
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.evaluation.comparison import compare, coverage
@@ -21,7 +22,7 @@ from isocenter.metrics import reliability as rel
 from isocenter.pipeline.learn import Judged, evaluate_model, exchangeable
 from isocenter.pipeline.masks import judge_masks
 from isocenter.pipeline.output import whole_folder
-from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
+from isocenter.pipeline.page import CASES, JSON, NO_PROGNOSIS, PAGE, UNKNOWN_PATIENTS, write_evaluation
 from isocenter.pipeline.predictions import read_predictions
 from isocenter.pipeline.training_rows import known_again
 from isocenter.report.document import Language
@@ -84,7 +85,7 @@ def evaluate(
     wanted = asked or Asked()
     if predictions and reference is not None and Path(reference).is_dir():
         return _of_folders([Path(p) for p in predictions], Path(reference), out, wanted)
-    notes: list[str] = []
+    notes: list[Message] = []
     if model is not None and table is not None and not predictions:
         return _with_model(Path(model), Path(table), out, wanted, notes, on_progress=on_progress)
     if not predictions or reference is None or model is not None:
@@ -94,7 +95,13 @@ def evaluate(
 
 
 def _with_model(
-    model: Path, data: Path, out: str | Path | None, wanted: Asked, notes: list[str], *, on_progress: Progress | None
+    model: Path,
+    data: Path,
+    out: str | Path | None,
+    wanted: Asked,
+    notes: list[Message],
+    *,
+    on_progress: Progress | None,
 ) -> Evaluation:
     """A model of tables, or of images, on cases with the truth."""
     model = model_path(model)
@@ -103,15 +110,15 @@ def _with_model(
         return _judged(found, [], more, point, out, wanted=wanted, notes=notes)
     seen = _of_images(model, data, wanted, notes, on_progress)
     if isinstance(seen, Evaluation):
-        told = {**seen.data, "cases": CASES, "isocenter": __version__, "notes": notes}
-        return _kept(replace(seen, data=told), out, wanted)
+        told = {**seen.data, "cases": CASES, "isocenter": __version__}
+        return _kept(replace(seen, data=told).noted(notes), out, wanted)
     found, more, point = seen
     return _judged(found, [], more, point, out, wanted=wanted, notes=notes)
 
 
 def _judged(
     found: Predictions, others: list[Predictions], more: Mapping[str, Json], point: OperatingPoint | None,
-    out: str | Path | None, *, wanted: Asked, notes: list[str],
+    out: str | Path | None, *, wanted: Asked, notes: list[Message],
 ) -> Evaluation:  # fmt: skip
     """Numbers of these predictions, what must be known before they are believed, and the page."""
     evaluation = judge(found, point=point, prevalence=wanted.prevalence, seed=wanted.seed)
@@ -124,16 +131,14 @@ def _judged(
         data["comparison"] = compare(found, others[0], point=point, seed=wanted.seed)
     if len(found.classes) == 2:
         data["positive_class"] = found.classes[1]
-        notes.insert(0, f"The class that is looked for is {found.classes[1]!r} (--positive names another).")
+        text = "The class that is looked for is {name} (--positive names another)."
+        notes.insert(0, Message(text, {"name": repr(found.classes[1])}))
     _say_shift(data.get("exchangeable"), notes)
     if not found.known_patients:
-        notes.append(
-            "No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."
-        )
+        notes.append(UNKNOWN_PATIENTS)
     if found.task == "survive":
-        notes.append("Risk and association: without validation at another institution this is no prognosis.")
-    data["notes"] = notes
-    return _kept(replace(evaluation, data=data), out, wanted)
+        notes.append(NO_PROGNOSIS)
+    return _kept(replace(evaluation, data=data).noted(notes), out, wanted)
 
 
 def _kept(done: Evaluation, out: str | Path | None, wanted: Asked) -> Evaluation:
@@ -144,7 +149,7 @@ def _kept(done: Evaluation, out: str | Path | None, wanted: Asked) -> Evaluation
 
 
 def _of_images(
-    model: Path, data: Path, wanted: Asked, notes: list[str], on_progress: Progress | None
+    model: Path, data: Path, wanted: Asked, notes: list[Message], on_progress: Progress | None
 ) -> Evaluation | tuple[Predictions, dict[str, Json], OperatingPoint | None]:
     from isocenter.pipeline.image_judgement import judged_by_image
 
@@ -167,21 +172,23 @@ def _of_folders(predictions: list[Path], reference: Path, out: str | Path | None
     if len(predictions) > 2 or not all(p.is_dir() for p in predictions):
         raise InputError("beside a folder of reference masks, one or two folders of predicted masks are wanted")
     found = judge_masks(predictions, reference, seed=wanted.seed)
-    notes = ["No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."]
-    data = {**found.data, "cases": CASES, "isocenter": __version__, "notes": notes}
-    return _kept(replace(found, data=data), out, wanted)
+    data = {**found.data, "cases": CASES, "isocenter": __version__}
+    return _kept(replace(found, data=data).noted([UNKNOWN_PATIENTS]), out, wanted)
 
 
-def _say_shift(shift: object, notes: list[str]) -> None:
+def _say_shift(shift: object, notes: list[Message]) -> None:
     """Say that coverage is not promised, and which sign says so."""
     if not isinstance(shift, Mapping) or shift.get("exchangeable") is not False:
         return
     why = []
     if shift["classifier_p"] < 0.025:
-        why.append(f"a classifier tells the cases from those of the calibration, AUC {shift['classifier_auc']:.2f}")
+        text = "a classifier tells the cases from those of the calibration, AUC {auc:.2f}"
+        why.append(Message(text, {"auc": float(shift["classifier_auc"])}))
     if shift["classes_p"] is not None and shift["classes_p"] < 0.025:
-        why.append(f"the shares of the classes differ, p = {shift['classes_p']:.2g}")
-    notes.append(f"coverage not promised: shift ({'; '.join(why) or 'both signs together'})")
+        why.append(Message("the shares of the classes differ, p = {p:.2g}", {"p": float(shift["classes_p"])}))
+    notes.append(
+        Message("coverage not promised: shift ({why})", {"why": tuple(why) or (Message("both signs together"),)})
+    )
 
 
 def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dict[str, Json], OperatingPoint | None]:
@@ -220,7 +227,7 @@ def _of_model(model: Path, table: Path, wanted: Asked) -> tuple[Predictions, dic
 
 
 def _of_files(
-    predictions: Sequence[str | Path], reference: str | Path, wanted: Asked, notes: list[str]
+    predictions: Sequence[str | Path], reference: str | Path, wanted: Asked, notes: list[Message]
 ) -> tuple[Predictions, list[Predictions], dict[str, Json], OperatingPoint | None]:
     if len(predictions) > 2:
         raise InputError(f"one or two --predictions are compared at a time; got {len(predictions)}")
@@ -249,9 +256,8 @@ def _of_files(
             point = OperatingPoint(threshold, wanted.at, "validation")
         judged.append(own)
     if wanted.at is None and judged[0].task == "classify":
-        notes.append(
-            "The operating point is a probability of one half, as stated; choose one on validation rows with --at."
-        )
+        text = "The operating point is a probability of one half, as stated; choose one on validation rows with --at."
+        notes.append(Message(text))
     return judged[0], judged[1:], more, point
 
 

@@ -12,6 +12,7 @@ from isocenter.acquire.columns import read_columns
 from isocenter.data.card import ModelCard, Task
 from isocenter.data.design import Design
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, UnreadableFile, cause_of
 from isocenter.evaluation.judge import judge
@@ -19,7 +20,7 @@ from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.output import whole_folder
-from isocenter.pipeline.page import CASES, JSON, PAGE, write_evaluation
+from isocenter.pipeline.page import CASES, JSON, NO_PROGNOSIS, PAGE, write_evaluation
 from isocenter.pipeline.training_rows import told_of_training, without_leaks
 from isocenter.training.assemble import Promises, Trained, assemble
 from isocenter.training.fit import Plan, score, with_sites
@@ -152,19 +153,21 @@ def _internal(trained: Trained, *, seed: int) -> Evaluation:
         note = f"mean of {len(row['folds'])} folds; {card.metrics['interval']}"
         metrics = {name: {"value": row["value"], "low": row["low"], "high": row["high"], "note": note}, **metrics}
     notes = [
-        "Cross-validation on the training data: each case was judged by a model that had not seen its patient.",
-        "It says nothing about patients from elsewhere.",
-        "Curves join the folds for their shape only; the metric is the mean over folds.",
+        Message(
+            "Cross-validation on the training data: each case was judged by a model that had not seen its patient."
+        ),
+        Message("It says nothing about patients from elsewhere."),
+        Message("Curves join the folds for their shape only; the metric is the mean over folds."),
     ]
     if not trained.internal.known_patients:
-        notes.append("No patient is known: each case counts as one patient.")
+        notes.append(Message("No patient is known: each case counts as one patient."))
     if card.task == "survive":
-        notes.append("Risk and association: without validation at another institution this is no prognosis.")
+        notes.append(NO_PROGNOSIS)
     data = {
         **evaluation.data, "metrics": metrics, "split": "out-of-fold", "cases": CASES, "isocenter": __version__,
-        "calibrated": False, "notes": notes,
+        "calibrated": False,
     }  # fmt: skip
-    return replace(evaluation, data=data)
+    return replace(evaluation, data=data).noted(notes)
 
 
 def predict(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from isocenter.data.card import ModelCard
+from isocenter.data.card import VALIDATED, ModelCard
 from isocenter.errors import InputError
 from isocenter.formats import model_folder
 from isocenter.formats.json_file import read_mapping
@@ -84,7 +84,7 @@ def _kept(folder: Path, card: ModelCard, weights: bytes | dict[str, Any]) -> Mod
 def model_describe(
     model: str | Path, *, about: str | Path | None = None, evaluation: str | Path | None = None
 ) -> ModelCard:
-    """Write into a model's card what people say of it, and how it did on test cases.
+    """Write into a model's card what people say of it, and how it did on test cases, or on validation cases.
 
     Args:
         model: the model's folder; the name of one that ships only to read its card.
@@ -105,7 +105,8 @@ def model_describe(
         kept = {
             key: data.get(key) for key in ("n_cases", "n_patients", "split", "unit_of_interval", "metrics", "notes")
         }
-        card = replace(card, metrics={**card.metrics, "test": kept})
+        where = VALIDATED if data.get("split") == "val" else "test"
+        card = replace(card, metrics={**card.metrics, where: kept})
     if about is not None or evaluation is not None:
         try:
             model_folder.write_card(card, folder)

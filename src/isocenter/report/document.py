@@ -18,6 +18,7 @@ from isocenter.data.palette import COLOURS, colour_of
 from isocenter.data.provenance import Json
 from isocenter.report.chinese import CHINESE
 from isocenter.report.figures import Picture, histogram_svg
+from isocenter.report.marks import legend_of, marks_of
 from isocenter.report.plots import chart
 
 Language = Literal["en", "zh"]
@@ -46,6 +47,8 @@ def render(
     original = examination.case.volumes.get("original")
     overlay = examination.case.label_maps.get(examination.overlay or "")
     legend = [(label.name, colour_of(label.value - 1)) for label in (overlay.labels if overlay else ())]
+    if marks_of(overlay):
+        legend = legend_of(marks_of(overlay))
     if len(legend) > len(COLOURS):
         legend = []
     histogram = Markup(histogram_svg(original, overlay, window=examination.window)) if original is not None else None  # noqa: S704 - our own SVG

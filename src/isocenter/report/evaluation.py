@@ -15,12 +15,11 @@ from isocenter.report.plots import bars, chart
 _MOST_ROWS = 2000
 
 
-def render(evaluation: Evaluation, *, notes: Sequence[str], language: Language) -> str:
+def render(evaluation: Evaluation, *, language: Language) -> str:
     """The HTML page.
 
     Args:
-        evaluation: numbers, curves and cases.
-        notes: what must be looked at before the numbers are believed.
+        evaluation: numbers, curves and cases, and what must be known before they are believed.
         language: of the page.
     """
     folder = files("isocenter.report") / "templates"
@@ -40,7 +39,7 @@ def render(evaluation: Evaluation, *, notes: Sequence[str], language: Language) 
         language=language,
         style=Markup((folder / "style.css").read_text("utf-8")),  # noqa: S704 - our own file
         data=data,
-        notes=[say(note) for note in notes],
+        notes=[translate(note, language) for note in evaluation.notes],
         charts=[(say(title), Markup(svg)) for title, svg in _charts(evaluation.curves, data)],  # noqa: S704 - our own SVG
         confusion=_confusion(data),
         importance=Markup(bars(rows, x=say("loss of the main metric"))) if rows else None,  # noqa: S704 - our own SVG

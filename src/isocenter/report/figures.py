@@ -16,6 +16,7 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.palette import COLOURS, colour_of
 from isocenter.data.volume import Quantity, Volume
 from isocenter.ops.morphology import bounding_box
+from isocenter.report.marks import Mark, draw, marks_of
 from isocenter.types import Array
 
 Plane = Literal["axial", "coronal", "sagittal", "image", "frames"]
@@ -53,6 +54,7 @@ class View:
     labels: Array | None
     geometry: Geometry
     plane: Plane
+    marks: tuple[Mark, ...] = ()
 
 
 def key_images(examination: Examination) -> tuple[Picture, ...]:
@@ -124,7 +126,7 @@ def histogram_svg(volume: Volume, labels: LabelMap | None, *, window: tuple[floa
     figure = Figure(figsize=(7.2, 2.4))
     axes = figure.add_axes((0.07, 0.14, 0.91, 0.82))
     kinds: list[tuple[int | None, str]] = [(None, colour_of(0))]
-    if labels and len(labels.labels) <= len(COLOURS):
+    if labels and len(labels.labels) <= len(COLOURS) and not marks_of(labels):
         kinds = [(label.value, colour_of(i)) for i, label in enumerate(labels.labels)]
     centres = (edges[1:] + edges[:-1]) / 2
     for value, colour in kinds:
@@ -156,7 +158,7 @@ def views(volume: Volume, labels: LabelMap | None) -> list[View]:
     grid = np.moveaxis(volume.voxels, 0, -1) if volume.channels > 1 else volume.grid
     marks = labels.voxels if labels is not None else None
     if geometry.space is not Space.PATIENT or 1 in geometry.shape:
-        return [View(grid, marks, geometry, "image")]
+        return [View(grid, marks, geometry, "image", marks_of(labels))]
     letters = geometry.axis_letters
     views = []
     for plane, (across, down, right) in _VIEWS.items():
@@ -200,7 +202,9 @@ def _picture(view: View, index: int, window: tuple[float, float], *, overlay: bo
         axes.imshow(picture, extent=extent, interpolation="bilinear")
     else:
         axes.imshow(grid, cmap="gray", vmin=window[0], vmax=window[1], extent=extent, interpolation="bilinear")
-    if overlay and view.labels is not None:
+    if overlay and view.marks:
+        draw(axes, view.marks, (step[1], step[2]))
+    elif overlay and view.labels is not None:
         axes.imshow(tinted(view.labels[index]), extent=extent, interpolation="nearest")
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation
+from isocenter.data.message import Message
 from isocenter.evaluation.synthetic import MadeImages, judge_made
 from isocenter.inference.making import classes_for, features_of, made
 from isocenter.inference.predictor import Predictor
@@ -15,13 +16,13 @@ from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.images import read_case
 from isocenter.pipeline.lessons import School, taught
 from isocenter.pipeline.outcomes.outcome import (
-    UNKNOWN_PATIENTS,
     Judging,
     Outcome,
     Pictures,
     of_validation,
     require_some,
 )
+from isocenter.pipeline.page import UNKNOWN_PATIENTS
 from isocenter.report.gallery import sheet
 from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
@@ -34,7 +35,7 @@ from isocenter.types import Array
 _COUNT = 1000
 _KEPT_SHARE = 0.3
 """Of the free memory, for images as the maker sees them."""
-_NOTE = "Made images: none of them is of a patient, and none may be used as if it were."
+_NOTE = Message("Made images: none of them is of a patient, and none may be used as if it were.")
 
 
 class Made(Outcome):
@@ -54,7 +55,7 @@ class Made(Outcome):
         seen = _seen(images, stacked(course.judged), stacked(learnt), [i.sample.case for i in learnt.items])
         evaluation = judge_made(seen, model=card.model, seed=plan.seed)
         told = of_validation(evaluation, card, source, "steps and settings may have been chosen on them")
-        return card, replace(told, data={**told.data, "notes": [*told.data["notes"], _NOTE]})
+        return card, told.noted((*told.notes, _NOTE))
 
     def examples(self, course: Course, card: ModelCard) -> Pictures:
         """Made images, and below them the training images that come nearest."""
@@ -82,13 +83,14 @@ class Made(Outcome):
         if training is not None and len(spec.classes) > 1 and kinds is not None:
             lessons = taught(School(spec, training, real, how.seed, how.on_progress), images, kinds)
         elif spec.classes:
-            how.notes.append("What made images teach is judged where the data set holds the split `train` too.")
+            how.notes.append(
+                Message("What made images teach is judged where the data set holds the split `train` too.")
+            )
         if not all(item.sample.patient for item in real.items):
             how.notes.append(UNKNOWN_PATIENTS)
         how.notes.append(_NOTE)
         found = judge_made(seen, model=card.model, taught=lessons, seed=how.seed)
-        if "verdict" in found.data:
-            how.notes.append(str(found.data["verdict"]))
+        how.notes.extend(found.notes)
         pictures: Pictures = [("Made images", sheet(images[:: max(1, count // 24)][:24]))]
         return replace(found, pictures=tuple(pictures))
 

@@ -9,12 +9,13 @@ from typing import TypeVar
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError
 from isocenter.inference.model import NetworkModel, Spec
 from isocenter.inference.predictor import CaseAnswer, Predictor
 from isocenter.pipeline.image_material import Material
-from isocenter.pipeline.page import CASES
+from isocenter.pipeline.page import CASES, UNKNOWN_PATIENTS
 from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
 from isocenter.types import Progress
@@ -39,7 +40,7 @@ class Judging:
         on_progress: told each case.
     """
 
-    notes: list[str]
+    notes: list[Message]
     seed: int = 0
     subgroups: Sequence[str] = ()
     everything: Dataset | None = None
@@ -138,7 +139,7 @@ def each_judged(
         how.notes.append(UNKNOWN_PATIENTS)
 
 
-def require_some(rows: Sequence[object], failed: Sequence[str], data: Dataset, notes: list[str]) -> None:
+def require_some(rows: Sequence[object], failed: Sequence[str], data: Dataset, notes: list[Message]) -> None:
     """Say which cases could not be judged.
 
     Raises: InputError where none could.
@@ -146,21 +147,17 @@ def require_some(rows: Sequence[object], failed: Sequence[str], data: Dataset, n
     if not rows:
         raise InputError(f"no case could be judged; the first: {failed[0]}")
     if failed:
-        notes.append(f"{len(failed)} of {len(data.samples)} cases could not be judged; the first: {failed[0]}")
+        text = "{failed} of {all} cases could not be judged; the first: {why}"
+        notes.append(Message(text, {"failed": len(failed), "all": len(data.samples), "why": failed[0]}))
 
 
-UNKNOWN_PATIENTS = "No patient is known: intervals count each case as one patient, and are too narrow if that is wrong."
-
-
-def note_concerns(found: Sequence[CaseAnswer], notes: list[str], of: int | None = None) -> None:
+def note_concerns(found: Sequence[CaseAnswer], notes: list[Message], of: int | None = None) -> None:
     """Say how many images lie outside the training range; of so many, where not all are given."""
     marked = [a for a in found if a.concerns]
     if marked:
-        first = marked[0].concerns[0].text
-        notes.append(
-            f"{len(marked)} of {len(found) if of is None else of} images lie outside the training range; the first: "
-            f"{first}"
-        )
+        text = "{marked} of {all} images lie outside the training range; the first: {why}"
+        count = len(found) if of is None else of
+        notes.append(Message(text, {"marked": len(marked), "all": count, "why": marked[0].concerns[0].text}))
 
 
 def of_validation(evaluation: Evaluation, card: ModelCard, source: str, chosen: str) -> Evaluation:
@@ -172,10 +169,10 @@ def of_validation(evaluation: Evaluation, card: ModelCard, source: str, chosen: 
         source: `validation` or `out-of-fold`.
         chosen: what was chosen on them, as the end of a sentence.
     """
-    notes = [f"Validation cases: the network never learnt from them; {chosen}."]
+    notes = [Message("Validation cases: the network never learnt from them; {chosen}.", {"chosen": chosen})]
     if evaluation.data["n_patients"] is None:
-        notes.append("No patient is known: each case counts as one patient.")
+        notes.append(Message("No patient is known: each case counts as one patient."))
     more: dict[str, Json] = {
-        "model": card.model, "split": source, "cases": CASES, "isocenter": __version__, "notes": notes,
+        "model": card.model, "split": source, "cases": CASES, "isocenter": __version__,
     }  # fmt: skip
-    return replace(evaluation, data={**evaluation.data, **more})
+    return replace(evaluation, data={**evaluation.data, **more}).noted(notes)

@@ -10,6 +10,7 @@ import numpy as np
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset, Loaded, Sample
 from isocenter.data.evaluation import Evaluation
+from isocenter.data.message import Message
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
@@ -123,8 +124,10 @@ class Enhanced(Outcome):
             worst.offer(sample.case, row.psnr[MODEL], lambda s=shown: beside(*s))  # type: ignore[misc]
         if spec.degradation is not None:
             how.notes.append(
-                f"The images were made poor here, by a stated rule ({spec.degradation.words}): scanners make them poor "
-                "in other ways too."
+                Message(
+                    "The images were made poor here, by a stated rule ({how}): scanners have other ways, too.",
+                    {"how": spec.degradation.words},
+                )
             )
         found = judge_enhanced(rows, model=card.model, how=_words(spec.degradation), seed=how.seed)
         titled = tuple((f"{case}: PSNR {value:.2f} dB (before, after, truth, error)", png)

@@ -8,6 +8,7 @@ import numpy as np
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import DegenerateImage, InputError
 from isocenter.evaluation.judge import judge
@@ -18,7 +19,6 @@ from isocenter.inference.predictor import CaseAnswer, Predictor
 from isocenter.inference.unusual import SHARE, as_score, distances, learn_usual, quantiles_of, rebuilt, threshold_of
 from isocenter.pipeline.image_material import Material
 from isocenter.pipeline.outcomes.outcome import (
-    UNKNOWN_PATIENTS,
     Judging,
     Outcome,
     Pictures,
@@ -26,6 +26,7 @@ from isocenter.pipeline.outcomes.outcome import (
     of_validation,
     require_some,
 )
+from isocenter.pipeline.page import UNKNOWN_PATIENTS
 from isocenter.report.gallery import beside
 from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
@@ -130,7 +131,9 @@ class Unusual(Outcome):
             how.notes.append(UNKNOWN_PATIENTS)
         odd = np.asarray([s.target != normal for s in samples])
         far = np.asarray([float(np.asarray(a.scores)[0]) for a, _ in rows])
-        how.notes.append("A distance is no probability: it tells how unlike the normal training images an image is.")
+        how.notes.append(
+            Message("A distance is no probability: it tells how unlike the normal training images an image is.")
+        )
         names = tuple(s.case for s in samples), tuple(person_of(s) for s in samples)
         return _judged(names, all(s.patient for s in samples), odd, far, card, seed=how.seed)
 

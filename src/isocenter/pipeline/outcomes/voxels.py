@@ -10,6 +10,7 @@ from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.evaluation import Evaluation
 from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
+from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
@@ -185,6 +186,6 @@ def _summary(course: Course, val: Store, card: ModelCard, source: str) -> Evalua
         "not_for_clinical_use": True,
         "cases": CASES,
         "isocenter": __version__,
-        "notes": ["Validation cases, on the network's own grid; `isocenter evaluate` judges test cases on theirs."],
     }
-    return Evaluation(data, {}, tuple(rows))
+    note = "Validation cases, on the network's own grid; `isocenter evaluate` judges test cases on theirs."
+    return Evaluation(data, {}, tuple(rows)).noted([Message(note)])

@@ -11,6 +11,7 @@ from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.design import Design
 from isocenter.data.evaluation import Evaluation, Predictions
+from isocenter.data.message import Message
 from isocenter.errors import InputError
 from isocenter.evaluation.judge import judge
 from isocenter.evaluation.point import point_of
@@ -81,10 +82,8 @@ class Whole(Outcome):
         if len(failed) == len(everything):
             raise InputError(f"no case could be predicted; the first: {failed[0].failed}")
         if failed:
-            how.notes.append(
-                f"{len(failed)} of {len(everything)} cases have no answer and are not judged; the first: "
-                f"{failed[0].failed}"
-            )
+            text = "{failed} of {all} cases have no answer and are not judged; the first: {why}"
+            how.notes.append(Message(text, {"failed": len(failed), "all": len(everything), "why": failed[0].failed}))
         note_concerns(everything, how.notes)
         pairs = zip(everything, data.samples, strict=True)
         return [row for answer, sample in pairs if not answer.failed for row in answered(answer, sample)]
