@@ -24,6 +24,8 @@ from isocenter.cli.options import (
 if TYPE_CHECKING:
     from isocenter.training.assemble import Promises
 
+_IMAGES, _TABLES = "Of images", "Of tables"
+"""What the help lists together."""
 _OF_IMAGES = ("segment", "detect", "enhance", "generate", "anomaly", "forecast")
 """Tasks that only images have."""
 
@@ -40,9 +42,12 @@ def train(
     ],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the model.")],
     target: Annotated[str | None, Option(help="Column of the class or value to predict.")] = None,
-    time: Annotated[str | None, Option(help="Survival: column of the time to event or end of follow-up.")] = None,
+    time: Annotated[
+        str | None, Option(rich_help_panel=_TABLES, help="Survival: column of the time to event or end of follow-up.")
+    ] = None,
     event: Annotated[
-        str | None, Option(help="Survival: column that is 1 where the event was observed, else 0.")
+        str | None,
+        Option(rich_help_panel=_TABLES, help="Survival: column that is 1 where the event was observed, else 0."),
     ] = None,
     group: Group = None,
     task: Annotated[
@@ -53,18 +58,25 @@ def train(
         ),
     ] = None,
     budget: Annotated[
-        str | None, Option(help="Images: how long it may take in all, as 90s, 20m, 2h. It ends on time.")
+        str | None,
+        Option(rich_help_panel=_IMAGES, help="How long it may take in all, as 90s, 20m, 2h. It ends on time."),
     ] = None,
-    network: Annotated[str | None, Option(help="Images: a network of `isocenter networks`; chosen without.")] = None,
+    network: Annotated[
+        str | None, Option(rich_help_panel=_IMAGES, help="A network of `isocenter networks`; chosen without.")
+    ] = None,
     plan: Annotated[
-        Path | None, Option(exists=True, dir_okay=False, help="Images: a plan (JSON) instead of the one that is made.")
+        Path | None,
+        Option(
+            exists=True, dir_okay=False, rich_help_panel=_IMAGES, help="A plan (JSON) instead of the one that is made."
+        ),
     ] = None,
     change: Annotated[
         list[str] | None,
         Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="Images: a field of the plan, as schedule.learning_rate=1e-3; repeatable.",
+            rich_help_panel=_IMAGES,
+            help="A field of the plan, as schedule.learning_rate=1e-3; repeatable.",
         ),
     ] = None,
     degrade: Annotated[
@@ -72,59 +84,103 @@ def train(
         Option(
             "--degrade",
             metavar="HOW=VALUE",
+            rich_help_panel=_IMAGES,
             help="enhance: what makes good images poor, which the network learns to undo: noise=0.3 (in deviations of "
             "the image), factor=2 (voxels that become one), blur=1 (voxels); repeatable. Pairs of images need none.",
         ),
     ] = None,
-    normal: Annotated[str | None, Option(help="anomaly: the class that is normal, which alone is learnt from.")] = None,
+    normal: Annotated[
+        str | None,
+        Option(rich_help_panel=_IMAGES, help="anomaly: the class that is normal, which alone is learnt from."),
+    ] = None,
     beside: Annotated[
         list[str] | None,
-        Option("--with", metavar="COLUMN", help="Images in a table: a column of numbers beside the image; repeatable."),
+        Option(
+            "--with",
+            metavar="COLUMN",
+            rich_help_panel=_IMAGES,
+            help="Images in a table: a column of numbers beside the image; repeatable.",
+        ),
     ] = None,
     start: Annotated[
         str | None,
-        Option("--from", help="Images: trained weights to start from: a model, a MONAI bundle, a .safetensors file."),
+        Option(
+            "--from",
+            rich_help_panel=_IMAGES,
+            help="Trained weights to start from: a model, a MONAI bundle, a .safetensors file.",
+        ),
     ] = None,
     freeze: Annotated[
-        str, Option(help="With --from: none, half or all of what was taken over does not learn.")
+        str,
+        Option(rich_help_panel=_IMAGES, help="With --from: none, half or all of what was taken over does not learn."),
     ] = "none",
     tries: Annotated[
         list[str] | None,
         Option(
             "--try",
             metavar="FIELD=VALUE,VALUE",
-            help="Images: settings among which half of the budget chooses, as lr=1e-3,3e-4 or depth=3,4; repeatable.",
+            rich_help_panel=_IMAGES,
+            help="Settings among which half of the budget chooses, as lr=1e-3,3e-4 or depth=3,4; repeatable.",
         ),
     ] = None,
     seeds: Annotated[
-        int, Option(min=1, max=20, help="Images: trainings from other seeds, which share the budget.")
+        int, Option(min=1, max=20, rich_help_panel=_IMAGES, help="Trainings from other seeds, which share the budget.")
     ] = 1,
     ensemble: Annotated[
-        bool | None, Option("--ensemble/--one", help="Images: keep all networks of --seeds or --folds, or the first.")
+        bool | None,
+        Option(
+            "--ensemble/--one", rich_help_panel=_IMAGES, help="Keep all networks of --seeds or --folds, or the first."
+        ),
     ] = None,
     curve: Annotated[
-        bool, Option("--learning-curve", help="Images: say whether more patients would help, within the budget.")
+        bool,
+        Option(
+            "--learning-curve", rich_help_panel=_IMAGES, help="Say whether more patients would help, within the budget."
+        ),
     ] = False,
     hold_out: Annotated[
         int | None,
-        Option(min=2, help="Images without splits: every so-many-th patient is a test case, never looked at."),
+        Option(
+            min=2,
+            rich_help_panel=_IMAGES,
+            help="Where no splits are stated: every so-many-th patient is a test case, never looked at.",
+        ),
     ] = None,
-    device: Annotated[str, Option(help="Images: auto, cpu, cuda or mps.")] = "auto",
-    processes: Annotated[int, Option(min=1, max=64, help="Images: that learn together (distributed).")] = 1,
-    logs: Annotated[Path | None, Option(help="Images: folder for TensorBoard and CSV logs while it runs.")] = None,
+    device: Annotated[str, Option(rich_help_panel=_IMAGES, help="auto, cpu, cuda or mps.")] = "auto",
+    processes: Annotated[
+        int, Option(min=1, max=64, rich_help_panel=_IMAGES, help="Processes that learn together (distributed).")
+    ] = 1,
+    logs: Annotated[
+        Path | None, Option(rich_help_panel=_IMAGES, help="Folder for TensorBoard and CSV logs while it runs.")
+    ] = None,
     model: Annotated[
-        str, Option(help="Tables: auto, logistic, linear, svm, svm-rbf, tree, forest, boosting, knn, cox.")
+        str,
+        Option(
+            rich_help_panel=_TABLES,
+            help="auto, logistic, linear, svm, svm-rbf, tree, forest, boosting, knn, cox.",
+        ),
     ] = "auto",
     features: Annotated[
-        list[str] | None, Option(help="Pattern of feature columns (* ?); all of numbers without.")
+        list[str] | None,
+        Option(rich_help_panel=_TABLES, help="Pattern of feature columns (* ?); all of numbers without."),
     ] = None,
-    drop: Annotated[list[str] | None, Option(help="Pattern of columns that are no features.")] = None,
-    positive: Annotated[str | None, Option(help="The class that is looked for; the last in order without.")] = None,
+    drop: Annotated[
+        list[str] | None, Option(rich_help_panel=_TABLES, help="Pattern of columns that are no features.")
+    ] = None,
+    positive: Annotated[
+        str | None, Option(rich_help_panel=_TABLES, help="The class that is looked for; the last in order without.")
+    ] = None,
     split_column: Split = None,
     site: Site = None,
-    harmonise: Annotated[bool, Option("--harmonise", help="ComBat over --site, inside the folds.")] = False,
-    covariate: Annotated[list[str] | None, Option(help="Feature whose effect harmonisation keeps.")] = None,
-    unseen_site: Annotated[str, Option(help="At prediction: refuse, or keep as it is.")] = "refuse",
+    harmonise: Annotated[
+        bool, Option("--harmonise", rich_help_panel=_TABLES, help="ComBat over --site, inside the folds.")
+    ] = False,
+    covariate: Annotated[
+        list[str] | None, Option(rich_help_panel=_TABLES, help="Feature whose effect harmonisation keeps.")
+    ] = None,
+    unseen_site: Annotated[
+        str, Option(rich_help_panel=_TABLES, help="At prediction: refuse, or keep as it is.")
+    ] = "refuse",
     subgroup: Subgroups = None,
     folds: Annotated[
         int | None,
@@ -132,8 +188,12 @@ def train(
             min=2, max=50, help="Folds by patient. Tables: 5 by itself; images: cross-validate, and keep all networks."
         ),
     ] = None,
-    select: Annotated[int | None, Option(min=0, help="Features kept; 0: all; chosen in inner folds without.")] = None,
-    selector: Annotated[str, Option(help="How features are chosen: mrmr, lasso or rfe.")] = "mrmr",
+    select: Annotated[
+        int | None, Option(min=0, rich_help_panel=_TABLES, help="Features kept; 0: all; chosen in inner folds without.")
+    ] = None,
+    selector: Annotated[
+        str, Option(rich_help_panel=_TABLES, help="How features are chosen: mrmr, lasso or rfe.")
+    ] = "mrmr",
     calibrate: Annotated[str, Option(help="auto, platt, temperature, isotonic or none.")] = "auto",
     coverage: Annotated[float, Option(min=0.5, max=0.999, help="Of prediction sets and intervals.")] = 0.9,
     at: Annotated[
