@@ -98,7 +98,7 @@ def found_labels(*, drawn: str = "boxes", depth: int = 1, left: Callable[[int], 
         {"value": 1, "class": "b", "score": 0.9, "low": [0, 2.0, 3.0], "high": [1, 6.0, 9.0]},
         {"value": 2, "class": "a", "score": 0.5, "low": [0, 0.0, 0.0], "high": [1, 3.0, 3.0]},
     ]
-    told = {"objects": rows, "classes": ["a", "b"], "drawn": drawn}
+    told = {"objects": rows, "classes": ["a", "b"], "drawn": drawn, "affine": np.eye(4).tolist()}
     labels = tuple(Label(row["value"], f"x {row['value']}") for row in rows if left(row["value"]))  # type: ignore[arg-type]
     grid = Geometry.regular((depth, 12, 12), space=Space.PIXELS)
     return LabelMap(np.zeros((depth, 12, 12), np.int32), grid, labels, (Step("segment.network_objects", {}, told),))  # type: ignore[arg-type]

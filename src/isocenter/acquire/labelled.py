@@ -147,6 +147,11 @@ def _on_grid(volume: Volume, first: Volume, source: Source) -> Volume:
                  outside=float(c.min()))
         for c in volume.voxels
     ]  # fmt: skip
+    if volume.not_measured is not None:
+        lost = resample(
+            volume.not_measured.astype(np.float32), affine=own.affine, to_shape=onto.shape, to_affine=onto.affine
+        )
+        inside &= lost <= 0.0  # what touches a filled voxel was not measured either
     step = Step("acquire.onto_first_image", {"covered": round(share, 4)})
     return Volume(np.stack(moved), onto, volume.quantity, (*volume.history, step), not_measured=~inside)
 

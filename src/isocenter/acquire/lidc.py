@@ -1,7 +1,8 @@
 """LIDC-IDRI's marks: XML in which up to four readers each drew the nodules of a chest CT, beside its DICOM series."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -67,6 +68,11 @@ def lidc(folder: Path, labelled: bool) -> Dataset | None:
         problems += [f"{case.name}: its series {uid} has no marks" for uid, (case, s) in series.items() if s.usable]
     else:
         samples += [Sample(case.name, (series_source(case, one),)) for case, one in series.values() if one.usable]
+    times = Counter(sample.case for sample in samples)
+    samples = [
+        replace(s, case=f"{s.case}-{s.images[0].inside.removeprefix('series ')}") if times[s.case] > 1 else s
+        for s in samples
+    ]  # some patients were scanned twice
     return Dataset(folder, "LIDC-IDRI's marks", tuple(samples), problems=tuple(problems))
 
 
@@ -99,7 +105,8 @@ def _marks(root: ET.Element, series: Series) -> Iterator[_Drawn]:
         for nodule in session.iter("unblindedReadNodule"):
             points = [p for roi in nodule.iter("roi") for p in _edge(roi, to_mm)]
             if points:
-                yield _Drawn(reader, _box(points), len(points) > 1)
+                drawn = len(points) > 1
+                yield _Drawn(reader, _box(points, _half_slice(series) if drawn else 0.0), drawn)
         for other in session.iter("nonNodule"):
             points = [
                 to_mm(number_in(place, "xCoord"), number_in(place, "yCoord"), number_in(other, "imageZposition"))
@@ -118,9 +125,15 @@ def _edge(roi: ET.Element, to_mm: "_Plane") -> list[Array]:
     return [p for p in points if np.isfinite(p).all()]
 
 
-def _box(points: Sequence[Array]) -> Array:
+def _half_slice(series: Series) -> float:
+    """Half of what a slice stands for: a contour lies in its middle."""
+    return 0.5 * series.spacing_mm[0] if series.spacing_mm is not None else 0.0
+
+
+def _box(points: Sequence[Array], half_slice: float = 0.0) -> Array:
     """The box about points (z y x), with an edge of 3 mm at least."""
-    low, high = np.min(points, axis=0), np.max(points, axis=0)
+    reach = np.asarray((half_slice, 0.0, 0.0))
+    low, high = np.min(points, axis=0) - reach, np.max(points, axis=0) + reach
     short = np.maximum(_SMALL_MM - (high - low), 0) / 2
     return np.stack((low - short, high + short))
 

@@ -306,6 +306,9 @@ def boxes_in(
     how = _layout(cells)
     if how is None:
         return None
+    for column in (group, split):
+        if column is not None and column not in cells:
+            raise InputError(f"{path.name}: has no column {column!r}; it has {', '.join(list(cells)[:12])}")
     rows: dict[str, list[int]] = {}
     for number, text in enumerate(cells[how.case]):
         rows.setdefault(text.strip(), []).append(number)
@@ -320,22 +323,61 @@ def boxes_in(
         if picture is None:
             problems.append(f"{text}: has {len(own)} rows and no image")
             continue
-        marked: list[Marked] = []
-        for number in own:
-            one = _row_object(cells, how, number)
-            if isinstance(one, str):
-                problems.append(f"row {number + 2} ({text}): {one}")
-            elif one is not None:
-                marked.append(one)
-        of = SPLITS.get(cells[parts][own[0]].strip().lower(), "") if parts else ""
-        samples.append(Sample(stem_of(picture) or picture.stem, (Source(picture),), objects=tuple(marked), split=of,
+        marked, odd = _rows_objects(cells, how, own)
+        problems += [f"row {number + 2} ({text}): {why}" for number, why in odd]
+        of = _split_of(cells[parts][own[0]], path, own[0]) if parts else ""
+        samples.append(Sample(stem_of(picture) or picture.stem, (Source(picture),), objects=marked, split=of,
                               patient=cells[person][own[0]].strip() if person else ""))  # fmt: skip
+    rest, note, odd_ones = _without_rows(samples, listed, divided=bool(parts))
+    samples += [Sample(stem_of(p) or p.stem, (Source(p),), objects=() if labelled else None) for p in rest]
+    return Dataset(path, "a table of boxes", tuple(samples), problems=(*problems, *odd_ones), notes=note)
+
+
+def _rows_objects(
+    cells: Mapping[str, Sequence[str]], how: _Layout, rows: Sequence[int]
+) -> tuple[tuple[Marked, ...], list[tuple[int, str]]]:
+    """Objects of one image, and the rows that are left out, each with its reason."""
+    found = [(number, _row_object(cells, how, number)) for number in rows]
+    kept = tuple(one for _, one in found if isinstance(one, Marked))
+    return kept, [(number, one) for number, one in found if isinstance(one, str)]
+
+
+def _without_rows(
+    samples: Sequence[Sample], listed: Mapping[str, Path | None], *, divided: bool
+) -> tuple[list[Path], tuple[str, ...], list[str]]:
+    """Images that no row names: those that hold nothing, what is taken for granted, and what is wrong.
+
+    Args:
+        samples: of the rows.
+        listed: images by stem.
+        divided: rows state splits, which these images then lack.
+    """
     used = {s.images[0].path for s in samples}
     rest = [p for p in listed.values() if p is not None and p not in used]
-    if rest and not parts:
-        samples += [Sample(stem_of(p) or p.stem, (Source(p),), objects=() if labelled else None) for p in rest]
-    note = (f"{len(rest)} images have no row: nothing is marked in them",) if rest and not parts else ()
-    return Dataset(path, "a table of boxes", tuple(samples), problems=tuple(problems), notes=note)
+    problems = []
+    named = {stem_of(path) for path in used}
+    twice = sorted(stem for stem, p in listed.items() if p is None and stem not in named)
+    if twice:
+        problems.append(f"{len(twice)} names stand for several images ({twice[0]} is the first): give their paths")
+    if rest and divided:
+        problems.append(
+            f"{len(rest)} images have no row, and so no split ({rest[0].name} is the first): left out; a row without a "
+            "box says that nothing is there"
+        )
+        return [], (), problems
+    note = (f"{len(rest)} images have no row: nothing is marked in them",) if rest else ()
+    return rest, note, problems
+
+
+def _split_of(text: str, table: Path, row: int) -> str:
+    """The split of a row; empty where none is stated.
+
+    Raises: InputError for one of another name.
+    """
+    part = text.strip().lower()
+    if part and part not in SPLITS:
+        raise InputError(f"{table.name}: row {row + 2}: the split {part!r} is none of train, val, test")
+    return SPLITS.get(part, "")
 
 
 def _images_below(folder: Path) -> dict[str, Path | None]:

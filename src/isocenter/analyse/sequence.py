@@ -28,7 +28,7 @@ def network_sequence(subject: Subject, settings: NetworkSequence) -> Analysis:
 
     Raises: InputError for a model of images, an image without frames, or what the gate refuses.
     """
-    from isocenter.inference.predictor import Predictor
+    from isocenter.inference.predictor import Predictor, decided
     from isocenter.zoo import model_path
 
     predictor = Predictor(model_path(settings.model))
@@ -61,7 +61,8 @@ def network_sequence(subject: Subject, settings: NetworkSequence) -> Analysis:
         Curve(Message("Probability of {name}", {"name": name}), "1", times, _plain(answer.scores[:, k]), timed)
         for k, name in enumerate(spec.classes)
     )
-    share = np.bincount(answer.scores.argmax(axis=1), minlength=len(spec.classes)) / len(answer.scores)
+    kinds = [decided(row, predictor.model)[0] for row in answer.scores]
+    share = np.bincount(kinds, minlength=len(spec.classes)) / len(kinds)
     text = Message("Frames that the network takes for it.")
     findings = tuple(
         Finding(Message("Share of the frames: {name}", {"name": name}), 100 * float(part), "%", None, text, ())
@@ -89,17 +90,14 @@ def time_curve(subject: Subject, settings: TimeCurve) -> Analysis:
         GeometryError for a label map on another grid than the frames.
     """
     cine = cine_of(subject)
-    grid = cine.frames.mean(axis=1)
-    name = "image"
+    name, inside = "image", np.ones(cine.geometry.shape, np.bool_)
     if settings.of is not None:
         labels = labels_of(subject, settings.of)
         labels.geometry.require_same(cine.geometry, what=f"{settings.of} and the frames")
-        inside = np.asarray(labels.foreground)
+        name, inside = settings.of, np.asarray(labels.foreground)
         if not inside.any():
             raise DegenerateImage(f"the label map {settings.of!r} holds no voxel")
-        values, name = grid[:, inside].mean(axis=1), settings.of
-    else:
-        values = grid.reshape(len(grid), -1).mean(axis=1)
+    values, lost = _means(cine, inside)
     first = float(values[0])
     if first <= 0:
         raise DegenerateImage(f"the first frame's mean is {first:g}: no change can be told as a share of it")
@@ -115,10 +113,28 @@ def time_curve(subject: Subject, settings: TimeCurve) -> Analysis:
                 100 * (float(values[-1]) - float(values[peak])) / float(values[peak]), "%", None,
                 Message("Mean of the region in the last frame, as a share of that at the peak."), ()),
     ]  # fmt: skip
-    checks = () if cine.times_s is not None else (
-        Check("times_stated", "no", Verdict.REVIEW, Message("No times are stated: frames count as one second apart.")),
-    )  # fmt: skip
-    return Analysis(tuple(findings), checks, curves=(curve,))
+    checks = []
+    if cine.times_s is None:
+        text = "No times are stated: frames count as one second apart."
+        checks.append(Check("times_stated", "no", Verdict.REVIEW, Message(text)))
+    if lost:
+        text = "{share:.1%} of the voxels in all frames were not measured, and are left out of the means."
+        checks.append(Check("frames_not_measured", lost, Verdict.REVIEW, Message(text, {"share": lost})))
+    return Analysis(tuple(findings), tuple(checks), curves=(curve,))
+
+
+def _means(cine: Cine, inside: Array) -> tuple[Array, float]:
+    """Mean of the region in each frame, over what was measured; and the share of it that was not.
+
+    Raises: DegenerateImage for a frame of which nothing was measured there.
+    """
+    grid = cine.frames.mean(axis=1)[:, inside]
+    if cine.not_measured is None:
+        return grid.mean(axis=1), 0.0
+    known = ~cine.not_measured[:, inside]
+    if not known.any(axis=1).all():
+        raise DegenerateImage("of a frame, nothing was measured in the region: its mean is not known")
+    return (grid * known).sum(axis=1) / known.sum(axis=1), float(1 - known.mean())
 
 
 def cine_of(subject: Subject) -> Cine:

@@ -19,12 +19,14 @@ class Boxed:
         classes: number of each one's class.
         ignored: objects that count neither as missed nor as found.
         instances: `d h w`, i + 1 where object i is; None: only boxes are known.
+        left_out: what is wrong with objects that were stated, and are none of these.
     """
 
     boxes: Float[Array, "n 2 3"]
     classes: Int[Array, "n"]
     ignored: Bool[Array, "n"]
     instances: Integer[Array, "d h w"] | None = field(default=None, repr=False)
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not (len(self.boxes) == len(self.classes) == len(self.ignored)):

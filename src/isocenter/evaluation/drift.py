@@ -15,6 +15,7 @@ from isocenter.types import Array
 _LESS_IS_BETTER = ("mae", "rmse", "rand_error", "warping_error")
 _IN_UNITS = ("mae", "rmse", "psnr")
 """Metrics that have a unit: how much worse they got is a share of what they were."""
+_OVERLAPS = ("dice", "surface_dice", "iou")
 _JUDGED = ("dice", "surface_dice", "psnr", "ssim", "iou")
 
 
@@ -57,20 +58,24 @@ class Drift:
 
 
 def drifts(
-    one: Evaluation | Predictions, other: Evaluation | Predictions, *, threshold: float = 0.5, seed: int
+    one: Evaluation | Predictions,
+    other: Evaluation | Predictions,
+    *,
+    thresholds: tuple[float, float] = (0.5, 0.5),
+    seed: int,
 ) -> tuple[Drift, ...]:
     """Every metric of both.
 
     Args:
         one: of the model.
         other: of the small one, on the same cases.
-        threshold: of the second of two classes.
+        thresholds: of the second of two classes, of both.
         seed: of resampling.
 
     Raises: InputError where the cases differ.
     """
     if isinstance(one, Predictions) and isinstance(other, Predictions):
-        return _of_predictions(one, other, threshold, seed)
+        return _of_predictions(one, other, thresholds, seed)
     assert isinstance(one, Evaluation), "both are of one kind"
     assert isinstance(other, Evaluation), "both are of one kind"
     return _of_rows(one, other, seed)
@@ -92,6 +97,9 @@ def _of_rows(one: Evaluation, other: Evaluation, seed: int) -> tuple[Drift, ...]
         if kind not in _JUDGED or (kind == "psnr" and rest) or (kind == "ssim" and rest):
             continue
         both = np.asarray([[_number(t[c].get(name)) for c in cases] for t in tables])
+        if kind in _OVERLAPS:  # no number: rightly nothing, which a structure where none is must count against
+            one_sided = np.isfinite(both).any(axis=0)
+            both[:, one_sided] = np.where(np.isfinite(both[:, one_sided]), both[:, one_sided], 1.0)
         known = np.isfinite(both).all(axis=0)
         if known.any():
             found.append(_mean_drift(name, both[:, known], groups[known], seed))
@@ -119,7 +127,9 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def _of_predictions(one: Predictions, other: Predictions, threshold: float, seed: int) -> tuple[Drift, ...]:
+def _of_predictions(
+    one: Predictions, other: Predictions, thresholds: tuple[float, float], seed: int
+) -> tuple[Drift, ...]:
     """Area under the curve and accuracy of each class; or the mean error."""
     if one.cases != other.cases:
         raise InputError("both models are judged on the same cases; one of them has no answer for some")
@@ -140,6 +150,7 @@ def _of_predictions(one: Predictions, other: Predictions, threshold: float, seed
     for k, name in enumerate(one.classes):
         rows = truth == k
         if rows.any():
-            right = np.stack([(_decided(s[rows], threshold) == k).astype(np.float64) for s in scores])
+            pairs = zip(scores, thresholds, strict=True)
+            right = np.stack([(_decided(s[rows], least) == k).astype(np.float64) for s, least in pairs])
             found.append(_mean_drift(f"recall/{name}", right, groups[rows], seed))
     return tuple(found)

@@ -14,7 +14,7 @@ from isocenter.evaluation.shared import plain, thin
 from isocenter.metrics import detection as det
 from isocenter.metrics import intervals as iv
 from isocenter.metrics.detection import Matches, Scan
-from isocenter.types import Array
+from isocenter.types import Array, Triple
 
 _SHARED_2D, _SHARED_3D = 0.5, 0.1
 """Overlap from which an answer is of an object, in pictures and in volumes, where small ones overlap badly."""
@@ -34,6 +34,7 @@ class Judged:
         sizes: of each case: edge (geometric mean) of each object that counts, in mm, or in voxels.
         unit: of the sizes.
         flat: the images are pictures.
+        spacings: of each case, in mm; empty: lengths are voxels.
     """
 
     cases: tuple[str, ...]
@@ -43,6 +44,17 @@ class Judged:
     sizes: tuple[Array, ...] = field(default=(), repr=False)
     unit: str = "voxels"
     flat: bool = True
+    spacings: tuple[Triple, ...] = ()
+
+    def placed(self) -> tuple[Scan, ...]:
+        """The same in lengths: mm, where they are known, and of pictures in their plane."""
+        steps = self.spacings or ((1.0, 1.0, 1.0),) * len(self.scans)
+        first = 1 if self.flat else 0
+        found = []
+        for scan, step in zip(self.scans, steps, strict=True):
+            boxes, answers = (part * np.asarray(step) for part in (scan.boxes, scan.found))
+            found.append(replace(scan, boxes=boxes[..., first:], found=answers[..., first:]))
+        return tuple(found)
 
 
 def hits_of(judged: Judged, kind: int) -> Matches:
@@ -138,7 +150,8 @@ def _of_class(kind: int, table: Array) -> Array:
 def _free_response(judged: Judged, groups: Array, seed: int) -> dict[str, Json]:
     """Sensitivity at rates of false positives a scan, mean over the classes that have objects."""
     found = [one for k in range(len(judged.classes)) if (one := hits_of(judged, k)).objects.sum()]
-    centres = [one for k in range(len(judged.classes)) if (one := det.candidates(judged.scans, k)).objects.sum()]
+    placed = judged.placed()
+    centres = [one for k in range(len(judged.classes)) if (one := det.candidates(placed, k)).objects.sum()]
 
     def values(weights: Array) -> Array:
         curves, by_centre = (

@@ -183,7 +183,8 @@ def read_frames(stack: Stack, times_s: tuple[float, ...] | None) -> Cine:
     frames = np.moveaxis(volume.voxels, 1, 0)[:, :, None]
     d, h, w = volume.geometry.shape
     geometry = volume.geometry.crop((0, 0, 0), (1, h, w)) if d > 1 else volume.geometry
-    return Cine(np.ascontiguousarray(frames), geometry, times_s, volume.quantity, volume.history)
+    mask = None if volume.not_measured is None else volume.not_measured[:, None]
+    return Cine(np.ascontiguousarray(frames), geometry, times_s, volume.quantity, volume.history, mask)
 
 
 def _values(stack: Stack) -> Array:

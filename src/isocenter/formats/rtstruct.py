@@ -14,6 +14,7 @@ from isocenter.data.provenance import Step
 from isocenter.errors import GeometryError, UnreadableFile, cause_of
 from isocenter.formats.dicom_header import Header
 from isocenter.formats.quiet import quiet
+from isocenter.ops.polygon import inside
 from isocenter.types import Array, Mask
 
 _log = logging.getLogger(__name__)
@@ -184,27 +185,8 @@ def mask_of(contours: Sequence[Array], geometry: Geometry, *, what: str) -> Mask
             drawn.append(index[:, 1:])
     for at, by_plane in planes.items():
         _, nearest = min((abs(middle - at), middle) for middle in by_plane)  # contours may be finer than slices
-        mask[at] = _inside(by_plane[nearest], geometry.shape[1:])
+        mask[at] = inside(by_plane[nearest], geometry.shape[1:])
     return mask
-
-
-def _inside(polygons: Sequence[Array], shape: tuple[int, int]) -> Array:
-    """Pixels `h w` whose centre has an odd number of edges to its left.
-
-    Source: the even-odd rule; an edge counts for rows from its lower end (in) to its upper end (out).
-    """
-    rows, columns = shape
-    toggles = np.zeros((rows, columns + 1), np.int32)
-    for polygon in polygons:
-        ends = np.roll(polygon, -1, axis=0)
-        for (y0, x0), (y1, x1) in zip(polygon, ends, strict=True):
-            if y0 == y1:
-                continue
-            low, high = (y0, y1) if y0 < y1 else (y1, y0)
-            crossed = np.arange(max(0, int(np.ceil(low))), min(rows, int(np.ceil(high))))
-            x = x0 + (crossed - y0) * (x1 - x0) / (y1 - y0)
-            np.add.at(toggles, (crossed, np.clip(np.ceil(x), 0, columns).astype(int)), 1)
-    return np.asarray(np.cumsum(toggles[:, :columns], axis=1) & 1, dtype=np.bool_)
 
 
 def require(structures: Structures) -> None:

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 
 from isocenter.inference.model import Spec
+from isocenter.inference.object_masks import cut
 from isocenter.inference.sliding import Told, starts
 from isocenter.networks.detector import Found
 from isocenter.ops.boxes import clustered
@@ -123,4 +124,5 @@ def _within(found: Found, shape: tuple[int, ...]) -> Found:
     """Boxes cut at the image's edge; those that lie beyond it go."""
     boxes = np.clip(found.boxes, 0, np.asarray(shape, np.float64))
     there = np.flatnonzero((boxes[:, 1] > boxes[:, 0]).all(axis=1))
-    return Found(boxes, found.scores, found.classes, found.masks).only(there)
+    masks = None if found.masks is None else cut(found.masks, found.boxes, boxes)
+    return Found(boxes, found.scores, found.classes, masks).only(there)

@@ -1,5 +1,6 @@
 """Sequences as a network eats them: frames scaled alike, with their times, and missing ones marked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,25 @@ from isocenter.inference.sliding import Forward
 from isocenter.types import Array
 
 
-def chosen_frames(count: int, most: int) -> Array:
-    """Numbers of the frames that are looked at: all, or so many evenly, with the first and the last."""
+def chosen_frames(count: int, most: int, keep: Sequence[int] = ()) -> Array:
+    """Numbers of the frames that are looked at: all, or so many evenly, with the first and the last.
+
+    Args:
+        count: frames that there are.
+        most: frames that are looked at.
+        keep: frames that must be among them, as far as there is room.
+    """
     if count <= most:
         return np.arange(count)
-    return np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+    wanted = np.unique(np.asarray(keep, np.int64))
+    if len(wanted) >= most:
+        return np.asarray(wanted[np.unique(np.linspace(0, len(wanted) - 1, most).round().astype(np.int64))])
+    even = np.unique(np.linspace(0, count - 1, most).round().astype(np.int64))
+    if not len(wanted):
+        return even
+    far = np.abs(even[:, None] - wanted[None]).min(axis=1)  # those nearest to one that must be there give way
+    others = even[np.argsort(-far, kind="stable")][: most - len(wanted)]
+    return np.unique(np.concatenate((wanted, others)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +68,9 @@ class PreparedFrames:
         return np.stack([self.last.field(part) * np.float32(b) for part, (_, b) in zip(deep, self.scales, strict=True)])
 
 
-def prepared_frames(cine: Cine, how: Preparation, most: int, *, newest: bool = False) -> PreparedFrames:
+def prepared_frames(
+    cine: Cine, how: Preparation, most: int, *, newest: bool = False, keep: Sequence[int] = ()
+) -> PreparedFrames:
     """Frames, all scaled by one scale: what brightens over time stays brighter.
 
     Args:
@@ -61,16 +78,20 @@ def prepared_frames(cine: Cine, how: Preparation, most: int, *, newest: bool = F
         how: they are laid out and scaled.
         most: of them that are looked at: evenly from the first to the last.
         newest: the last ones instead.
+        keep: frames that must be among those that are evenly taken.
 
     Raises: InputError for fewer than two frames; see `inference.prepare.prepare`.
     """
     if len(cine) < 2:
         raise InputError(f"has {len(cine)} frame, and a sequence is wanted")
-    numbers = np.arange(max(0, len(cine) - most), len(cine)) if newest else chosen_frames(len(cine), most)
+    numbers = np.arange(max(0, len(cine) - most), len(cine)) if newest else chosen_frames(len(cine), most, keep)
     frames = np.asarray(cine.frames)[numbers]
+    lost = None if cine.not_measured is None else cine.not_measured[numbers]
     t, c, d, h, w = frames.shape
     grid = Geometry.regular((t * d, h, w), space=Space.PIXELS)
-    joined = Volume(np.ascontiguousarray(np.moveaxis(frames, 1, 0).reshape(c, t * d, h, w)), grid, cine.quantity)
+    stack = np.ascontiguousarray(np.moveaxis(frames, 1, 0).reshape(c, t * d, h, w))
+    mask = None if lost is None or not lost.any() else lost.reshape(t * d, h, w)
+    joined = Volume(stack, grid, cine.quantity, not_measured=mask)  # what was filled in does not set the scale
     bare = how.model_copy(update={"size": None, "spacing_mm": None, "orient": False})
     together = prepare(joined, bare)
     scaled = together.array

@@ -4,6 +4,7 @@ import numpy as np
 
 from isocenter.data.labels import Label
 from isocenter.data.provenance import Json
+from isocenter.errors import InputError
 from isocenter.networks.detector import Found
 from isocenter.types import Array, LabelGrid
 
@@ -20,9 +21,14 @@ def painted(
         shape: of the grid.
         classes: names.
         least: score from which an object is painted.
+    Raises: InputError for more objects than a report can hold.
     """
     grid = np.zeros(shape, np.int32)
-    chosen = np.flatnonzero(found.scores >= least)[:_MOST]
+    chosen = np.flatnonzero(found.scores >= least)
+    if len(chosen) > _MOST:
+        raise InputError(
+            f"{len(chosen)} objects were found, and {_MOST} can be drawn: crop the image, or raise `least`"
+        )
     rows: list[dict[str, Json]] = []
     labels: list[Label] = []
     for number, i in enumerate(chosen, start=1):

@@ -13,6 +13,10 @@ from isocenter.inference.prepare import Prepared
 from isocenter.types import Affine, Array
 
 
+class OutsideImage(GeometryError):
+    """A box that lies beyond its image."""
+
+
 def moved(boxes: Float[Array, "n 2 3"], *, source: Affine, target: Affine) -> Float[Array, "n 2 3"]:
     """Boxes on another grid: the box about the eight corners, where the grids are turned against each other.
 
@@ -36,15 +40,14 @@ def to_network(boxes: Float[Array, "n 2 3"], ready: Prepared) -> Float[Array, "n
 
 
 def to_image(boxes: Float[Array, "n 2 3"], ready: Prepared) -> Float[Array, "n 2 3"]:
-    """From the network's grid to the image's, within it."""
-    found = moved(boxes, source=ready.affine, target=ready.onto.affine)
-    return np.asarray(np.clip(found, 0, np.asarray(ready.onto.shape, np.float64)))
+    """From the network's grid to the image's; some may reach beyond it."""
+    return moved(boxes, source=ready.affine, target=ready.onto.affine)
 
 
 def in_voxels(marked: Marked, geometry: Geometry) -> Float[Array, "2 3"]:
     """The box of an object in voxels of its image.
 
-    Raises: GeometryError for one in millimetres of an image that has none, or outside the image.
+    Raises: GeometryError for one in millimetres of an image that has none; OutsideImage for one outside it.
     """
     box = np.asarray((marked.low, marked.high), np.float64)
     if marked.frame == "mm":
@@ -54,7 +57,7 @@ def in_voxels(marked: Marked, geometry: Geometry) -> Float[Array, "2 3"]:
     shape = np.asarray(geometry.shape, np.float64)
     if np.any(box[1] <= 0) or np.any(box[0] >= shape):
         ends = [", ".join(f"{v:.1f}" for v in corner) for corner in box]
-        raise GeometryError(f"the box of a {marked.name} ({ends[0]} to {ends[1]}) lies outside its image")
+        raise OutsideImage(f"the box of a {marked.name} ({ends[0]} to {ends[1]}) lies outside its image")
     return np.asarray(np.clip(box, 0, shape))
 
 
@@ -66,8 +69,25 @@ def boxed(marked: Sequence[Marked], classes: Sequence[str], geometry: Geometry) 
     odd = next((m.name for m in marked if m.name not in classes), None)
     if odd is not None:
         raise InputError(f"holds the class {odd!r}, which is not known here: {', '.join(classes)}")
+    kept, wrong = within(marked, geometry)
     return Boxed(
-        np.asarray([in_voxels(m, geometry) for m in marked], np.float64).reshape(-1, 2, 3),
-        np.asarray([classes.index(m.name) for m in marked], np.int64),
-        np.asarray([m.ignored for m in marked], np.bool_),
+        np.asarray([in_voxels(m, geometry) for m in kept], np.float64).reshape(-1, 2, 3),
+        np.asarray([classes.index(m.name) for m in kept], np.int64),
+        np.asarray([m.ignored for m in kept], np.bool_), left_out=wrong,
     )  # fmt: skip
+
+
+def within(marked: Sequence[Marked], geometry: Geometry) -> tuple[tuple[Marked, ...], tuple[str, ...]]:
+    """Objects that lie in the image, and what is wrong with the others.
+
+    Raises: GeometryError for one in millimetres of an image that has none.
+    """
+    kept, wrong = [], []
+    for one in marked:
+        try:
+            in_voxels(one, geometry)
+        except OutsideImage as error:
+            wrong.append(f"{error}: left out")
+            continue
+        kept.append(one)
+    return tuple(kept), tuple(wrong)

@@ -20,6 +20,7 @@ from isocenter.inference.frames import PreparedFrames, followed, foretold, next_
 from isocenter.inference.gate import Concern, concerns, frame_concerns, object_concerns
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
+from isocenter.inference.object_masks import cut, turned
 from isocenter.inference.placed import to_image
 from isocenter.inference.planner import Fit, fit
 from isocenter.inference.prepare import Prepared, prepare
@@ -74,6 +75,7 @@ class CaseAnswer:
         image: of a network that makes images better, on the grid that it gives.
         times: seconds of each frame that was looked at; None: it is no sequence.
         frames: numbers of those frames in the file.
+        count: frames of the file.
         found: objects, as boxes in the input's own voxels, the surest first; scores are calibrated.
     """
 
@@ -88,6 +90,7 @@ class CaseAnswer:
     image: Volume | None = None
     times: Array | None = field(default=None, repr=False)
     frames: Array | None = field(default=None, repr=False)
+    count: int = 1
     found: Found | None = None
 
 
@@ -143,13 +146,16 @@ class Predictor:
         answer = CaseAnswer(case, concerns=found, geometry=volume.geometry)
         return self._ways[self.model.spec.task](_Asked(volume, ready, answer))
 
-    def follow(self, cine: Cine, case: str = "sequence", *, at: float | None = None) -> CaseAnswer:
+    def follow(
+        self, cine: Cine, case: str = "sequence", *, at: float | None = None, keep: Sequence[int] = ()
+    ) -> CaseAnswer:
         """The answer for a sequence of frames: one for all, one of each frame, or the frame that follows.
 
         Args:
             cine: frames.
             case: its name.
             at: seconds on the cine's clock for which a frame is foretold; None: the mean distance after the last.
+            keep: numbers of frames that are looked at in any case, where there are too many for all.
 
         Raises: InputError where the model looks at images, or the gate refuses; see `inference.frames.prepared_frames`.
         """
@@ -160,7 +166,7 @@ class Predictor:
             )
         if not self.runner.name.startswith(("auto", "torch")):
             raise InputError(f"--runtime {self.runner.name}: sequences of any length are run by torch")
-        ready = prepared_frames(cine, spec.preparation, spec.frames, newest=spec.task == "forecast")
+        ready = prepared_frames(cine, spec.preparation, spec.frames, newest=spec.task == "forecast", keep=keep)
         times, numbers = ready.times, ready.numbers
         found = concerns(cine.frame(len(cine) // 2), card.gate, ready.frames[len(times) // 2])
         found += frame_concerns(times, card.gate)
@@ -168,9 +174,9 @@ class Predictor:
         if cine.times_s is None:
             found.append(Concern("review", "no times are stated: frames count as one second apart"))
         run = self.runner.forward(ready.frames, None)
-        answer = CaseAnswer(case, concerns=found, geometry=cine.geometry, times=times, frames=numbers)
+        answer = CaseAnswer(case, concerns=found, geometry=cine.geometry, times=times, frames=numbers, count=len(cine))
         if spec.task == "forecast":
-            first = 0.0 if cine.times_s is None else cine.times_s[int(numbers[0])]
+            first = float(cine.clock[int(numbers[0])])
             return replace(
                 answer, image=self._foretold(run, cine, ready, next_time(times) if at is None else at - first)
             )
@@ -252,9 +258,13 @@ class Predictor:
         decided = found.only(np.flatnonzero(sure >= float(card.operating_point.get("threshold", 0.5))))
         edges = mean_edges(decided.boxes, spec.preparation.dims)
         sizes = {name: edges[decided.classes == k] for k, name in enumerate(spec.classes)}
-        odd = object_concerns(sizes, card.gate)
+        odd = [*object_concerns(sizes, card.gate), *_full(len(decided), self.model)]
         self._require_allowed(odd, asked.answer.case)
-        placed = Found(to_image(found.boxes, asked.ready), sure, found.classes, found.masks)
+        boxes, masks = to_image(found.boxes, asked.ready), found.masks
+        within = np.clip(boxes, 0, np.asarray(asked.volume.geometry.shape, np.float64))
+        if masks is not None:
+            masks = cut(turned(masks, asked.ready), boxes, within)
+        placed = Found(within, sure, found.classes, masks)
         return replace(asked.answer, found=placed, concerns=(*asked.answer.concerns, *odd))
 
     def _enhanced(self, asked: "_Asked") -> CaseAnswer:
@@ -308,6 +318,15 @@ class Predictor:
             self.tell(way.words)
         self.told = way.words
         return way
+
+
+def _full(count: int, model: NetworkModel) -> list[Concern]:
+    """As many objects as the network can answer with: there may be more."""
+    settings = getattr(model.modules[0], "settings", None)
+    most = min(getattr(settings, "most", count + 1), getattr(settings, "queries", count + 1))
+    if count < most:
+        return []
+    return [Concern("review", f"{count} objects were found, and {most} are the most that the network can name at once")]
 
 
 def _require_numbers(answer: Array) -> None:

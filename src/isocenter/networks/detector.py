@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from isocenter.errors import InputError
 from isocenter.networks import boxes as bx
 from isocenter.networks.layers import NetworkSettings
 from isocenter.ops.boxes import suppressed
@@ -93,6 +94,15 @@ class Detector(nn.Module, ABC):
         """What is found in each image."""
 
 
+def require_numbers(*answers: Tensor) -> None:
+    """Refuse an answer that is no number: it would be taken for no object.
+
+    Raises: InputError.
+    """
+    if not all(bool(torch.isfinite(one).all()) for one in answers):
+        raise InputError("the network's answer is no number: its weights or its preparation are damaged")
+
+
 def best_of(
     boxes: Float[Tensor, "n 2 a"], scores: Float[Tensor, "n k"], settings: DetectorSettings, shape: tuple[int, ...]
 ) -> tuple[Float[Array, "m 2 a"], Float[Array, "m"], Int[Array, "m"], Int[Array, "m"]]:
@@ -104,6 +114,7 @@ def best_of(
         settings: bounds.
         shape: of the image, within which answers lie.
     """
+    require_numbers(boxes, scores)
     rows, kinds = torch.nonzero(scores > settings.least_score, as_tuple=True)
     some = scores[rows, kinds]
     order = some.argsort(descending=True, stable=True)[: 10 * settings.most]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from isocenter.networks import boxes as bx
-from isocenter.networks.detector import Detector, DetectorSettings, Found, Truth
+from isocenter.networks.detector import Detector, DetectorSettings, Found, Truth, require_numbers
 from isocenter.networks.dynamic_unet import DynamicUNetSettings, Encoder
 from isocenter.networks.layers import conv
 from isocenter.types import Array
@@ -128,6 +128,7 @@ class DETR(Detector):
         logits, boxes = self.sets(images)
         shape = tuple(images.shape[2:])
         step = torch.tensor(shape, dtype=torch.float32, device=boxes.device)
+        require_numbers(logits, boxes)
         scores, classes = logits.softmax(dim=2)[..., :-1].max(dim=2)
         found = []
         for edges, values, kinds in zip(boxes, scores, classes, strict=True):

@@ -13,7 +13,6 @@ from isocenter.compression.quantise import quantised
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset
 from isocenter.data.evaluation import Evaluation, Predictions
-from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError, MissingExtra
 from isocenter.evaluation.drift import Drift, drifts
@@ -35,6 +34,7 @@ from isocenter.pipeline.learn import require_free
 from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
 from isocenter.pipeline.output import whole_folder
+from isocenter.training.assemble import Promises
 from isocenter.training.images.choose import Wish
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import held_out
@@ -153,15 +153,15 @@ def compress(
     before = load(source)
     _require_plain(before)
     everything = open_for(before.spec.task, data, group=how.group, target=before.card.own_target, split=None)
-    notes: list[Message] = []
-    judged = with_channels(test_cases(everything, before.card.training, None, notes), before)
+    everything = with_channels(everything, before)
+    judged = test_cases(everything, before.card.training, None, [])
     with tempfile.TemporaryDirectory(prefix="isocenter-") as temporary:
         place = Path(temporary) / "model"
         small = source
+        seen = _learnt_from(everything, before.card, judged)
         if {"prune", "distill"} & set(how.methods):
             small = _taught(before, Path(data), place, how, on_progress=on_progress, tell=say)
         if "int8" in how.methods:
-            seen = with_channels(_learnt_from(everything, before.card, judged), before)
             small = _in_whole_numbers(load(small), seen, Path(temporary) / "int8", say=say)
         done = _verified(before, load(small), folder, judged, how, on_progress=on_progress)
         if not done.refused:
@@ -225,7 +225,14 @@ def _taught(
         budget_s=how.budget_s, plan=changed, ways=Ways(), hold_out=None if hold_out is None else int(hold_out),
         group=how.group, target=model.card.own_target, drop_leaks=True, start=start, teachers=model.modules,
     )  # fmt: skip
-    train_images(data, folder, task=plan.task, wish=Wish(), effort=effort, on_progress=on_progress, tell=tell)
+    stated, promised = model.card.operating_point, model.card.conformal.get("coverage")
+    promises = Promises(
+        coverage=0.9 if promised is None else float(promised),
+        criterion=str(stated["criterion"]) if plan.task == "classify" and stated.get("criterion") else None,
+    )
+    train_images(
+        data, folder, task=plan.task, wish=Wish(), effort=effort, promises=promises, on_progress=on_progress, tell=tell
+    )
     return folder
 
 
@@ -249,7 +256,10 @@ def _learnt_from(data: Dataset, card: ModelCard, judged: Dataset) -> Dataset:
     own = {sample.case for sample in judged.samples}
     rest = tuple(s for s in known.samples if s.case not in own and s.split in ("", "train"))
     if not rest:
-        raise InputError(f"{data.path}: holds no cases beside those that judge: int8 needs some to be fitted to")
+        raise InputError(
+            f"{data.path}: holds no cases beside those that judge: a small model wants others to "
+            "be fitted to, or to learn from"
+        )
     return replace(data, samples=rest)
 
 
@@ -312,8 +322,8 @@ def _verified(
         _answers(Predictor(model, Running(runtime=runtime_name)), judged, how, on_progress)
         for model, runtime_name in ((before, "torch-float32"), (after, "auto"))
     ]
-    threshold = float(before.card.operating_point.get("threshold", 0.5))
-    found = drifts(answers[0], answers[1], threshold=threshold, seed=how.seed)
+    one, other = (float(model.card.operating_point.get("threshold", 0.5)) for model in (before, after))
+    found = drifts(answers[0], answers[1], thresholds=(one, other), seed=how.seed)
     window = windows_from(judged, before.spec, 1)[0]
     timed = _timed(before, after, window)
     weights = 4 * sum(p.numel() for p in before.modules[0].parameters())

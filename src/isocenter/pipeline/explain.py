@@ -20,6 +20,7 @@ from isocenter.inference.answers import probabilities, scored
 from isocenter.inference.foreign import ONNX
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
+from isocenter.inference.predictor import decided
 from isocenter.inference.prepare import Prepared, prepare
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
@@ -154,7 +155,7 @@ class _Explainer:
         if spec.task == "classify":
             raw = scored(self.forward, [self.ready.array], spec, flips=False)
             scores = rel.calibrated(raw, self.model.card.calibration)[0]
-            index = index_of(about, spec.classes, int(scores.argmax()))
+            index = index_of(about, spec.classes, decided(scores, self.model)[0])
             return index, spec.classes[index], float(scores[index])
         if spec.task == "regress":
             return 0, "value", None

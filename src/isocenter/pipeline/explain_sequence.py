@@ -14,6 +14,7 @@ from isocenter.explanation.frames import frame_quality, frame_weights
 from isocenter.explanation.quality import Quality
 from isocenter.inference.frames import followed, prepared_frames
 from isocenter.inference.model import NetworkModel
+from isocenter.inference.predictor import decided
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.explain import index_of, require_explanations, summary_of
@@ -74,7 +75,7 @@ def explain_sequence(
     index, name, chance, judged = 0, "value", None, None
     if spec.task == "classify":
         scores = rel.calibrated(said, model.card.calibration).mean(axis=0)
-        index = index_of(about, spec.classes, int(scores.argmax()))
+        index = index_of(about, spec.classes, decided(scores, model)[0])
         name, chance = spec.classes[index], float(scores[index])
     weights = frame_weights(run, frames, ready.times, spec, index)
     if spec.task == "classify" and not spec.each_frame:

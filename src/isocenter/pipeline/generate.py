@@ -72,30 +72,44 @@ def generate(
         "licence": card.licence, "seed": seed, "isocenter": __version__, "made": [],
     }  # fmt: skip
     counts: dict[str, int] = {}
-    scaled = spec.preparation.intensity == "range"
+    how = spec.preparation
+    plain = how.intensity != "range"
+    grey = plain or (set(how.low), set(how.high)) == ({0.0}, {255.0})
     with whole_folder(folder) as empty:
         for number, image in enumerate(images):
             kind = "" if kinds is None else spec.classes[kinds[number]]
             counts[kind] = counts.get(kind, 0) + 1
             place = empty / kind if kind else empty
             place.mkdir(parents=True, exist_ok=True)
-            path = _write(image, place / f"{_MARK}-{number + 1:05d}", card.weights_sha256, scaled=scaled)
+            path = _write(
+                image,
+                place / f"{_MARK}-{number + 1:05d}",
+                card.weights_sha256,
+                grey=255.0 if plain else 1.0 if grey else None,
+            )
             told["made"].append({"file": path.relative_to(empty).as_posix(), "class": kind or None})
         (empty / RECORD).write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
     return Generated(folder, counts)
 
 
-def _write(image: Array, stem: Path, weights: str, *, scaled: bool) -> Path:
-    """A picture of 8 bits, or a volume; without millimetres, since nobody was scanned."""
+def _write(image: Array, stem: Path, weights: str, *, grey: float | None) -> Path:
+    """A picture of 8 bits, or a volume; without millimetres, since nobody was scanned.
+
+    Args:
+        image: `c *s`.
+        stem: path without its ending.
+        weights: hash.
+        grey: factor that makes grey values; None: the image has a unit, which a picture of 8 bits cannot hold.
+    """
     volume = image[:, None] if image.ndim == 3 else image
     d, h, w = (int(n) for n in volume.shape[1:])
     grid = Geometry.regular((d, h, w), space=Space.PIXELS)
     step = Step("generate", {"synthetic": True, "weights_sha256": weights})
-    if d == 1:
-        grey = np.clip(np.rint(volume if scaled else volume * 255), 0, 255).astype(np.uint8)
+    if d == 1 and grey is not None:
+        bits = np.clip(np.rint(volume * grey), 0, 255).astype(np.uint8)
         path = stem.with_suffix(".png")
         text = {"Synthetic": "true", "Comment": "Made by a neural network: of no patient", "Weights": weights}
-        raster.write(Volume(grey, grid, history=(step,)), path, text=text)
+        raster.write(Volume(bits, grid, history=(step,)), path, text=text)
         return path
     path = stem.with_name(f"{stem.name}.nii.gz")
     nifti.write(Volume(volume.astype(np.float32), grid, history=(step,)), path, intent=_MARK)

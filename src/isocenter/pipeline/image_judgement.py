@@ -29,11 +29,10 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
     Raises: InputError where the model was trained on some of them.
     """
     rule = training.get("hold_out")
-    if rule and not data.splits and split is None:
-        try:
-            data = held_out(data, int(rule))
-        except InputError:
-            rule = None
+    if rule and not data.splits and split is None and known_images(training, image_items(data), data):
+        data = held_out(data, int(rule))  # the very data that it learnt from: others are judged as a whole
+    else:
+        rule = None
     wanted = split or ("test" if "test" in data.splits else None)
     chosen = data if wanted is None else data.of(wanted)
     items = image_items(chosen)
@@ -79,8 +78,8 @@ def judged_by_image(
     predictor = Predictor(model, running)
     card, spec = predictor.model.card, predictor.model.spec
     everything = open_for(spec.task, data, group=group, target=target or card.own_target, split=split_column)
+    everything = with_channels(everything, predictor.model)  # images are known again by the order of their channels
     chosen = test_cases(everything, card.training, split, notes)
-    chosen = with_channels(chosen, predictor.model)
     absent = [name for name in subgroups if name not in chosen.samples[0].groups]
     if absent:
         raise InputError(f"{chosen.path}: has no column {absent[0]!r} for --subgroup")

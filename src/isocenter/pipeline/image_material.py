@@ -133,7 +133,7 @@ def material(
         data, dropped = without_image_leaks(data, items, drop=how.drop_leaks, allowed=allowed)
         if dropped:
             say(f"{len(dropped)} leaks removed from the training side")
-    twins = twins_of(check(items, kind="image", near=False))
+    twins = twins_of(check(items, kind="image", near=False), data.samples)
     train, val = divide(data, share, seed=seed, twins=twins)
     if normal:
         train = _of_class(train, normal)
@@ -194,6 +194,8 @@ def require_fitting(plan: Plan, found: Material) -> None:
     """
     if plan.task != found.task:
         raise InputError(f"the plan is for {plan.task}, the data set is labelled for {found.task}")
+    if plan.network.name == "mask_rcnn" and not found.seen.masks:
+        raise InputError("mask_rcnn learns from objects that are drawn, and here not all are: take faster_rcnn")
     if plan.preparation.channels != found.seen.channels and (plan.preparation.channels, found.seen.channels) not in {
         (1, 3),
         (3, 1),

@@ -107,7 +107,9 @@ def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
     task, f = task_of(plan), plan.spec.factor
     shapes = [(max(1, d // f[0]), max(1, h // f[1]), max(1, w // f[2])) for d, h, w in found.seen.shapes]
     spacings = [(d * f[0], h * f[1], w * f[2]) for d, h, w in found.seen.spacings]
-    gate = gate_of(shapes, spacings, found.seen.quantity, [task.seen(item, plan) for item in some])
+    gate = gate_of(
+        shapes, spacings, found.seen.quantity, [task.seen(item, plan)[: plan.preparation.channels] for item in some]
+    )
     times = [item.times for item in items if item.times is not None]
     if times:
         gate |= gate_of_frames(times)

@@ -78,7 +78,9 @@ def answers(
             )
         try:
             if predictor.model.spec.frames:
-                yield predictor.follow(read_cine(sample), sample.case)
+                stated = [i for i, text in enumerate(sample.targets) if text]
+                cine = read_cine(sample)
+                yield predictor.follow(cine, sample.case, keep=[i for i in stated if i < len(cine)])
             else:
                 yield predictor(read(sample), sample.case, sample.groups)
         except (IsocenterError, OSError) as error:

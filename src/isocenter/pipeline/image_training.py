@@ -8,7 +8,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from isocenter.data.dataset import Answers
+from isocenter.data.dataset import Answers, Source
 from isocenter.errors import InputError
 from isocenter.inference.columns import fitted
 from isocenter.inference.runner import device_of
@@ -187,8 +187,8 @@ def _with_steps(
         if not plan.schedule.steps:
             raise InputError("how long may it take? Give --budget (20m, 2h), or a plan with schedule.steps")
         return plan, None
-    if plan.schedule.steps and how.plan:
-        raise InputError("--plan states schedule.steps: leave --budget away, or set the steps to 0")
+    if plan.schedule.steps:
+        raise InputError("schedule.steps are stated (--plan, or --set): leave --budget away, or set the steps to 0")
     left = how.budget_s - (time.monotonic() - begun)
     if left < _LEAST_BUDGET_S:
         raise InputError(
@@ -196,22 +196,39 @@ def _with_steps(
             f"{_LEAST_BUDGET_S:.0f} s or more: give more time"
         )
     left -= _afterwards(how.budget_s)
-    fitted, last_s = fitted_to(plan, stores[0], stores[1], left, wish, device=device, tell=say)
+    fitted, last_s = fitted_to(
+        plan, stores[0], stores[1], left, wish, given=how.plan is not None, device=device, tell=say
+    )
     return fitted, how.budget_s - (time.monotonic() - begun) - _afterwards(how.budget_s) - last_s
 
 
 def _asked(found: Material, how: Effort, wish: Wish, start: Start | None) -> str:
     """A hash of everything that a training is asked for: an unfinished one is gone on with only if it was the same."""
-    cases = [(s.case, s.split, s.target) for s in (*found.train.samples, *found.val.samples)]
+    cases = [
+        (
+            s.case, s.split, s.target, s.targets, s.times, [s.groups.get(name) for name in how.beside],
+            _stamp(s.mask), _stamp(s.goal), repr(s.objects),
+        )
+        for s in (*found.train.samples, *found.val.samples)
+    ]  # fmt: skip
     contents = sorted(item.content for item in found.items)
     plan = (
         None if how.plan is None else how.plan.read_text("utf-8") if isinstance(how.plan, Path) else plan_text(how.plan)
     )
     told = [
         cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, repr(how.ways), how.freeze,
-        tuple(how.beside), None if start is None else start.origin, __version__,
+        tuple(how.beside), how.target, None if start is None else start.origin, __version__,
     ]  # fmt: skip
     return sha256(json.dumps(told).encode()).hexdigest()
+
+
+def _stamp(source: Source | None) -> list[object] | None:
+    """By what a file of the truth is known again: its place, size and time; of a folder, its place."""
+    if source is None:
+        return None
+    path = Path(source.path)
+    known = path.stat() if path.is_file() else None
+    return [str(source), None if known is None else (known.st_size, known.st_mtime_ns)]
 
 
 def _left_off(checkpoint: Path, asked: str, *, force: bool) -> tuple[Plan, float | None] | None:

@@ -84,9 +84,11 @@ def check_images(data: Dataset, *, near: bool = True, on_progress: Progress | No
     return check(image_items(data, on_progress=on_progress), kind="image", near=near)
 
 
-def twins_of(checked: Checked) -> list[tuple[str, str]]:
+def twins_of(checked: Checked, samples: Sequence[Sample]) -> list[tuple[str, str]]:
     """Pairs of cases that hold one image, where no split parts them."""
-    return [(leak.left, leak.right) for leak in checked.repeats if leak.kind == "image"]
+    case = {"/".join(part for part in case_key(s) if part): s.case for s in samples}
+    pairs = [(case.get(leak.left), case.get(leak.right)) for leak in checked.repeats if leak.kind == "image"]
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
 def without_image_leaks(

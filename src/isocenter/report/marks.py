@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -10,6 +11,7 @@ from matplotlib.patheffects import withStroke
 from isocenter.data.labels import LabelMap
 from isocenter.data.palette import colour_of
 from isocenter.data.provenance import Json
+from isocenter.types import Array
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,21 @@ def marks_of(labels: LabelMap | None) -> tuple[Mark, ...]:
     if told is None or told.get("drawn") != "boxes":
         return ()
     classes = list(told["classes"])
+    from isocenter.inference.placed import moved
+
+    rows = list(told["objects"])
+    given = np.asarray([(row["low"], row["high"]) for row in rows], np.float64).reshape(-1, 2, 3)
+    boxes = moved(given, source=np.asarray(told["affine"]), target=labels.geometry.affine)  # as labels are, at the end
     there = {label.value for label in labels.labels}  # a later step may have taken some away
-    return tuple(_mark(row, classes) for row in told["objects"] if row["value"] in there)
+    return tuple(
+        _mark(row, box, classes) for row, box in zip(rows, boxes, strict=True) if row["value"] in there
+    )  # fmt: skip
 
 
-def _mark(row: dict[str, Json], classes: list[str]) -> Mark:
+def _mark(row: dict[str, Json], box: Array, classes: list[str]) -> Mark:
     colour = colour_of(classes.index(row["class"]))
-    return Mark(row["value"], row["class"], colour, tuple(row["low"][1:]), tuple(row["high"][1:]))
+    (_, top, left), (_, bottom, right) = box.tolist()
+    return Mark(row["value"], row["class"], colour, (top, left), (bottom, right))
 
 
 def draw(axes: Axes, marks: tuple[Mark, ...], step: tuple[float, float]) -> None:

@@ -54,6 +54,7 @@ def network_objects(volume: Volume, settings: NetworkObjects) -> LabelMap:
         "weights_sha256": card.weights_sha256, "concerns": [c.text for c in answer.concerns], "objects": rows,
         "classes": list(spec.classes), "least": least, "calibrated_on": card.calibration.get("chosen_on"),
         "validation": card.metrics.get("validation"), "drawn": "boxes" if answer.found.masks is None else "masks",
+        "affine": volume.geometry.affine.tolist(),
     }  # fmt: skip
     step = Step("segment.network_objects", settings.model_dump(), results)
     return LabelMap(grid, volume.geometry, labels, (*volume.history, step))

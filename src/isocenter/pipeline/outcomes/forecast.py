@@ -121,8 +121,9 @@ def _deep(frame: Array, plan: Plan) -> Array:
 
 def _row(said: Array, frames: Array, times: Array, at: int) -> Compared:
     """Of one frame: the network, the frame before it, and the change of the last two gone on with."""
-    truth, last, one = frames[at], frames[at - 1], frames[at - 2]
-    gap = float(times[at - 1] - times[at - 2])
+    before = at - 2 if at > 1 else at - 1  # of one frame, nothing is known of where it goes
+    truth, last, one = frames[at], frames[at - 1], frames[before]
+    gap = float(times[at - 1] - times[before])
     ahead = float(times[at] - times[at - 1]) / gap if gap > 0 else 1.0
     made = {MODEL: said, LAST: last, STRAIGHT: last + ahead * (last - one)}
     deep = {name: v[:, None] if v.ndim == 3 else v for name, v in made.items()}

@@ -12,6 +12,7 @@ from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Dataset, Sample
 from isocenter.data.evaluation import Evaluation
 from isocenter.data.geometry import Geometry, Space
+from isocenter.data.message import Message
 from isocenter.data.objects import Boxed, components_of
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Volume
@@ -41,7 +42,7 @@ from isocenter.training.assemble import Promises
 from isocenter.training.images.course import Course
 from isocenter.training.images.store import Store
 from isocenter.training.images.tasks.objects import OBJECT, scan_of
-from isocenter.types import Array
+from isocenter.types import Array, Triple
 
 DETECTIONS = "detections.json"
 _LEAST_ANSWERS = 30
@@ -95,18 +96,19 @@ class FoundObjects(Outcome):
         worst = Worst(PICTURES)
         rows: list[tuple[Sample, Scan, Array]] = []
         least = float(card.operating_point.get("threshold", 0.5))
-        units: set[str] = set()
+        spacings: list[Triple | None] = []
 
         def one(sample: Sample) -> tuple[CaseAnswer, tuple[Volume, Boxed]]:
             volume, stated = stated_objects(sample, plan, spec)
+            how.notes.extend(Message("{case}: {why}", {"case": sample.case, "why": text}) for text in stated.left_out)
             return predictor(volume, sample.case, sample.groups), (volume, stated)
 
         for sample, answer, (volume, stated) in each_judged(data, how, one):
             assert answer.found is not None, "a detector finds objects"
-            pixels = volume.geometry.space is Space.PIXELS
-            units.add("voxels" if pixels else "mm")
+            spacing = None if volume.geometry.space is Space.PIXELS else volume.geometry.spacing_mm
+            spacings.append(spacing)
             scan = scan_of(stated, answer.found)
-            rows.append((sample, scan, sizes_of(scan, None if pixels else volume.geometry.spacing_mm)))
+            rows.append((sample, scan, sizes_of(scan, spacing)))
             wrong = _wrong(scan, least)
             worst.offer(
                 sample.case, -float(wrong),
@@ -114,7 +116,8 @@ class FoundObjects(Outcome):
             )  # fmt: skip
         judged = Judged(
             tuple(s.case for s, _, _ in rows), tuple(s.patient for s, _, _ in rows), tuple(scan for _, scan, _ in rows),
-            spec.classes, tuple(size for _, _, size in rows), units.pop() if len(units) == 1 else "voxels", spec.flat,
+            spec.classes, tuple(size for _, _, size in rows), "voxels" if None in spacings else "mm", spec.flat,
+            () if None in spacings else tuple(s for s in spacings if s is not None),
         )  # fmt: skip
         found = judge_objects(judged, model=card.model, point=point_of(card.operating_point), seed=how.seed)
         return replace(found, pictures=_titled(worst))
@@ -130,6 +133,7 @@ def judged_validation(course: Course, val: Store) -> Judged:
     return Judged(
         tuple(s.case for s in samples), tuple(s.patient for s in samples), scans, tuple(plan.classes), sizes,
         "voxels" if spacing is None else "mm", plan.preparation.dims == 2,
+        () if spacing is None or len(spacing) != 3 else (spacing,) * len(scans),
     )  # fmt: skip
 
 

@@ -57,7 +57,9 @@ class Unusual(Outcome):
         for network in course.networks:
             learn_usual(network, stacked(learnt))
         far, odd = distances(course.networks[0], stacked(val)), unusual_of(val, plan)
-        usual = quantiles_of(far[~odd] if (~odd).any() else far)
+        if odd.all():
+            raise InputError("no validation case is normal: from where on a case is unusual cannot be chosen")
+        usual = quantiles_of(far[~odd])
         card = replace(
             card, training={**card.training, "usual_distances": usual, "normal": _normal(plan, found.train)},
             operating_point={
@@ -155,7 +157,7 @@ def _judged(
     try:
         evaluation = judge(found, point=OperatingPoint(0.5, f"{SHARE:.0%} of normal cases", "validation"), seed=seed)
     except DegenerateImage:
-        return _of_one_kind(names, far, card)
+        return _of_one_kind(names, odd, far, card)
     data: dict[str, Json] = {
         **evaluation.data, "task": "anomaly",
         "metrics": {k: v for k, v in evaluation.data["metrics"].items() if k in _METRICS},
@@ -166,15 +168,17 @@ def _judged(
     return replace(evaluation, data=data, curves=curves, rows=tuple(rows))
 
 
-def _of_one_kind(names: tuple[tuple[str, ...], tuple[str, ...]], far: Array, card: ModelCard) -> Evaluation:
-    """Only normal cases are there: how many of them are called unusual."""
+def _of_one_kind(names: tuple[tuple[str, ...], tuple[str, ...]], odd: Array, far: Array, card: ModelCard) -> Evaluation:
+    """Only normal cases are there, or none: how many of them are called unusual."""
     share = float(np.mean(far > threshold_of(card)))
-    note = "no class but the normal one is there"
+    name, note = ("recall", "no normal case is there") if odd.all() else (
+        "false_alarms", "no class but the normal one is there"
+    )  # fmt: skip
     data: dict[str, Json] = {
         "schema_version": 1, "task": "anomaly", "model": card.model, "n_cases": len(far), "n_patients": None,
         "split": None, "unit_of_interval": "none", "classes": [], "operating_point": None, "subgroups": [],
         "exchangeable": None, "not_for_clinical_use": True,
-        "metrics": {"false_alarms": {"value": share, "low": None, "high": None, "note": note}},
+        "metrics": {name: {"value": share, "low": None, "high": None, "note": note}},
     }  # fmt: skip
     rows = [("case", "patient", "distance"), *zip(names[0], names[1], far.tolist(), strict=True)]
     return Evaluation(data, {}, tuple(rows))

@@ -78,15 +78,28 @@ class Whole(Outcome):
 
         self._require_known(data, predictor.model.spec)
         everything = list(answers(predictor, data, on_progress=how.on_progress))
-        failed = [a for a in everything if a.failed]
+        rows: list[Answered] = []
+        failed: list[CaseAnswer] = []
+        for answer, sample in zip(everything, data.samples, strict=True):
+            try:
+                own = [] if answer.failed else answered(answer, sample)
+                for row in own:
+                    _require_said(row, predictor.model.spec)
+            except InputError as error:
+                answer = replace(answer, failed=str(error))  # noqa: PLW2901 - it has an answer, and no truth
+            if answer.failed:
+                failed.append(answer)
+            else:
+                rows += own
         if len(failed) == len(everything):
             raise InputError(f"no case could be predicted; the first: {failed[0].failed}")
         if failed:
             text = "{failed} of {all} cases have no answer and are not judged; the first: {why}"
             how.notes.append(Message(text, {"failed": len(failed), "all": len(everything), "why": failed[0].failed}))
         note_concerns(everything, how.notes)
-        pairs = zip(everything, data.samples, strict=True)
-        return [row for answer, sample in pairs if not answer.failed for row in answered(answer, sample)]
+        if not rows:
+            raise InputError(f"{data.path}: no case states what is to be judged by")
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +112,21 @@ class Answered:
     stated: str
 
 
+def _require_said(row: Answered, spec: Spec) -> None:
+    """Refuse a truth that is none.
+
+    Raises: InputError.
+    """
+    if spec.task != "regress":
+        return
+    try:
+        known = np.isfinite(float(row.stated))
+    except ValueError:
+        known = False
+    if not known:
+        raise InputError(f"{row.name}: states {row.stated!r}, which is no number")
+
+
 def answered(answer: CaseAnswer, sample: Sample) -> list[Answered]:
     """An answer beside what is stated; of frames each that is labelled.
 
@@ -107,8 +135,8 @@ def answered(answer: CaseAnswer, sample: Sample) -> list[Answered]:
     assert answer.scores is not None, "an answer has scores"
     if answer.frames is None or answer.scores.ndim == 1:
         return [Answered(sample.case, sample, answer.scores, sample.target)]
-    if len(sample.targets) <= int(answer.frames.max()):
-        raise InputError(f"{sample.case}: states {len(sample.targets)} labels for its frames")
+    if len(sample.targets) != answer.count:
+        raise InputError(f"{sample.case}: states {len(sample.targets)} labels for its {answer.count} frames")
     return [
         Answered(f"{sample.case}#{number}", sample, scores, sample.targets[number])
         for number, scores in zip(answer.frames, answer.scores, strict=True)

@@ -56,30 +56,38 @@ def fitted_to(
     budget_s: float,
     wish: Wish,
     *,
+    given: bool = False,
     device: str = "cpu",
     tell: Callable[[str], None] | None = None,
 ) -> tuple[Plan, float]:
     """The plan with precision, width and steps that the budget can buy here, and the seconds of its last look.
 
-    Wider networks are taken only where the budget still shows them each case often enough.
+    Wider networks are taken only where the budget still shows them each case often enough. What is wished for stays as
+    it is; of a plan that was given, everything but the steps.
 
     Raises: InputError where judging the validation cases alone takes half of the budget.
     """
     begun = time.monotonic()
     limit = max(1.0, budget_s / 60)
-    plan, took = _faster_precision(plan, store, device, limit)
+    fixed = tuple(wish.plan or {})
+    if given or "precision" in fixed:
+        took = seconds_per_step(plan, store, device=device, limit_s=limit)
+    else:
+        plan, took = _faster_precision(plan, store, device, limit)
     plan, look_s, last_s = _looks(plan, store, val, budget_s, device)
 
     def steps_of(seconds: float) -> int:
         left = budget_s - (time.monotonic() - begun) - last_s
         return max(1, int(left * (_SHARE_FOR_STEPS - _SHARE_FOR_LOOKS) / seconds))
 
-    if wish.network is None and not wish.settings and "network.settings" not in (wish.plan or {}):
+    free = not given and not any(key.startswith("network") for key in fixed)
+    if free and wish.network is None and not wish.settings:
 
         def seconds_of(one: Plan) -> float:
             return seconds_per_step(one, store, device=device, limit_s=limit)
 
-        plan, took = _fitting_size(plan, took, steps_of, seconds_of, _LOOKS * len(store))
+        batch = not any(key.startswith("schedule.batch") for key in fixed)
+        plan, took = _fitting_size(plan, took, steps_of, seconds_of, _LOOKS * len(store), smaller_batch=batch)
     steps = steps_of(took)
     if tell:
         width = plan.network.settings.get("widths", "as in the catalogue")
@@ -95,10 +103,11 @@ def fitted_to(
 
 
 def _fitting_size(
-    plan: Plan, took: float, steps_of: Callable[[float], int], seconds_of: Callable[[Plan], float], cases: int
-) -> tuple[Plan, float]:
+    plan: Plan, took: float, steps_of: Callable[[float], int], seconds_of: Callable[[Plan], float], cases: int, *,
+    smaller_batch: bool,
+) -> tuple[Plan, float]:  # fmt: skip
     """A cheaper network where there are too few steps, a wider one where there are more than enough."""
-    for other in _cheaper(plan):
+    for other in _cheaper(plan, smaller_batch=smaller_batch):
         if steps_of(took) >= _LEAST_STEPS:
             break
         shorter = seconds_of(other)
@@ -158,15 +167,15 @@ def _wider(plan: Plan) -> list[Plan]:
     if plan.network.name != "resnet":
         return []
     return [
-        plan.changed(network={"settings": {"widths": (64, 128, 256), "blocks": (1, 1, 1)}}),
-        plan.changed(network={"settings": {"widths": (64, 128, 256), "blocks": (2, 2, 2)}}),
+        plan.changed(network={"settings": {**plan.network.settings, "widths": (64, 128, 256), "blocks": (blocks,) * 3}})
+        for blocks in (1, 2)
     ]
 
 
-def _cheaper(plan: Plan) -> list[Plan]:
+def _cheaper(plan: Plan, *, smaller_batch: bool = True) -> list[Plan]:
     """The same network with smaller batches, then with fewer channels, in order."""
     settings, batch = plan.network.settings, plan.schedule.batch
-    small = plan.changed(schedule={"batch": max(2, batch // 2)})
+    small = plan.changed(schedule={"batch": max(2, batch // 2)}) if smaller_batch else plan
     if plan.network.name == "dynamic_unet":
         most = 320 if plan.preparation.dims == 3 else 512
         count = len(settings["widths"])

@@ -66,6 +66,8 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         data["augmentation"]["drop_modality"] = _DROPPED
     for key, value in wished.items():
         put(data, key, value)
+    if "preparation.may_lack" not in wished and not data["augmentation"].get("drop_modality"):
+        data["preparation"]["may_lack"] = False  # what was never left out while learning cannot be lacked
     if own.sized and wished.get("preparation.size") and "patch" not in wished:
         data["patch"] = wished["preparation.size"]  # whole images are seen at once
     return plan_of(data, "the plan")

@@ -343,7 +343,8 @@ def _joined(parts: Sequence[Validated]) -> Validated:
     scores = None if parts[0].scores is None else np.concatenate([np.asarray(p.scores) for p in parts])
     volumes = None if parts[0].volumes is None else np.concatenate([np.asarray(p.volumes) for p in parts])
     each = tuple(value for p in parts for value in p.each)
-    return Validated(float(np.mean([p.goodness for p in parts])), metrics, scores, each, volumes)
+    found = tuple(one for p in parts for one in p.found)
+    return Validated(float(np.mean([p.goodness for p in parts])), metrics, scores, each, volumes, found=found)
 
 
 def _rounded(metrics: dict[str, float]) -> dict[str, Json]:

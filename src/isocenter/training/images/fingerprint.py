@@ -15,8 +15,8 @@ from isocenter.data.objects import components_of
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError, IsocenterError
-from isocenter.inference.placed import in_voxels
-from isocenter.inference.prepare import absent_channels
+from isocenter.inference.placed import in_voxels, within
+from isocenter.inference.prepare import absent_channels, oriented
 from isocenter.training.images.loading import Read
 from isocenter.training.images.tasks.objects import OBJECT
 from isocenter.types import Array, Progress
@@ -52,6 +52,7 @@ class Fingerprint:
         paired: cases state a better image.
         masks: objects are drawn, not only boxed.
         failed: cases that could not be read.
+        oriented: the shapes along the patient's axes, as (d, h, w).
     """
 
     cases: int
@@ -75,6 +76,7 @@ class Fingerprint:
     paired: bool = False
     targets: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    oriented: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,6 +91,14 @@ class Fingerprint:
             return None
         found = np.median(np.asarray(self.spacings), axis=0)
         return float(found[0]), float(found[1]), float(found[2])
+
+    def laid(self, dims: int) -> tuple[tuple[int, ...], bool]:
+        """Median shape as networks of whole images lay them out, and whether that is along the patient's axes."""
+        if dims == 2:
+            return self.shape[1:], False
+        if self.spacing is None or not self.oriented:
+            return self.shape, False
+        return tuple(int(n) for n in np.median(np.asarray(self.oriented), axis=0)), True
 
     def as_json(self) -> dict[str, Json]:
         """Plain data."""
@@ -188,7 +198,7 @@ def fingerprint(
         tuple(seen.owners), seen.masks, _scale_of(stated, task),
         tuple(seen.frames), any(s.targets for s in data.samples),
         any(s.goal is not None for s in data.samples),
-        data.classes(), tuple(seen.failed),
+        data.classes(), tuple(seen.failed), tuple(seen.oriented),
     )  # fmt: skip
 
 
@@ -209,6 +219,7 @@ class _Seen:
     def __init__(self, task: Answers) -> None:
         self.task = task
         self.shapes: list[tuple[int, int, int]] = []
+        self.oriented: list[tuple[int, int, int]] = []
         self.spacings: list[tuple[float, float, float]] = []
         self.channels: list[int] = []
         self.quantities: set[Quantity] = set()
@@ -221,7 +232,8 @@ class _Seen:
         self.by_value: dict[int, str] = {}
         self.edges: list[tuple[float, float, float]] = []
         self.owners: list[int] = []
-        self.masks = False
+        self.drawn = False
+        self.outlined = [0, 0]
         self.frames: list[int] = []
         self.failed: list[str] = []
         self.rng = np.random.default_rng(0)
@@ -230,6 +242,8 @@ class _Seen:
         if self.task == "segment" and labels is None:
             raise InputError("has no label map")
         self.shapes.append(volume.geometry.shape)
+        there = volume.geometry.space is Space.PATIENT
+        self.oriented.append(oriented(volume.geometry).shape if there else volume.geometry.shape)
         if volume.geometry.space is not Space.PIXELS:
             self.spacings.append(volume.geometry.spacing_mm)
         self.channels.append(volume.channels)
@@ -265,9 +279,13 @@ class _Seen:
     def add_objects(self, sample: Sample, volume: Volume, labels: LabelMap | None, names: Mapping[int, str]) -> None:
         """Sizes and classes of the objects of a case that was just added."""
         if labels is None:
-            rows = [(m.name, in_voxels(m, volume.geometry)) for m in sample.objects or ()]
+            kept, wrong = within(sample.objects or (), volume.geometry)
+            self.failed += [f"{sample.case}: {text}" for text in wrong]
+            rows = [(m.name, in_voxels(m, volume.geometry)) for m in kept]
+            for one in kept:
+                self.outlined[bool(one.outline)] += not one.ignored
         else:
-            self.masks = True
+            self.drawn = True
             values = sorted({int(v) for v in np.unique(labels.voxels) if v})
             kinds = [names.get(value, OBJECT) for value in values]
             boxes, numbers, _ = components_of(labels.voxels, {value: i for i, value in enumerate(values)})
@@ -278,6 +296,11 @@ class _Seen:
             d, h, w = (float(n) for n in box[1] - box[0])
             self.edges.append((d, h, w))
             self.owners.append(len(self.shapes) - 1)
+
+    @property
+    def masks(self) -> bool:
+        """Every object is drawn, not only boxed."""
+        return self.drawn or (self.outlined[True] > 0 and not self.outlined[False])
 
     @property
     def quantity(self) -> str:

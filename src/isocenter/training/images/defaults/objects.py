@@ -7,6 +7,9 @@ import numpy as np
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.anchors import fitted
+from isocenter.networks.detector import DetectorSettings
+from isocenter.networks.detr import DETRSettings
+from isocenter.networks.mask_rcnn import MaskRCNNSettings
 from isocenter.training.images.defaults.defaults import Defaults, volume_dims, without_sides
 from isocenter.training.images.fingerprint import Fingerprint
 from isocenter.types import Array
@@ -39,8 +42,8 @@ class Objects(Defaults):
     def settings(
         self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
     ) -> dict[str, Any]:
-        """Levels and anchors that fit the objects."""
-        return levels(seen, preparation, patch, name)
+        """Levels and anchors that fit the objects, and room for twice as many as the fullest image has."""
+        return {**levels(seen, preparation, patch, name), **room(seen, name)}
 
     def laterality(self, seen: Fingerprint) -> str:
         """Free in pictures of what has no sides."""
@@ -59,6 +62,17 @@ class Objects(Defaults):
         """Few volumes, more pictures at a time."""
         batch = 8 if preparation.dims == 2 else 2
         return {"learning_rate": 1e-3, "weight_decay": 1e-2, "batch": batch, "ema": 0.998}
+
+
+def room(seen: Fingerprint, network: str) -> dict[str, Any]:
+    """How many objects a network may answer with, where the usual number is too small."""
+    most = int(np.bincount(np.asarray(seen.owners, np.int64)).max()) if seen.owners else 0
+    if network == "detr":
+        return {"queries": min(1000, 2 * most)} if 2 * most > DETRSettings().queries else {}
+    found: dict[str, Any] = {"most": min(5000, 2 * most)} if 2 * most > DetectorSettings().most else {}
+    if network in ("mask_rcnn", "faster_rcnn") and 2 * most > MaskRCNNSettings().proposals:
+        found["proposals"] = min(2000, 2 * most)
+    return found
 
 
 def picture_size(seen: Fingerprint) -> tuple[int, int]:

@@ -26,6 +26,14 @@ class Pictures(Defaults):
         """The image's own grid, on which its answer lies."""
         return {}
 
+    def intensity(self, seen: Fingerprint) -> dict[str, Any] | None:
+        """Where intensities have a fixed scale, in deviations from the mean; nothing is cut off: it comes back."""
+        if not seen.whole_numbers and seen.quantity not in ("HU", "SUV"):
+            return None
+        means = tuple(one["mean"] for one in seen.intensity)
+        highs = tuple(one["mean"] + (one["deviation"] or 1.0) for one in seen.intensity)
+        return {"intensity": "range", "low": means, "high": highs}
+
     def network(self, seen: Fingerprint, preparation: Preparation) -> str:
         """A residual U-Net that says what is missing."""
         return "restorer"

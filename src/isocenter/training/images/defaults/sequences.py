@@ -22,9 +22,9 @@ class SequenceValues(Values):
 
     def layout(self, seen: Fingerprint, dims: int) -> dict[str, Any]:
         """Small frames of one size: there are many of them."""
-        shape = seen.shape[1:] if dims == 2 else seen.shape
+        shape, orient = seen.laid(dims)
         scale = min(1.0, _LARGEST[dims] / max(shape))
-        return {"size": tuple(max(8, round(n * scale / 8) * 8) if n > 8 else n for n in shape)}
+        return {"size": tuple(max(8, round(n * scale / 8) * 8) if n > 8 else n for n in shape), "orient": orient}
 
     def network(self, seen: Fingerprint, preparation: Preparation) -> str:
         """A CNN and a recurrent layer."""

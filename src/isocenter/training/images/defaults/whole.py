@@ -26,12 +26,12 @@ class Values(Defaults):
 
     def layout(self, seen: Fingerprint, dims: int) -> dict[str, Any]:
         """Whole images of one size: their own where it is small, and one and the same."""
-        shape = seen.shape[1:] if dims == 2 else seen.shape
-        if len(set(seen.shapes)) == 1 and max(seen.shape) <= _LARGEST_PICTURE:
-            return {"size": shape}
+        shape, orient = seen.laid(dims)
+        if len(set(seen.oriented if orient else seen.shapes)) == 1 and max(shape) <= _LARGEST_PICTURE:
+            return {"size": shape, "orient": orient}
         scale = min(1.0, (_LARGEST_PICTURE if dims == 2 else _LARGEST_VOLUME) / max(shape))
         size = tuple(max(16, round(n * scale / 8) * 8) if n > 16 else n for n in shape)
-        return {"size": size, "orient": dims == 3 and seen.spacing is not None}
+        return {"size": size, "orient": orient}
 
     def network(self, seen: Fingerprint, preparation: Preparation) -> str:
         """A small ResNet for small images."""

@@ -30,7 +30,7 @@ class Forecast(Followed):
 
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """Frames and times."""
-        return sequence_item(sample, loaded, plan)
+        return sequence_item(sample, loaded, plan, newest=True)  # as it is asked later: at the frames' own distance
 
     def batch(self, sampler: Sampler, step: int) -> Batch:
         """Some frames one after the other, of which some are left out, and the one that follows."""

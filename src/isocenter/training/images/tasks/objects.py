@@ -14,7 +14,8 @@ from isocenter.data.objects import Boxed, components_of
 from isocenter.data.volume import Volume
 from isocenter.errors import InputError
 from isocenter.inference.detected import Find, detected
-from isocenter.inference.placed import boxed, to_network
+from isocenter.inference.object_masks import outlined
+from isocenter.inference.placed import boxed, to_network, within
 from isocenter.inference.prepare import Prepared, prepare_labels
 from isocenter.inference.torch_runtime import DetectorRuntime
 from isocenter.metrics.detection import Scan, average_precision, matched
@@ -114,9 +115,10 @@ def scan_of(stated: Boxed | None, found: Found) -> Scan:
 
 
 def _marked(sample: Sample, volume: Volume, ready: Prepared, plan: Plan) -> Boxed:
-    """Boxes as a data set states them, on the network's grid."""
+    """Boxes as a data set states them, on the network's grid; with their masks, where all are outlined."""
     stated = boxed(sample.objects or (), plan.classes, volume.geometry)
-    return replace(stated, boxes=to_network(stated.boxes, ready))
+    kept, _ = within(sample.objects or (), volume.geometry)
+    return replace(stated, boxes=to_network(stated.boxes, ready), instances=outlined(kept, ready))
 
 
 def _drawn(labels: LabelMap, plan: Plan) -> Boxed:

@@ -1,5 +1,6 @@
 """A class or a value of each sequence of frames, or of each frame in it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,9 +42,13 @@ class Sequences(Followed):
 
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """Frames, times, and what is stated of them (`t`; one number where it is of all)."""
-        bare = sequence_item(sample, loaded, plan)
-        assert loaded.cine is not None, "it was looked at"
+        if loaded.cine is None:
+            raise InputError("is no sequence of frames")
         stated = _stated(sample, len(loaded.cine), plan)
+        known = np.flatnonzero(np.isfinite(stated))
+        if not len(known):
+            raise InputError("states nothing of any of its frames")
+        bare = sequence_item(sample, loaded, plan, keep=known.tolist() if plan.each_frame else ())
         targets = stated[bare.frames] if plan.each_frame else stated
         return replace(bare, target=float(targets[0]) if len(targets) == 1 else np.nan, targets=targets)
 
@@ -59,7 +64,8 @@ class Sequences(Followed):
             assert item.times is not None, "a sequence has times"
             assert item.targets is not None, "a sequence has targets"
             kept = np.flatnonzero(rng.random(len(frames)) >= _DROPPED)
-            kept = kept if len(kept) >= 2 else np.arange(len(frames))
+            seen = not plan.each_frame or bool(np.isfinite(item.targets[kept]).any())
+            kept = kept if len(kept) >= 2 and seen else np.arange(len(frames))
             stacked.append(with_times(frames[kept], item.times[kept], plan.frames))
             own = item.targets[kept] if plan.each_frame else item.targets
             target[i, : len(own)] = own
@@ -77,6 +83,9 @@ class Sequences(Followed):
             answer = network(batch.images.to(device))
             answer = answer if plan.each_frame else answer[:, None]
             known = torch.isfinite(target)
+            if not known.any():
+                nothing: Tensor = answer.sum() * 0
+                return nothing
             wanted = as_learnt(target[known], plan)
             return one(answer[known], wanted.long() if plan.task == "classify" else wanted)
 
@@ -92,14 +101,23 @@ class Sequences(Followed):
         return Validated(metrics["r2"], metrics, said[:, 0])
 
 
-def sequence_item(sample: Sample, loaded: Loaded, plan: Plan) -> Item:
+def sequence_item(
+    sample: Sample, loaded: Loaded, plan: Plan, *, newest: bool = False, keep: Sequence[int] = ()
+) -> Item:
     """Frames and times of a case.
+
+    Args:
+        sample: the case.
+        loaded: its frames.
+        plan: how they are prepared, and how many are looked at.
+        newest: the last ones, as they follow on each other; else evenly.
+        keep: frames that are looked at in any case.
 
     Raises: InputError for an image, and for volumes where pictures are looked at.
     """
     if loaded.cine is None:
         raise InputError("is no sequence of frames")
-    ready = prepared_frames(loaded.cine, plan.preparation, plan.frames)
+    ready = prepared_frames(loaded.cine, plan.preparation, plan.frames, newest=newest, keep=keep)
     if plan.preparation.dims == 2 and ready.frames.shape[2] != 1:
         raise InputError(f"has frames of {ready.frames.shape[2]} slices, and pictures are looked at")
     return Item(sample, ready.frames, np.nan, times=ready.times, frames=ready.numbers)
