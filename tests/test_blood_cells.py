@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,9 @@ def found_labels(*, drawn: str = "boxes", depth: int = 1, left: Callable[[int], 
         {"value": 1, "class": "b", "score": 0.9, "low": [0, 2.0, 3.0], "high": [1, 6.0, 9.0]},
         {"value": 2, "class": "a", "score": 0.5, "low": [0, 0.0, 0.0], "high": [1, 3.0, 3.0]},
     ]
-    told = {"objects": rows, "classes": ["a", "b"], "drawn": drawn, "affine": np.eye(4).tolist()}
-    labels = tuple(Label(row["value"], f"x {row['value']}") for row in rows if left(row["value"]))  # type: ignore[arg-type]
     grid = Geometry.regular((depth, 12, 12), space=Space.PIXELS)
+    told = {"objects": rows, "classes": ["a", "b"], "drawn": drawn, "affine": grid.affine.tolist()}
+    labels = tuple(Label(row["value"], f"x {row['value']}") for row in rows if left(row["value"]))  # type: ignore[arg-type]
     return LabelMap(np.zeros((depth, 12, 12), np.int32), grid, labels, (Step("segment.network_objects", {}, told),))  # type: ignore[arg-type]
 
 
@@ -116,3 +117,13 @@ def test_outlines_are_for_boxes_of_pictures() -> None:
     assert marks_of(None) == ()
     assert marks_of(found_labels(drawn="masks")) == ()
     assert marks_of(found_labels(depth=3)) == ()
+
+
+def test_marks_lie_where_the_labels_do() -> None:
+    """A network that looked at a part of the picture: its boxes are drawn on the whole one."""
+    labels = found_labels()
+    (step,) = labels.history
+    part = labels.geometry.crop((0, 4, 5), (1, 8, 7))
+    moved = replace(step, results={**step.results, "affine": part.affine.tolist()})
+    first, _ = marks_of(replace(labels, history=(moved,)))
+    assert (first.low, first.high) == ((6.0, 8.0), (10.0, 14.0))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # the tests run side by side
@@ -213,8 +214,37 @@ def test_drift_is_paired_by_case() -> None:
     names = tuple(f"c{i}" for i in range(60))
     same = Predictions("classify", names, names, truth is not None, truth, scores, ("a", "b"))
     assert {d.metric: d.difference for d in drifts(same, same, seed=0)} == {"auc/b": 0, "recall/a": 0, "recall/b": 0}
+    later = replace(same, scores=np.clip(scores + np.array([[0.2, -0.2]]), 0, 1))
+    own = drifts(same, later, thresholds=(0.5, 0.3), seed=0)  # each decides at its own threshold
+    assert {d.metric: round(d.difference, 6) for d in own} == {"auc/b": 0, "recall/a": 0, "recall/b": 0}
+    assert any(d.difference < -0.1 for d in drifts(same, later, seed=0))
     with pytest.raises(InputError, match="the same cases"):
         drifts(same, replace(same, cases=names[::-1]), seed=0)
+
+
+def test_a_structure_where_none_is_counts_against_the_small_model() -> None:
+    head = ("case", "dice/a")
+    rows = [(f"c{i}", "" if i < 10 else 0.9) for i in range(30)]
+    one = Evaluation({}, {}, (head, *rows))
+    other = Evaluation({}, {}, (head, *[(name, 0.0 if value == "" else value) for name, value in rows]))
+    (found,) = drifts(one, other, seed=0)
+    assert found.difference == pytest.approx(-10 / 30)
+    (same,) = drifts(one, one, seed=0)
+    assert (same.before, same.difference) == (pytest.approx(0.9), 0)  # where both rightly find nothing, nothing counts
+
+
+def test_a_pupil_is_not_taught_by_the_cases_that_judge(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    """A data set of nothing but strangers: all of them judge, and none is left to learn from."""
+    model, _ = trained
+    rng = np.random.default_rng(8)
+    for kind in ("0", "1"):
+        for i in range(6):
+            nifti_free = rng.integers(0, 255, (16, 16), dtype=np.uint8)
+            (tmp_path / "others" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(nifti_free).save(tmp_path / "others" / kind / f"{kind}{i}.png")
+    done = cli("compress", model, tmp_path / "others", "-o", tmp_path / "s", "--method", "distill", "--budget", "30s")
+    assert done.returncode == 2
+    assert "no cases beside those that judge" in done.stderr
 
 
 def test_refusals(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ class TestDataSets:
         # Columns 10 to 18, 11 to 19, 10 to 18; an index is the middle of its voxel, half a voxel inside its edges.
         assert box[:, 2] == pytest.approx([10 + 1 / 3 + 0.5, 18 + 1 / 3 + 0.5])
         assert box[:, 1] == pytest.approx([20 + 1 / 3 + 0.5, 28 + 1 / 3 + 0.5])
-        assert box[:, 0] == pytest.approx([3 + 0.5, 5 + 1 / 3 + 0.5])
+        assert box[:, 0] == pytest.approx([3, 5 + 1 / 3 + 1])  # a contour stands for its whole slice
 
     def test_patients_by_an_expression(self, tmp_path: Path) -> None:
         folder = coco_set(tmp_path / "set", {"train": 3, "valid": 2})

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,17 @@ class TestFreeResponse:
             det.free_response(det.candidates([scan([], [], [[[0, 0], [1, 1]]], [0], [1])], 0))
 
 
+def deep(one: Scan) -> Scan:
+    """A picture's boxes along three axes, as images state them."""
+    parts = [
+        np.concatenate((np.tile([[[0.0], [1.0]]], (len(b), 1, 1)), b), axis=2) for b in (one.boxes, one.found)
+    ]  # fmt: skip
+    return replace(one, boxes=parts[0], found=parts[1])
+
+
 class TestJudgement:
     def test_every_number_has_an_interval_by_patient(self) -> None:
-        scans = tuple(random_scans(5, count=40))
+        scans = tuple(deep(one) for one in random_scans(5, count=40))
         sizes = tuple(np.ones(int((~s.ignored).sum())) for s in scans)
         names = tuple(str(i) for i in range(40))
         judged = Judged(names, names, scans, ("a", "b"), sizes)
@@ -150,8 +159,22 @@ class TestJudgement:
         for name in ("map50", "map", "ap50/a", "sensitivity@1", "froc_cpm"):
             assert metrics[name]["low"] < metrics[name]["value"] < metrics[name]["high"]
 
+    def test_radii_are_lengths(self) -> None:
+        """LUNA16 counts in millimetres: 5 slices of 2.5 mm off is no hit of a nodule of 10 mm; in a picture, the one voxel
+        of depth does not make a cell smaller."""
+        ball = [[[10.0, 20, 20], [14, 34, 34]]]  # 10 mm in voxels of 2.5, .7 and .7
+        off = scan(ball, [0], [[[15, 20, 20], [19, 34, 34]]], [0], [1.0], axes=3)
+        near = scan(ball, [0], [[[11, 20, 20], [15, 34, 34]]], [0], [1.0], axes=3)
+        steps = ((2.5, 0.7, 0.7),)
+        for one, hit in ((off, False), (near, True)):
+            judged = Judged(("a",), ("a",), (one,), ("n",), (np.ones(1),), "mm", flat=False, spacings=steps)
+            assert det.candidates(judged.placed(), 0).hit.tolist() == [[hit]]
+        cell = scan([[[0.0, 0, 0], [1, 20, 20]]], [0], [[[0, 0, 8], [1, 20, 28]]], [0], [1.0], axes=3)
+        judged = Judged(("a",), ("a",), (cell,), ("c",), (np.ones(1),))
+        assert det.candidates(judged.placed(), 0).hit.tolist() == [[True]]  # 8 off, radius 10
+
     def test_few_patients_have_none_and_it_is_said(self) -> None:
-        scans = tuple(random_scans(5, count=8))
+        scans = tuple(deep(one) for one in random_scans(5, count=8))
         sizes = tuple(np.ones(int((~s.ignored).sum())) for s in scans)
         judged = Judged(tuple("abcdefgh"), tuple("abcdefgh"), scans, ("a", "b"), sizes)
         metrics = judge_objects(judged, model="m", point=None, seed=0).data["metrics"]

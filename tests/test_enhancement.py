@@ -27,7 +27,10 @@ from isocenter.inference.degradation import (  # noqa: E402
     finer,
     finer_grid,
 )
+from isocenter.inference.prepare import prepare  # noqa: E402
 from isocenter.metrics.similarity import psnr, ssim  # noqa: E402
+from isocenter.training.images.choose import Wish, first_plan  # noqa: E402
+from isocenter.training.images.fingerprint import Fingerprint  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
 
 
@@ -226,3 +229,15 @@ def test_refusals(tmp_path: Path) -> None:
     done = cli("train", data, "-o", tmp_path / "m", "--task", "enhance", "--degrade", "fog=1")
     assert done.returncode == 2, done.stdout
     assert "fog" in done.stderr
+
+
+@pytest.mark.parametrize(("quantity", "whole"), [("HU", False), ("SUV", False), ("arbitrary", True)])
+def test_nothing_is_cut_off_on_the_way(quantity: str, whole: bool) -> None:
+    """Bone beyond the 99.5 % of the training comes back as it was."""
+    one = {"least": -1000.0, "low": -900.0, "mean": -100.0, "deviation": 200.0, "high": 300.0, "most": 900.0}
+    seen = Fingerprint(4, None, ((8, 16, 16),) * 4, ((1.0, 1.0, 1.0),) * 4, 1, quantity, whole, (one,))
+    plan = first_plan(seen, "enhance", Wish(plan={"degradation.noise": 0.3}), channels=("image",))
+    values = np.linspace(-2000, 3000, 8 * 16 * 16, dtype=np.float32).reshape(1, 8, 16, 16)
+    volume = Volume(values, Geometry.regular((8, 16, 16), spacing_mm=(1.0, 1.0, 1.0)))
+    ready = prepare(volume, plan.preparation)
+    assert ready.in_units(ready.array) == pytest.approx(values, abs=0.01)

@@ -250,9 +250,18 @@ def test_a_model_does_without_a_modality_and_says_so(tmp_path: Path) -> None:
     assert "image_b: absent; the model answers without" in first
     done = cli(
         "train", table, "-o", tmp_path / "n", "--task", "classify", "--network", "cnn", "--set", "schedule.steps=2",
-        "--set", "preparation.may_lack=false", "--set", "augmentation.drop_modality=0",
+        "--set", "augmentation.drop_modality=0",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "n" / "plan.json").read_text())["preparation"]["may_lack"] is False
+    lines = [line.split(",") for line in table.read_text("utf-8").splitlines()]
+    swapped = table.with_name("swapped.csv")
+    swapped.write_text(
+        "\n".join(",".join([c[0], *c[3:1:-1], *c[4:]]) for c in lines) + "\n", "utf-8"
+    )  # and no patients
+    known = cli("evaluate", tmp_path / "n", swapped, "--split", "train", "-o", tmp_path / "ev")
+    assert known.returncode == 2, known.stdout
+    assert "was trained on" in known.stderr  # the same cases, with their images in another order
     assert "was not trained to do without" in done.stderr  # the case that lacks one is left out, by name
     done = cli("predict", tmp_path / "n", table.with_name("one.csv"), "-o", tmp_path / "p2")
     assert done.returncode == 2, done.stdout

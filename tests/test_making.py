@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # the tests run side by side
 pytest.importorskip("lightning_fabric")
 
+from isocenter.data.card import ModelCard  # noqa: E402
 from isocenter.data.dataset import Dataset, Sample, Source  # noqa: E402
 from isocenter.errors import InputError  # noqa: E402
 from isocenter.evaluation.synthetic import verdict_of  # noqa: E402
@@ -32,8 +33,9 @@ from isocenter.networks.autoencoder import (  # noqa: E402
 from isocenter.networks.gan import Dcgan, DcganSettings, critics_loss, gradient_norms, makers_loss  # noqa: E402
 from isocenter.networks.maker import Decoder, Encoder  # noqa: E402
 from isocenter.networks.pix2pix import Pix2pix, Pix2pixSettings  # noqa: E402
+from isocenter.pipeline.generate import _write  # noqa: E402
 from isocenter.pipeline.outcomes.outcome import Judging  # noqa: E402
-from isocenter.pipeline.outcomes.unusual import Unusual, _normal  # noqa: E402
+from isocenter.pipeline.outcomes.unusual import Unusual, _normal, _of_one_kind  # noqa: E402
 from isocenter.training.images.loop import learn, only_of, players_of  # noqa: E402
 from isocenter.training.images.plan import Plan, plan_of  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
@@ -418,3 +420,23 @@ def test_refusals_of_anomaly(tmp_path: Path) -> None:
         done = cli("train", data, "-o", tmp_path / "m", "--task", "anomaly", "--set", "schedule.steps=2", *more)
         assert done.returncode == 2, done.stdout
         assert words in done.stderr
+
+
+def test_images_with_a_unit_keep_it(tmp_path: Path) -> None:
+    """Hounsfield units below 0 and above 255 do not fit into a picture of 8 bits."""
+    image = np.array([[[-800.0, 0], [40, 1200]]], np.float32)
+    kept = nifti.read(_write(image, tmp_path / "synthetic-1", "x", grey=None))
+    assert kept.voxels[0, 0].tolist() == [[-800, 0], [40, 1200]]
+    bits = np.asarray(Image.open(_write(image / 1200, tmp_path / "synthetic-2", "x", grey=255.0)))
+    assert bits[1].tolist() == [8, 255]
+
+
+def test_a_share_of_abnormal_cases_is_no_false_alarm() -> None:
+    names = ("a", "b", "c", "d"), ("a", "b", "c", "d")
+    card = ModelCard("anomaly", "vae_normal", ("unusual",), (), (), training={"usual_distances": [1.0, 2.0, 3.0]})
+    far = np.array([0.5, 9.0, 9.0, 9.0])
+    ill = _of_one_kind(names, np.ones(4, bool), far, card).data["metrics"]
+    assert list(ill) == ["recall"]
+    assert ill["recall"]["value"] == 0.75
+    well = _of_one_kind(names, np.zeros(4, bool), far, card).data["metrics"]
+    assert well["false_alarms"]["value"] == 0.75

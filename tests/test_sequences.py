@@ -34,7 +34,7 @@ from isocenter.explanation.frames import frame_quality, frame_weights  # noqa: E
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.frames import chosen_frames, next_time, prepared_frames, with_times  # noqa: E402
 from isocenter.inference.gate import frame_concerns, gate_of_frames  # noqa: E402
-from isocenter.inference.predictor import Predictor  # noqa: E402
+from isocenter.inference.predictor import CaseAnswer, Predictor  # noqa: E402
 from isocenter.inference.prepare import Preparation  # noqa: E402
 from isocenter.networks.recurrent import (  # noqa: E402
     ConvLSTM,
@@ -48,8 +48,11 @@ from isocenter.networks.recurrent import (  # noqa: E402
 )
 from isocenter.ops.deform import between, displacement, pulled  # noqa: E402
 from isocenter.pipeline.inputs import as_sequences, cases_of  # noqa: E402
+from isocenter.pipeline.outcomes.forecast import LAST, STRAIGHT, _row  # noqa: E402
+from isocenter.pipeline.outcomes.whole import answered  # noqa: E402
 from isocenter.pipeline.simulate_motion import course  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
+from isocenter.training.images.batches import Batch  # noqa: E402
 from isocenter.training.images.course import each_case  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import task_of  # noqa: E402
@@ -246,6 +249,74 @@ def test_contrast_keeps_what_changes_over_time() -> None:
     assert augment.apply(drawn, x, None)[0].mean(dim=(2, 3))[0].tolist() == pytest.approx([0, 1, 3], abs=1e-5)
 
 
+@given(st.integers(5, 200), st.integers(2, 48), st.lists(st.integers(0, 199), max_size=60))
+def test_labelled_frames_are_looked_at(count: int, most: int, keep: list[int]) -> None:
+    wanted = {k for k in keep if k < count}
+    found = chosen_frames(count, most, sorted(wanted)).tolist()
+    assert found == sorted(set(found))
+    assert len(found) <= max(most, 0) or count <= most
+    assert set(found) <= set(range(count))
+    assert wanted <= set(found) if len(wanted) <= most else set(found) <= wanted
+    if not wanted and most > 1:
+        assert {0, count - 1} <= set(found)
+
+
+def test_two_labels_among_many_frames_are_learnt(tmp_path: Path) -> None:
+    from isocenter.data.dataset import Loaded, Source
+
+    plan = plan_for_pictures(
+        classes=("a", "b"), frames=8, each_frame=True, network={"name": "recurrent", "settings": {"each_frame": True}},
+        preparation={"dims": 2, "size": (8, 8)}, patch=(8, 8),
+    )  # fmt: skip
+    texts = ["" for _ in range(61)]
+    texts[13], texts[44] = "a", "b"
+    cine = loop(61)
+    item = task_of(plan).item(
+        Sample("s", (Source(tmp_path),), sequence=True, targets=tuple(texts)), Loaded(cine.frame(0), cine=cine), plan
+    )
+    assert item.targets is not None
+    assert item.targets[np.isfinite(item.targets)].tolist() == [0, 1]
+    assert item.frames is not None
+    assert {13, 44} <= set(item.frames.tolist())
+
+
+def test_nothing_labelled_is_nothing_learnt() -> None:
+    plan = plan_for_pictures(frames=4, each_frame=True, network={"name": "recurrent", "settings": {"each_frame": True}})
+    answer = torch.ones(2, 4, 2, requires_grad=True)
+    drawn = augment.draw(plan, (16, 16), 2, np.random.default_rng(0))
+    batch = Batch(torch.zeros(2, 4, 2, 16, 16), torch.full((2, 4), NAN), drawn)
+    network = torch.nn.Linear(1, 1)
+    network.forward = lambda _x: answer  # type: ignore[method-assign]
+    loss = task_of(plan).loss(plan)(network, batch, "")
+    assert float(loss.detach()) == 0
+
+
+def test_what_was_filled_in_is_no_measurement() -> None:
+    """A frame's filled half is left out of the mean, and of the scale; it is said."""
+    frames = np.stack([np.full((1, 1, 4, 4), v, np.float32) for v in (100.0, 200.0)])
+    frames[1, 0, 0, 2:] = 9000
+    lost = np.zeros((2, 1, 4, 4), bool)
+    lost[1, 0, 2:] = True
+    cine = Cine(frames, Geometry.regular((1, 4, 4), space=Space.PIXELS), (0.0, 1.0), not_measured=lost)
+    seen = subject([1, 1], times=(0.0, 1.0))
+    found = time_curve(replace(seen, case=replace(seen.case, cine=cine)), TimeCurve())
+    assert found.curves[0].values == pytest.approx((100, 200))
+    assert "25.0%" in str(next(c.message for c in found.checks if c.name == "frames_not_measured"))
+    ready = prepared_frames(cine, Preparation(dims=2), 4)
+    assert ready.scales[0][0] == pytest.approx((16 * 100 + 8 * 200) / 24)  # the mean of what was measured
+    gone = Cine(frames, cine.geometry, (0.0, 1.0), not_measured=np.stack([lost[0], np.ones((1, 4, 4), bool)]))
+    with pytest.raises(DegenerateImage, match="nothing was measured"):
+        time_curve(replace(seen, case=replace(seen.case, cine=gone)), TimeCurve())
+
+
+def test_straight_on_needs_two_frames_before() -> None:
+    frames = np.arange(3, dtype=np.float32)[:, None, None, None] + np.random.default_rng(0).random((3, 1, 8, 8))
+    times = np.arange(3.0)
+    first = _row(frames[1], frames.astype(np.float32), times, 1)
+    assert first.psnr[STRAIGHT] == first.psnr[LAST]  # never made from the frame that is to be foretold
+    assert _row(frames[2], frames.astype(np.float32), times, 2).psnr[STRAIGHT] != first.psnr[LAST]
+
+
 def test_one_frame_is_no_sequence() -> None:
     with pytest.raises(InputError, match="a sequence is wanted"):
         prepared_frames(loop(1), Preparation(dims=2, size=(8, 8)), 4)
@@ -272,6 +343,16 @@ def test_images_are_no_sequences(tmp_path: Path) -> None:
     assert not as_sequences(data, None).samples[0].sequence
     with pytest.raises(InputError, match="no sequence of frames"):
         as_sequences(data, "forecast")
+
+
+def test_labels_of_other_counts_are_not_judged() -> None:
+    scores = np.zeros((3, 2))
+    answer = CaseAnswer("s", scores=scores, times=np.arange(3.0), frames=np.arange(3), count=3)
+    sample = Sample("s", (), sequence=True, targets=("a", "", "b"))
+    assert [row.name for row in answered(answer, sample)] == ["s#0", "s#2"]
+    for targets in (("a", "b"), ("a", "b", "a", "b")):
+        with pytest.raises(InputError, match="labels for its 3 frames"):
+            answered(answer, replace(sample, targets=targets))
 
 
 @pytest.mark.parametrize(
@@ -511,6 +592,13 @@ def test_the_next_frame(tmp_path: Path) -> None:
     done = cli("run", tmp_path / "m", folder / "p03.nii.gz", "-o", tmp_path / "r")
     assert done.returncode == 2
     assert "foretells the next frame" in done.stderr
+    # Of many frames the last ones are looked at; without times, the clock is still that of the file.
+    predictor = Predictor(tmp_path / "m")
+    frames = np.asarray(read_cine(cases_of(folder / "p03.nii.gz").samples[0]).frames)
+    still = Cine(np.concatenate([frames[:1]] * 20 + [frames]), Geometry.regular((1, 16, 16), space=Space.PIXELS))
+    answer = predictor.follow(still, at=float(len(still)))
+    assert answer.image is not None
+    assert answer.image.history[-1].parameters["seconds_ahead"] == pytest.approx(1.0)
 
 
 # ---- reports --------------------------------------------------------------------------------------------------------

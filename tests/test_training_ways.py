@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,22 +17,29 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from isocenter.data.dataset import Sample, Source  # noqa: E402
+from isocenter.data.geometry import Geometry, Space  # noqa: E402
+from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import InputError, UnreadableFile  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
+from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
-from isocenter.pipeline.image_material import Effort  # noqa: E402
-from isocenter.pipeline.image_training import train_images  # noqa: E402
+from isocenter.pipeline.image_material import Effort, Material  # noqa: E402
+from isocenter.pipeline.image_training import _asked, train_images  # noqa: E402
+from isocenter.pipeline.images import twins_of  # noqa: E402
 from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.training.images import budget  # noqa: E402
 from isocenter.training.images.budget import _looks  # noqa: E402
-from isocenter.training.images.choose import Wish  # noqa: E402
+from isocenter.training.images.choose import Wish, first_plan  # noqa: E402
 from isocenter.training.images.course import Ways  # noqa: E402
 from isocenter.training.images.division import fold_of, person_of, some_patients  # noqa: E402
+from isocenter.training.images.fingerprint import Fingerprint  # noqa: E402
 from isocenter.training.images.loop import fresh_network, learn, some_of  # noqa: E402
 from isocenter.training.images.plan import Plan, plan_of  # noqa: E402
 from isocenter.training.images.start import Start, read_start, take_over  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.trials import Trial, halved, read_trials, variant  # noqa: E402
+from isocenter.training.leaks import Item as LeakItem  # noqa: E402
+from isocenter.training.leaks import check  # noqa: E402
 from tests.test_cli import cli  # noqa: E402
 from tests.test_image_learning import blobs, pictures, plan_for_pictures, stripes  # noqa: E402
 
@@ -370,3 +378,128 @@ class TestLooks:
         names = [int(item.sample.case) for item in some_of(store, 10, 0).items]
         assert len(names) == 10
         assert max(names) > 20
+
+
+class TestWishesStay:
+    @pytest.fixture(scope="class")
+    def plans(self) -> tuple[Plan, Store]:
+        return plan_for_pictures(network={"name": "resnet"}, schedule={"steps": 0, "batch": 8}), pictures()
+
+    @pytest.mark.parametrize(
+        ("wished", "given"),
+        [
+            ({"network.settings.dropout": 0.3, "precision": "float32", "schedule.batch": 8}, False),
+            ({}, True),
+        ],
+    )
+    def test_the_budget_changes_nothing_that_was_asked_for(
+        self, plans: tuple[Plan, Store], wished: dict, given: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """However the machine is measured: a wish, and a plan of one's own, are kept."""
+        plan, store = plans
+        plan = variant(plan, {k: v for k, v in wished.items() if k.startswith("network")})
+        monkeypatch.setattr(
+            budget, "seconds_per_step", lambda one, *_a, **_k: 0.01 if one.precision == "bfloat16" else 1.0
+        )
+        found, _ = budget.fitted_to(plan, store, store.only([0, 1]), 60.0, Wish(plan=wished), given=given)
+        assert found.network == plan.network
+        assert found.precision == "float32"
+        assert found.schedule.batch == 8
+        assert found.schedule.steps > 0
+
+    def test_a_wider_network_keeps_its_settings(self) -> None:
+        plan = plan_for_pictures(network={"name": "resnet", "settings": {"dropout": 0.3}})
+        assert all(one.network.settings["dropout"] == 0.3 for one in budget._wider(plan))
+
+    def test_steps_and_a_budget_do_not_go_together(self, archive: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"schedule\.steps are stated"):
+            train_images(archive, tmp_path / "m", wish=Wish(plan={"schedule.steps": 5}), effort=Effort(budget_s=60))
+
+
+class TestTwins:
+    def test_they_are_known_by_their_case_where_splits_are_stated(self) -> None:
+        samples = [Sample(name, (), split=part) for name, part in (("a", "train"), ("b", "train"), ("c", "test"))]
+        items = [LeakItem(s.case, s.split, "", "same" if s.case in "ab" else "other") for s in samples]
+        assert twins_of(check(items, kind="image", near=False), samples) == [("a", "b")]
+        folds = fold_of(samples[:2] + [Sample(f"d{i}", ()) for i in range(6)], 2, seed=0, twins=[("a", "b")])
+        assert folds[0] == folds[1]
+
+
+class TestHeldBack:
+    @pytest.fixture(scope="class")
+    def trained(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("held")
+        blobs(folder / "own")
+        wish = Wish(plan={"schedule.steps": 2, "schedule.batch": 2, "network.settings": {"widths": [4, 8]}})
+        train_images(folder / "own", folder / "m", wish=wish, effort=Effort(hold_out=4))
+        return folder
+
+    def test_its_own_data_are_judged_by_those_held_back(self, trained: Path) -> None:
+        found = evaluate(trained / "m", trained / "own")
+        assert found.data["n_cases"] == 3
+        assert any("held back" in str(note) for note in found.notes)
+
+    def test_strangers_are_all_judged(self, trained: Path) -> None:
+        """Another hospital's cases were not held back by anybody: every one of them counts."""
+        blobs(trained / "theirs", count=9, shape=(10, 16, 18))
+        found = evaluate(trained / "m", trained / "theirs")
+        assert found.data["n_cases"] == 9
+        assert not any("held back" in str(note) for note in found.notes)
+
+
+def test_another_question_is_another_training(tmp_path: Path) -> None:
+    """A killed training goes on only if labels, columns and the files of the truth are the same."""
+    samples = (Sample("a", (), targets=("1", "2"), groups={"age": "3"}), Sample("b", (), targets=("1", "4")))
+
+    def asked(change: Sample | None = None, **how: object) -> str:
+        found = object.__new__(Material)
+        own = samples[:1] if change is None else (change,)
+        sides = {"train": SimpleNamespace(samples=own), "val": SimpleNamespace(samples=samples[1:])}
+        for name, value in {**sides, "items": [], "task": "regress"}.items():
+            object.__setattr__(found, name, value)
+        return _asked(found, Effort(**how), Wish(), None)  # type: ignore[arg-type]
+
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(b"one")
+    drawn = replace(samples[0], mask=Source(mask))
+    seen = [asked(), asked(target="size"), asked(replace(samples[0], targets=("1", "3"))), asked(beside=("age",)),
+            asked(replace(samples[0], times=(0.0, 1.0))), asked(drawn)]  # fmt: skip
+    mask.write_bytes(b"another")
+    seen.append(asked(drawn))
+    assert len(set(seen)) == len(seen)
+    assert asked() == seen[0]
+
+
+def test_whole_volumes_lie_as_the_patient_does(tmp_path: Path) -> None:
+    """Volumes of one shape that were stored along other axes are seen alike."""
+    one = {"least": 0.0, "low": 0.0, "mean": 0.0, "deviation": 1.0, "high": 1.0, "most": 1.0}
+    seen = Fingerprint(
+        4, None, ((20, 30, 40),) * 4, ((1.0, 1.0, 1.0),) * 4, 1, "arbitrary", whole_numbers=False, intensity=(one,),
+        classes={"a": 2, "b": 2}, oriented=((40, 30, 20),) * 4,
+    )  # fmt: skip
+    how = first_plan(seen, "classify", Wish(), channels=("image",)).preparation
+    assert (how.orient, how.size) == (True, (40, 30, 20))
+    frames = first_plan(replace(seen, frames=(4, 4, 4, 4)), "classify", Wish(), channels=("image",)).preparation
+    assert frames.orient
+    assert frames.size == (40, 32, 24)[:1] + tuple(round(n / 8) * 8 for n in (30, 20))
+    flat = first_plan(replace(seen, spacings=(), oriented=()), "classify", Wish(), channels=("image",)).preparation
+    assert (flat.orient, flat.size) == (False, (20, 30, 40))
+
+
+def test_columns_beside_an_image_do_not_close_the_gate(tmp_path: Path) -> None:
+    """The ranges of the training are those of the images alone, however many columns stand beside them."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    rows = ["image,label,age"]
+    for i in range(24):
+        Image.fromarray(rng.integers(90, 160, (16, 16), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]},{30 + i}")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    wish = Wish(plan={"schedule.steps": 2, "schedule.batch": 4})
+    train_images(
+        tmp_path / "t.csv", tmp_path / "m", wish=wish, effort=Effort(beside=("age",), allow_leaks=("near-image",))
+    )
+    bright = Volume(np.full((1, 1, 16, 16), 250, np.uint8), Geometry.regular((1, 16, 16), space=Space.PIXELS))
+    answer = Predictor(tmp_path / "m")(bright, "x", {"age": "40"})
+    assert any("brighter or darker" in c.text for c in answer.concerns)

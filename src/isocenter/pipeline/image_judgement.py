@@ -28,11 +28,12 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
 
     Raises: InputError where the model was trained on some of them.
     """
-    rule = training.get("hold_out")
-    if rule and not data.splits and split is None and known_images(training, image_items(data), data):
-        data = held_out(data, int(rule))  # the very data that it learnt from: others are judged as a whole
-    else:
-        rule = None
+    rule = int(training.get("hold_out") or 0)
+    own = rule > 0 and not data.splits and split is None and bool(known_images(training, image_items(data), data))
+    try:
+        data = held_out(data, rule) if own else data  # the data that it learnt from: others are judged whole
+    except InputError:
+        own = False
     wanted = split or ("test" if "test" in data.splits else None)
     chosen = data if wanted is None else data.of(wanted)
     items = image_items(chosen)
@@ -46,9 +47,9 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
             f"{data.path}: the model was trained on {len(known)} of these {len(chosen.samples)} cases, or on their "
             f"patients (such as {min(known)}), so they cannot judge it; give others, or a split"
         )
-    if rule and wanted == "test":
+    if own and wanted == "test":
         text = "Test cases: one patient of every {rule}, held back when the model was trained."
-        notes.append(Message(text, {"rule": int(rule)}))
+        notes.append(Message(text, {"rule": rule}))
     return chosen
 
 
