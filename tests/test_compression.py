@@ -239,9 +239,9 @@ def test_a_pupil_is_not_taught_by_the_cases_that_judge(trained: tuple[Path, Path
     rng = np.random.default_rng(8)
     for kind in ("0", "1"):
         for i in range(6):
-            nifti_free = rng.integers(0, 255, (16, 16), dtype=np.uint8)
+            grey = rng.integers(0, 255, (16, 16), dtype=np.uint8)
             (tmp_path / "others" / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(nifti_free).save(tmp_path / "others" / kind / f"{kind}{i}.png")
+            Image.fromarray(grey).save(tmp_path / "others" / kind / f"{kind}{i}.png")
     done = cli("compress", model, tmp_path / "others", "-o", tmp_path / "s", "--method", "distill", "--budget", "30s")
     assert done.returncode == 2
     assert "no cases beside those that judge" in done.stderr

@@ -55,6 +55,31 @@ def folders_of(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def split_named(text: str, table: Path, row: int) -> str:
+    """The split that a cell states; empty where it is.
+
+    Args:
+        text: of the cell.
+        table: for the message.
+        row: counted from 0, below the head.
+    Raises: InputError for one of another name.
+    """
+    part = text.strip().lower()
+    if part and part not in SPLITS:
+        raise InputError(f"{table.name}: row {row + 2}: the split {part!r} is none of train, val, test")
+    return SPLITS.get(part, "")
+
+
+def require_columns(cells: Mapping[str, Any], names: Sequence[str | None], table: Path) -> None:
+    """Refuse columns that were named and are not there.
+
+    Raises: InputError.
+    """
+    absent = next((name for name in names if name is not None and name not in cells), None)
+    if absent is not None:
+        raise InputError(f"{table.name}: has no column {absent!r}; it has {', '.join(list(cells)[:12])}")
+
+
 def column_of(cells: Mapping[str, Any], names: Sequence[str]) -> str | None:
     """The first column that is called one of these names, in small letters."""
     return next((own for own in cells if own.strip().lower() in names), None)

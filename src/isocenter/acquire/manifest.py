@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.acquire.columns import read_columns
-from isocenter.acquire.dataset_files import SPLITS, column_of, stem_of
+from isocenter.acquire.dataset_files import column_of, require_columns, split_named, stem_of
 from isocenter.acquire.marked import is_table_of_boxes
 from isocenter.data.dataset import ABSENT, PATIENT_COLUMNS, Dataset, Sample, Source
 from isocenter.errors import InputError
@@ -60,9 +60,7 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
     images = image_columns(cells)
     if not images:
         return None
-    for name in (group, target, split):
-        if name is not None and name not in cells:
-            raise InputError(f"{path.name}: has no column {name!r}; it has {', '.join(list(cells)[:12])}")
+    require_columns(cells, (group, target, split), path)
     mask, better = column_of(cells, _MASK), column_of(cells, _GOAL)
     clock = column_of(cells, _TIMES)
     goal = target or column_of(cells, _TARGET)
@@ -90,9 +88,7 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
         if labelled and not (answer or text(mask) or text(better)):
             problems.append(f"row {row + 2} ({name}): has an image and no label")
             continue
-        part = text(columns["split"]).lower()
-        if part and part not in SPLITS:
-            raise InputError(f"{path.name}: row {row + 2}: the split {part!r} is none of train, val, test")
+        part = split_named(text(columns["split"]), path, row)
         samples.append(
             Sample(
                 name,
@@ -103,7 +99,7 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
                 times=_numbers(text(clock), path, row),
                 mask=_cell(path, text(mask)) if text(mask) else None,
                 goal=_cell(path, text(better)) if text(better) else None,
-                split=SPLITS.get(part, ""),
+                split=part,
                 site=text(columns["site"]),
                 groups={name: text(name) for name in rest},
             )

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from isocenter.acquire.columns import read_columns
-from isocenter.acquire.dataset_files import SPLITS, column_of, files_of, folders_of, stem_of
+from isocenter.acquire.dataset_files import (
+    SPLITS,
+    column_of,
+    files_of,
+    folders_of,
+    require_columns,
+    split_named,
+    stem_of,
+)
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Marked, Sample, Source
 from isocenter.errors import InputError, UnreadableFile
 from isocenter.formats.json_file import read_mapping
@@ -306,9 +314,7 @@ def boxes_in(
     how = _layout(cells)
     if how is None:
         return None
-    for column in (group, split):
-        if column is not None and column not in cells:
-            raise InputError(f"{path.name}: has no column {column!r}; it has {', '.join(list(cells)[:12])}")
+    require_columns(cells, (group, split), path)
     rows: dict[str, list[int]] = {}
     for number, text in enumerate(cells[how.case]):
         rows.setdefault(text.strip(), []).append(number)
@@ -325,7 +331,7 @@ def boxes_in(
             continue
         marked, odd = _rows_objects(cells, how, own)
         problems += [f"row {number + 2} ({text}): {why}" for number, why in odd]
-        of = _split_of(cells[parts][own[0]], path, own[0]) if parts else ""
+        of = split_named(cells[parts][own[0]], path, own[0]) if parts else ""
         samples.append(Sample(stem_of(picture) or picture.stem, (Source(picture),), objects=marked, split=of,
                               patient=cells[person][own[0]].strip() if person else ""))  # fmt: skip
     rest, note, odd_ones = _without_rows(samples, listed, divided=bool(parts))
@@ -367,17 +373,6 @@ def _without_rows(
         return [], (), problems
     note = (f"{len(rest)} images have no row: nothing is marked in them",) if rest else ()
     return rest, note, problems
-
-
-def _split_of(text: str, table: Path, row: int) -> str:
-    """The split of a row; empty where none is stated.
-
-    Raises: InputError for one of another name.
-    """
-    part = text.strip().lower()
-    if part and part not in SPLITS:
-        raise InputError(f"{table.name}: row {row + 2}: the split {part!r} is none of train, val, test")
-    return SPLITS.get(part, "")
 
 
 def _images_below(folder: Path) -> dict[str, Path | None]:

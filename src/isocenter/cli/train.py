@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
-
-from typer import Argument, Option
+from typing import TYPE_CHECKING, Any
 
 from isocenter.cli import show
+from isocenter.cli import train_options as o
 from isocenter.cli.options import (
     Group,
     Site,
@@ -24,193 +23,55 @@ from isocenter.cli.options import (
 if TYPE_CHECKING:
     from isocenter.training.assemble import Promises
 
-_IMAGES, _TABLES = "Of images", "Of tables"
-"""What the help lists together."""
 _OF_IMAGES = ("segment", "detect", "enhance", "generate", "anomaly", "forecast")
 """Tasks that only images have."""
 
 
 def train(
-    data: Annotated[
-        Path,
-        Argument(
-            metavar="DATASET",
-            help="Images: a folder of a class each, a MedMNIST .npz, imagesTr and labelsTr, images and labels, HDF5 "
-            "files, a table with the columns image and label or mask, DICOM with SEG or RTSTRUCT. Or a table of "
-            "numbers, one row a patient or lesion: CSV, TSV, xlsx, Parquet.",
-        ),
-    ],
-    out: Annotated[Path, Option("--out", "-o", help="Folder for the model.")],
-    target: Annotated[str | None, Option(help="Column of the class or value to predict.")] = None,
-    time: Annotated[
-        str | None, Option(rich_help_panel=_TABLES, help="Survival: column of the time to event or end of follow-up.")
-    ] = None,
-    event: Annotated[
-        str | None,
-        Option(rich_help_panel=_TABLES, help="Survival: column that is 1 where the event was observed, else 0."),
-    ] = None,
+    data: o.Data,
+    out: o.Out,
+    target: o.Target = None,
+    time: o.Time = None,
+    event: o.Event = None,
     group: Group = None,
-    task: Annotated[
-        str | None,
-        Option(
-            help="classify, regress, segment, detect, enhance, generate, anomaly, forecast (images), or survive "
-            "(tables); without it, by the labels."
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        Option(rich_help_panel=_IMAGES, help="How long it may take in all, as 90s, 20m, 2h. It ends on time."),
-    ] = None,
-    network: Annotated[
-        str | None, Option(rich_help_panel=_IMAGES, help="A network of `isocenter networks`; chosen without.")
-    ] = None,
-    plan: Annotated[
-        Path | None,
-        Option(
-            exists=True, dir_okay=False, rich_help_panel=_IMAGES, help="A plan (JSON) instead of the one that is made."
-        ),
-    ] = None,
-    change: Annotated[
-        list[str] | None,
-        Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            rich_help_panel=_IMAGES,
-            help="A field of the plan, as schedule.learning_rate=1e-3; repeatable.",
-        ),
-    ] = None,
-    degrade: Annotated[
-        list[str] | None,
-        Option(
-            "--degrade",
-            metavar="HOW=VALUE",
-            rich_help_panel=_IMAGES,
-            help="enhance: what makes good images poor, which the network learns to undo: noise=0.3 (in deviations of "
-            "the image), factor=2 (voxels that become one), blur=1 (voxels); repeatable. Pairs of images need none.",
-        ),
-    ] = None,
-    normal: Annotated[
-        str | None,
-        Option(rich_help_panel=_IMAGES, help="anomaly: the class that is normal, which alone is learnt from."),
-    ] = None,
-    beside: Annotated[
-        list[str] | None,
-        Option(
-            "--with",
-            metavar="COLUMN",
-            rich_help_panel=_IMAGES,
-            help="Images in a table: a column of numbers beside the image; repeatable.",
-        ),
-    ] = None,
-    start: Annotated[
-        str | None,
-        Option(
-            "--from",
-            rich_help_panel=_IMAGES,
-            help="Trained weights to start from: a model, a MONAI bundle, a .safetensors file.",
-        ),
-    ] = None,
-    freeze: Annotated[
-        str,
-        Option(rich_help_panel=_IMAGES, help="With --from: none, half or all of what was taken over does not learn."),
-    ] = "none",
-    tries: Annotated[
-        list[str] | None,
-        Option(
-            "--try",
-            metavar="FIELD=VALUE,VALUE",
-            rich_help_panel=_IMAGES,
-            help="Settings among which half of the budget chooses, as lr=1e-3,3e-4 or depth=3,4; repeatable.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        int, Option(min=1, max=20, rich_help_panel=_IMAGES, help="Trainings from other seeds, which share the budget.")
-    ] = 1,
-    ensemble: Annotated[
-        bool | None,
-        Option(
-            "--ensemble/--one", rich_help_panel=_IMAGES, help="Keep all networks of --seeds or --folds, or the first."
-        ),
-    ] = None,
-    curve: Annotated[
-        bool,
-        Option(
-            "--learning-curve", rich_help_panel=_IMAGES, help="Say whether more patients would help, within the budget."
-        ),
-    ] = False,
-    hold_out: Annotated[
-        int | None,
-        Option(
-            min=2,
-            rich_help_panel=_IMAGES,
-            help="Where no splits are stated: every so-many-th patient is a test case, never looked at.",
-        ),
-    ] = None,
-    device: Annotated[str, Option(rich_help_panel=_IMAGES, help="auto, cpu, cuda or mps.")] = "auto",
-    processes: Annotated[
-        int, Option(min=1, max=64, rich_help_panel=_IMAGES, help="Processes that learn together (distributed).")
-    ] = 1,
-    logs: Annotated[
-        Path | None, Option(rich_help_panel=_IMAGES, help="Folder for TensorBoard and CSV logs while it runs.")
-    ] = None,
-    model: Annotated[
-        str,
-        Option(
-            rich_help_panel=_TABLES,
-            help="auto, logistic, linear, svm, svm-rbf, tree, forest, boosting, knn, cox.",
-        ),
-    ] = "auto",
-    features: Annotated[
-        list[str] | None,
-        Option(rich_help_panel=_TABLES, help="Pattern of feature columns (* ?); all of numbers without."),
-    ] = None,
-    drop: Annotated[
-        list[str] | None, Option(rich_help_panel=_TABLES, help="Pattern of columns that are no features.")
-    ] = None,
-    positive: Annotated[
-        str | None, Option(rich_help_panel=_TABLES, help="The class that is looked for; the last in order without.")
-    ] = None,
+    task: o.TaskName = None,
+    budget: o.Budget = None,
+    network: o.NetworkName = None,
+    plan: o.PlanFile = None,
+    change: o.Change = None,
+    degrade: o.Degrade = None,
+    normal: o.Normal = None,
+    beside: o.Beside = None,
+    start: o.StartFrom = None,
+    freeze: o.Freeze = "none",
+    tries: o.Tries = None,
+    seeds: o.Seeds = 1,
+    ensemble: o.Ensemble = None,
+    curve: o.LearningCurve = False,
+    hold_out: o.HoldOut = None,
+    device: o.Device = "auto",
+    processes: o.Processes = 1,
+    logs: o.Logs = None,
+    model: o.ModelKind = "auto",
+    features: o.Features = None,
+    drop: o.Drop = None,
+    positive: o.Positive = None,
     split_column: Split = None,
     site: Site = None,
-    harmonise: Annotated[
-        bool, Option("--harmonise", rich_help_panel=_TABLES, help="ComBat over --site, inside the folds.")
-    ] = False,
-    covariate: Annotated[
-        list[str] | None, Option(rich_help_panel=_TABLES, help="Feature whose effect harmonisation keeps.")
-    ] = None,
-    unseen_site: Annotated[
-        str, Option(rich_help_panel=_TABLES, help="At prediction: refuse, or keep as it is.")
-    ] = "refuse",
+    harmonise: o.Harmonise = False,
+    covariate: o.Covariate = None,
+    unseen_site: o.UnseenSite = "refuse",
     subgroup: Subgroups = None,
-    folds: Annotated[
-        int | None,
-        Option(
-            min=2, max=50, help="Folds by patient. Tables: 5 by itself; images: cross-validate, and keep all networks."
-        ),
-    ] = None,
-    select: Annotated[
-        int | None, Option(min=0, rich_help_panel=_TABLES, help="Features kept; 0: all; chosen in inner folds without.")
-    ] = None,
-    selector: Annotated[
-        str, Option(rich_help_panel=_TABLES, help="How features are chosen: mrmr, lasso or rfe.")
-    ] = "mrmr",
-    calibrate: Annotated[str, Option(help="auto, platt, temperature, isotonic or none.")] = "auto",
-    coverage: Annotated[float, Option(min=0.5, max=0.999, help="Of prediction sets and intervals.")] = 0.9,
-    at: Annotated[
-        str | None,
-        Option(
-            help="Operating point: sensitivity=.95, specificity=.9, cost=5 (a miss costs 5 alarms), youden (images: "
-            "by itself)."
-        ),
-    ] = None,
-    drop_leaks: Annotated[
-        bool, Option("--drop-leaks", help="Remove the training side of leaks, and record it.")
-    ] = False,
-    allow_leak: Annotated[
-        list[str] | None, Option(help="Go on with leaks of this kind: patient, image, row, near-image.")
-    ] = None,
-    seed: Annotated[int | None, Option(help="Of folds, models and resampling; 0, or the plan's, without.")] = None,
-    force: Annotated[bool, Option("--force", help="Replace a model that stands there.")] = False,
+    folds: o.Folds = None,
+    select: o.Select = None,
+    selector: o.Selector = "mrmr",
+    calibrate: o.Calibrate = "auto",
+    coverage: o.Coverage = 0.9,
+    at: o.At = None,
+    drop_leaks: o.DropLeaks = False,
+    allow_leak: o.AllowLeak = None,
+    seed: o.MaybeSeed = None,
+    force: o.Force = False,
 ) -> None:
     """Learn from labelled images, or to predict a column of a table.
 

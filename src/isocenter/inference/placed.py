@@ -71,23 +71,21 @@ def boxed(marked: Sequence[Marked], classes: Sequence[str], geometry: Geometry) 
         raise InputError(f"holds the class {odd!r}, which is not known here: {', '.join(classes)}")
     kept, wrong = within(marked, geometry)
     return Boxed(
-        np.asarray([in_voxels(m, geometry) for m in kept], np.float64).reshape(-1, 2, 3),
-        np.asarray([classes.index(m.name) for m in kept], np.int64),
-        np.asarray([m.ignored for m in kept], np.bool_), left_out=wrong,
+        np.asarray([box for _, box in kept], np.float64).reshape(-1, 2, 3),
+        np.asarray([classes.index(m.name) for m, _ in kept], np.int64),
+        np.asarray([m.ignored for m, _ in kept], np.bool_), left_out=wrong,
     )  # fmt: skip
 
 
-def within(marked: Sequence[Marked], geometry: Geometry) -> tuple[tuple[Marked, ...], tuple[str, ...]]:
-    """Objects that lie in the image, and what is wrong with the others.
+def within(marked: Sequence[Marked], geometry: Geometry) -> tuple[list[tuple[Marked, Array]], tuple[str, ...]]:
+    """Objects that lie in the image, each with its box in voxels (`2 3`), and what is wrong with the others.
 
     Raises: GeometryError for one in millimetres of an image that has none.
     """
     kept, wrong = [], []
     for one in marked:
         try:
-            in_voxels(one, geometry)
+            kept.append((one, in_voxels(one, geometry)))
         except OutsideImage as error:
-            wrong.append(f"{error}: left out")
-            continue
-        kept.append(one)
-    return tuple(kept), tuple(wrong)
+            wrong.append(str(error))
+    return kept, tuple(wrong)

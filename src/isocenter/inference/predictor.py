@@ -29,7 +29,7 @@ from isocenter.inference.sliding import Forward
 from isocenter.inference.torch_runtime import DetectorRuntime, Precision
 from isocenter.inference.unusual import distances, heat, share_below
 from isocenter.metrics import reliability as rel
-from isocenter.networks.detector import Found
+from isocenter.networks.detector import Detector, Found
 from isocenter.ops.boxes import mean_edges
 from isocenter.ops.memory import free_bytes
 from isocenter.types import Array
@@ -322,8 +322,7 @@ class Predictor:
 
 def _full(count: int, model: NetworkModel) -> list[Concern]:
     """As many objects as the network can answer with: there may be more."""
-    settings = getattr(model.modules[0], "settings", None)
-    most = min(getattr(settings, "most", count + 1), getattr(settings, "queries", count + 1))
+    most = min(module.most for module in model.modules if isinstance(module, Detector))
     if count < most:
         return []
     return [Concern("review", f"{count} objects were found, and {most} are the most that the network can name at once")]

@@ -79,6 +79,11 @@ class Detector(nn.Module, ABC):
 
     settings: DetectorSettings
 
+    @property
+    def most(self) -> int:
+        """Objects that it can answer with for one window."""
+        return self.settings.most
+
     def forward(self, images: Float[Tensor, "b c *s"], truths: Truths | None = None) -> Tensor | list[Found]:
         """The sum of the losses where the truth is given; else what is found in each image."""
         if truths is None:

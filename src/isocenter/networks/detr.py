@@ -123,6 +123,11 @@ class DETR(Detector):
             "hull": _HULL * (1 - bx.generalised(one, other)).sum() / count,
         }
 
+    @property
+    def most(self) -> int:
+        """As many as it has queries, at most."""
+        return min(self.settings.most, self.settings.queries)
+
     def find(self, images: Float[Tensor, "b c *s"]) -> list[Found]:
         """What is found in each image."""
         logits, boxes = self.sets(images)

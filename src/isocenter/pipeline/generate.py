@@ -13,6 +13,7 @@ from isocenter.errors import InputError
 from isocenter.formats import nifti, raster
 from isocenter.inference.making import classes_for, in_units, made
 from isocenter.inference.model import load
+from isocenter.inference.prepare import Preparation
 from isocenter.inference.runner import device_of
 from isocenter.pipeline.output import whole_folder
 from isocenter.types import Array
@@ -72,24 +73,25 @@ def generate(
         "licence": card.licence, "seed": seed, "isocenter": __version__, "made": [],
     }  # fmt: skip
     counts: dict[str, int] = {}
-    how = spec.preparation
-    plain = how.intensity != "range"
-    grey = plain or (set(how.low), set(how.high)) == ({0.0}, {255.0})
+    grey = _grey_factor(spec.preparation)
     with whole_folder(folder) as empty:
         for number, image in enumerate(images):
             kind = "" if kinds is None else spec.classes[kinds[number]]
             counts[kind] = counts.get(kind, 0) + 1
             place = empty / kind if kind else empty
             place.mkdir(parents=True, exist_ok=True)
-            path = _write(
-                image,
-                place / f"{_MARK}-{number + 1:05d}",
-                card.weights_sha256,
-                grey=255.0 if plain else 1.0 if grey else None,
-            )
+            stem = place / f"{_MARK}-{number + 1:05d}"
+            path = _write(image, stem, card.weights_sha256, grey=grey)
             told["made"].append({"file": path.relative_to(empty).as_posix(), "class": kind or None})
         (empty / RECORD).write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
     return Generated(folder, counts)
+
+
+def _grey_factor(how: Preparation) -> float | None:
+    """By what numbers become grey values of 8 bits; None where they have a unit that these cannot hold."""
+    if how.intensity != "range":
+        return 255.0
+    return 1.0 if (set(how.low), set(how.high)) == ({0.0}, {255.0}) else None
 
 
 def _write(image: Array, stem: Path, weights: str, *, grey: float | None) -> Path:

@@ -13,11 +13,12 @@ from isocenter.errors import InputError
 from isocenter.evaluation.point import OperatingPoint, point_of
 from isocenter.inference.predictor import Predictor, Running
 from isocenter.pipeline.image_prediction import with_channels
-from isocenter.pipeline.images import image_items, known_images
+from isocenter.pipeline.images import case_key, image_items, known_images
 from isocenter.pipeline.inputs import open_for
 from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
 from isocenter.training.images.division import held_out
+from isocenter.training.leaks import Item
 from isocenter.types import Progress
 
 _PICTURES = 6
@@ -29,14 +30,15 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
     Raises: InputError where the model was trained on some of them.
     """
     rule = int(training.get("hold_out") or 0)
-    own = rule > 0 and not data.splits and split is None and bool(known_images(training, image_items(data), data))
+    every = image_items(data) if rule > 0 and not data.splits and split is None else None
+    own = every is not None and bool(known_images(training, every, data))
     try:
         data = held_out(data, rule) if own else data  # the data that it learnt from: others are judged whole
     except InputError:
         own = False
     wanted = split or ("test" if "test" in data.splits else None)
     chosen = data if wanted is None else data.of(wanted)
-    items = image_items(chosen)
+    items = image_items(chosen) if every is None else _among(every, chosen)
     known = known_images(training, items, chosen)
     if known and split == "val" and len(known_images(_judging(training), items, chosen)) == len(chosen.samples):
         told = {"chosen": "threshold and calibration were chosen on them"}
@@ -51,6 +53,13 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
         text = "Test cases: one patient of every {rule}, held back when the model was trained."
         notes.append(Message(text, {"rule": rule}))
     return chosen
+
+
+def _among(items: Sequence[Item], chosen: Dataset) -> list[Item]:
+    """The items of some cases, by the splits that these have now."""
+    found = {item.name: item for item in items}
+    keys = [(s, *case_key(s)) for s in chosen.samples if s.case in found]
+    return [replace(found[sample.case], split=split, name=name) for sample, split, name in keys]
 
 
 def _judging(training: Mapping[str, Any]) -> dict[str, Any]:

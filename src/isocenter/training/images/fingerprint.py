@@ -15,7 +15,7 @@ from isocenter.data.objects import components_of
 from isocenter.data.provenance import Json
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError, IsocenterError
-from isocenter.inference.placed import in_voxels, within
+from isocenter.inference.placed import within
 from isocenter.inference.prepare import absent_channels, oriented
 from isocenter.training.images.loading import Read
 from isocenter.training.images.tasks.objects import OBJECT
@@ -281,8 +281,8 @@ class _Seen:
         if labels is None:
             kept, wrong = within(sample.objects or (), volume.geometry)
             self.failed += [f"{sample.case}: {text}" for text in wrong]
-            rows = [(m.name, in_voxels(m, volume.geometry)) for m in kept]
-            for one in kept:
+            rows = [(one.name, box) for one, box in kept]
+            for one, _ in kept:
                 self.outlined[bool(one.outline)] += not one.ignored
         else:
             self.drawn = True

@@ -41,6 +41,8 @@ def load(data: Dataset, plan: Plan, read: Read, *, memory: int, on_progress: Pro
         except IsocenterError as error:
             failed.append(f"{sample.case}: {error}")
             continue
+        if item.objects is not None:
+            failed += [f"{sample.case}: {text}" for text in item.objects.left_out]
         taken += item.image.nbytes
         if taken > memory:
             folder = folder or tempfile.TemporaryDirectory(prefix="isocenter-")

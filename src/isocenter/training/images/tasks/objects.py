@@ -118,7 +118,7 @@ def _marked(sample: Sample, volume: Volume, ready: Prepared, plan: Plan) -> Boxe
     """Boxes as a data set states them, on the network's grid; with their masks, where all are outlined."""
     stated = boxed(sample.objects or (), plan.classes, volume.geometry)
     kept, _ = within(sample.objects or (), volume.geometry)
-    return replace(stated, boxes=to_network(stated.boxes, ready), instances=outlined(kept, ready))
+    return replace(stated, boxes=to_network(stated.boxes, ready), instances=outlined([m for m, _ in kept], ready))
 
 
 def _drawn(labels: LabelMap, plan: Plan) -> Boxed:
