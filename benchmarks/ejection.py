@@ -1,9 +1,10 @@
 """Ejection fraction from curves of frames and from label maps, beside the drawn one, at the two measured frames.
 
-python -m benchmarks.ejection LOOPS.csv --label 3 --curves gru=predictions.csv --masks two frames=FOLDER
+python -m benchmarks.ejection LOOPS.csv --label 3 --curves gru=predictions.csv --masks two frames=cases.csv
 
 LOOPS.csv is what `isocenter data simulate-motion` wrote; curves are `predictions.csv` of `isocenter predict` for a model of its
-`voxels LABEL`, or `cases.csv` of a model that was cross-validated (`--folds`); masks are the folder that `isocenter predict` wrote for the measured images of the same patients.
+`voxels LABEL`, or `cases.csv` of one that was cross-validated (`--folds`); masks are `cases.csv` of a segmentation of the two measured
+images of each patient, `PATIENT_frameNN`, from `isocenter evaluate` or `--folds`.
 """
 
 import argparse
@@ -15,10 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isocenter.data.labels import LabelMap
 from isocenter.evaluation.shared import resampled
-from isocenter.formats import nifti
-from isocenter.types import Array
 
 Pair = tuple[float, float]
 """Voxels at end-diastole and at end-systole."""
@@ -67,17 +65,17 @@ def from_curves(predictions: Path, truth: Mapping[str, tuple[Pair, Pair]]) -> di
     }
 
 
-def from_masks(folder: Path, label: str, truth: Mapping[str, tuple[Pair, Pair]]) -> dict[str, Pair]:
-    """Voxels of the label in the two label maps of each patient, in their natural order."""
-    found = {}
-    for case in truth:
-        files = sorted(folder.glob(f"{case}_*.nii.gz"))
-        if len(files) != 2:
-            continue
-        maps = [nifti.read(file) for file in files]
-        counts = [float(np.count_nonzero(np.asarray(_voxels(m)) == int(label))) for m in maps]
-        found[case] = (counts[0], counts[1])
-    return found
+def from_masks(cases: Path, label: str, truth: Mapping[str, tuple[Pair, Pair]]) -> dict[str, Pair]:
+    """Voxels of the label in the two measured frames of each patient, by their share of what was drawn."""
+    column = f"volume_difference/{label}"
+    said: dict[str, list[float]] = defaultdict(list)
+    for row in sorted(_rows(cases), key=lambda row: row["case"]):
+        said[row["case"].rpartition("_")[0]].append(float(row[column]) if row[column] else -1.0)
+    return {
+        case: (sizes[0] * (1 + said[case][0]), sizes[1] * (1 + said[case][1]))
+        for case, (_, sizes) in truth.items()
+        if len(said[case]) == 2
+    }
 
 
 def judged(name: str, said: Mapping[str, Pair], truth: Mapping[str, tuple[Pair, Pair]]) -> Row:
@@ -98,12 +96,6 @@ def fraction(pair: Pair) -> float:
     return (pair[0] - pair[1]) / pair[0]
 
 
-def _voxels(image: object) -> Array:
-    if isinstance(image, LabelMap):
-        return image.voxels
-    return np.asarray(getattr(image, "voxels"))  # noqa: B009 - a volume or a cine of one
-
-
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -115,7 +107,7 @@ def main() -> None:
     parser.add_argument("loops", type=Path)
     parser.add_argument("--label", required=True)
     parser.add_argument("--curves", action="append", default=[], metavar="NAME=FILE")
-    parser.add_argument("--masks", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--masks", action="append", default=[], metavar="NAME=FILE")
     given = parser.parse_args()
     truth = drawn(given.loops, given.label)
     rows = []

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
 from isocenter.acquire.case import open_case  # noqa: E402
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.acquire.labelled import read_images  # noqa: E402
+from isocenter.analyse.place import part_of_image, place_words, size_words  # noqa: E402
 from isocenter.data.dataset import Marked  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
@@ -486,7 +489,9 @@ class TestCommands:
         told = json.loads(next((trained / "report").rglob("report.json")).read_text("utf-8"))
         texts = [str(f["statement"]) for f in told["findings"]]
         assert "Number of square" in texts
-        assert any("(no. 1)" in text and " px, at (" in text for text in texts)
+        (first,) = (text for text in texts if "(no. 1)" in text)
+        assert " px, at (" in first
+        assert first.endswith(("in the picture", "middle of the width"))
         assert set(told["checks"]) >= {"network_gate", "network_quality"}
 
     def test_objects_of_another_size_are_for_review(self, trained: Path) -> None:
@@ -580,6 +585,43 @@ def test_touching_objects_stay_two_over_flips() -> None:
     assert len(calls) == 2
     assert len(found) == 2
     assert found.scores == pytest.approx([0.9, 0.8])
+
+
+class TestPlace:
+    """In which part of the image an object lies, by the patient's axes whichever way the array runs."""
+
+    BOX = np.asarray([(1.0, 2.0, 20.0), (3.0, 6.0, 26.0)])  # low slices, first rows, last columns
+
+    def test_axial(self) -> None:
+        geometry = Geometry.regular((12, 24, 30), spacing_mm=(2, 1, 1))
+        assert str(part_of_image(self.BOX, geometry)) == "lower third, patient's left, front"
+        assert place_words(self.BOX, geometry) == "(24, 5, 3), 22 L 4 P 3 S mm"
+        assert size_words(self.BOX, geometry) == "6.0 x 4.0 x 4.0 mm"
+
+    def test_turned(self) -> None:
+        """Columns to the patient's right, rows up, slices from the back to the front (a coronal image, mirrored)."""
+        affine = np.asarray([(0, 0, -1.0, 5), (-1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1)])
+        words = str(part_of_image(self.BOX, Geometry((12, 24, 30), affine)))
+        assert words == "lower third, patient's right, back"
+        middle = np.asarray([(5.0, 11.0, 14.0), (7.0, 13.0, 16.0)])
+        words = str(part_of_image(middle, Geometry((12, 24, 30), affine)))
+        assert words == "middle third of the height, middle between the sides, middle between front and back"
+
+    def test_a_slice_leaves_out_the_axis_across(self) -> None:
+        box = np.asarray([(0.0, 2.0, 20.0), (1.0, 6.0, 26.0)])
+        assert str(part_of_image(box, Geometry.regular((1, 24, 30)))) == "patient's left, front"
+
+    def test_a_picture(self) -> None:
+        box = np.asarray([(0.0, 20.0, 2.0), (1.0, 24.0, 6.0)])
+        geometry = Geometry.regular((1, 24, 30), space=Space.PIXELS)
+        assert str(part_of_image(box, geometry)) == "lower third, left in the picture"
+
+    @given(st.integers(0, 11), st.integers(0, 23), st.integers(0, 29))
+    def test_every_voxel_has_a_part(self, d: int, h: int, w: int) -> None:
+        box = np.asarray([(d, h, w), (d + 1, h + 1, w + 1)], np.float64)
+        words = str(part_of_image(box, Geometry.regular((12, 24, 30))))
+        side = ("patient's right", "middle between the sides", "patient's left")[w // 10]
+        assert words.split(", ")[:2] == [("lower third", "middle third of the height", "upper third")[d // 4], side]
 
 
 def test_nodules_among_vessels_in_volumes(tmp_path: Path) -> None:

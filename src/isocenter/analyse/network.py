@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from isocenter.analyse.place import part_of_image, place_words, size_words
 from isocenter.analyse.subject import Subject, labels_of, results_of, volume_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Finding, Verdict
-from isocenter.data.geometry import Geometry, Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
 from isocenter.data.step import Settings
@@ -97,11 +97,13 @@ def network_objects(subject: Subject, settings: NetworkObjects) -> Analysis:
     )
     for row in rows[: settings.most]:
         box = np.asarray((row["low"], row["high"]))
-        where = {"name": row["class"], "number": row["value"], "size": size_words(box, labels.geometry),
-                 "place": place_words(box, labels.geometry)}  # fmt: skip
+        where = {
+            "name": row["class"], "number": row["value"], "size": size_words(box, labels.geometry),
+            "place": place_words(box, labels.geometry), "part": part_of_image(box, labels.geometry),
+        }  # fmt: skip
         findings.append(
             Finding(
-                Message("Score of {name} (no. {number}), {size}, at {place}", where),
+                Message("Score of {name} (no. {number}), {size}, at {place}: {part}", where),
                 row["score"],
                 "1",
                 None,
@@ -111,27 +113,6 @@ def network_objects(subject: Subject, settings: NetworkObjects) -> Analysis:
         )
     checks = (gate_check("network_gate", told["concerns"]), *quality_checks(told.get("validation")))
     return Analysis(tuple(findings), checks)
-
-
-def size_words(box: Array, geometry: Geometry) -> str:
-    """Edges of a box: width, height and (of a volume) depth."""
-    edges = box[1] - box[0]
-    pixels = geometry.space is Space.PIXELS
-    edges = edges if pixels else edges * np.asarray(geometry.spacing_mm)
-    shown = edges[::-1] if geometry.shape[0] > 1 else edges[:0:-1]
-    return " x ".join(f"{v:.0f}" if pixels else f"{v:.1f}" for v in shown) + (" px" if pixels else " mm")
-
-
-def place_words(box: Array, geometry: Geometry) -> str:
-    """Middle of a box: column, row and slice from 1 on; and patient millimetres by their letters, if there are any."""
-    d, h, w = (np.floor(box.mean(axis=0)) + 1).astype(int).tolist()
-    place = f"({w}, {h})" if geometry.shape[0] == 1 else f"({w}, {h}, {d})"
-    if geometry.space is not Space.PATIENT:
-        return place
-    x, y, z = (geometry.affine @ np.append(box.mean(axis=0) - 0.5, 1.0))[:3]
-    axes = ((x, "L", "R"), (y, "P", "A"), (z, "S", "I"))
-    letters = [f"{abs(v):.0f} {plus if v >= 0 else minus}" for v, plus, minus in axes]
-    return f"{place}, {' '.join(letters)} mm"
 
 
 def volume_finding(statement: Message, value: float, told: Mapping[str, Any], name: str, evidence: str) -> Finding:
