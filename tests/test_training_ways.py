@@ -16,6 +16,7 @@ pytest.importorskip("lightning_fabric")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.data.dataset import Sample, Source  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
@@ -23,6 +24,7 @@ from isocenter.errors import InputError, UnreadableFile  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
+from isocenter.pipeline import image_judgement  # noqa: E402
 from isocenter.pipeline.image_material import Effort, Material  # noqa: E402
 from isocenter.pipeline.image_training import _asked, train_images  # noqa: E402
 from isocenter.pipeline.images import twins_of  # noqa: E402
@@ -503,3 +505,36 @@ def test_columns_beside_an_image_do_not_close_the_gate(tmp_path: Path) -> None:
     bright = Volume(np.full((1, 1, 16, 16), 250, np.uint8), Geometry.regular((1, 16, 16), space=Space.PIXELS))
     answer = Predictor(tmp_path / "m")(bright, "x", {"age": "40"})
     assert any("brighter or darker" in c.text for c in answer.concerns)
+
+
+def test_stated_splits_that_part_no_patients_can_be_set_aside(tmp_path: Path) -> None:
+    """Every patient stands on both sides: refused, nothing is left without the leaks, and whole patients part anew."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    rows = ["image,label,patient,split"]
+    for i in range(32):
+        Image.fromarray(rng.integers(90, 160, (16, 16), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]},p{i // 4},{'val' if i % 4 > 1 else 'train'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    data, model = tmp_path / "t.csv", tmp_path / "m"
+    wish = Wish(plan={"schedule.steps": 2, "schedule.batch": 4})
+    with pytest.raises(InputError, match=r"8 leaks between splits .* --resplit parts the patients anew"):
+        train_images(data, model, wish=wish, effort=Effort(allow_leaks=("near-image",)))
+    with pytest.raises(InputError, match="leaves none to learn from; --resplit"):
+        train_images(data, model, wish=wish, effort=Effort(drop_leaks=True, allow_leaks=("near-image",)))
+    with pytest.raises(InputError, match="--resplit sets them aside"):
+        train_images(data, model, wish=wish, effort=Effort(hold_out=4))
+    made = train_images(data, model, wish=wish, effort=Effort(hold_out=4, resplit=True))
+    card = load(model).card
+    # Each patient has cases of both classes, but counts once: here all happen to be of one class.
+    assert "not calibrated, and decided at a probability of one half: the 1 patients" in made.warnings[0]
+    assert card.operating_point == {"threshold": 0.5, "criterion": "probability 0.5", "chosen_on": "stated"}
+    assert card.training["splits"]["test"] == 8
+    chosen = image_judgement.test_cases(open_dataset(data), card.training, None, notes := [])
+    assert sorted({s.patient for s in chosen.samples}) == ["p3", "p7"]
+    assert "one patient of every 4" in str(notes[0])
+    with pytest.raises(InputError, match="was trained on"):
+        image_judgement.test_cases(open_dataset(data), card.training, "train", [])
+    others = replace(open_dataset(data), samples=chosen.samples)
+    assert len(image_judgement.test_cases(others, card.training, None, []).samples) == 8

@@ -9,6 +9,7 @@ from isocenter.analyse.place import part_of_image, place_words, size_words
 from isocenter.analyse.subject import Subject, labels_of, results_of, volume_of
 from isocenter.data.examination import Analysis
 from isocenter.data.finding import Check, Finding, Verdict
+from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.message import Message
 from isocenter.data.step import Settings

@@ -49,6 +49,7 @@ def train(
     ensemble: o.Ensemble = None,
     curve: o.LearningCurve = False,
     hold_out: o.HoldOut = None,
+    resplit: o.Resplit = False,
     device: o.Device = "auto",
     processes: o.Processes = 1,
     logs: o.Logs = None,
@@ -87,9 +88,8 @@ def train(
 
         promises = Promises(calibrate, coverage, at)
         leaks = tuple(allow_leak or ())
-        if _is_images(
-            data, wished=bool(budget or network or plan or change or hold_out or beside or task in _OF_IMAGES)
-        ):
+        wished = budget or network or plan or change or hold_out or resplit or beside or task in _OF_IMAGES
+        if _is_images(data, wished=bool(wished)):
             from isocenter.training.images.course import Ways
 
             _train_images(
@@ -114,6 +114,7 @@ def train(
                     "processes": processes,
                     "logs": logs,
                     "hold_out": hold_out,
+                    "resplit": resplit,
                     "beside": tuple(beside or ()),
                     "group": group,
                     "target": target,

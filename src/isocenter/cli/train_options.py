@@ -116,6 +116,14 @@ HoldOut = Annotated[
         help="Where no splits are stated: every so-many-th patient is a test case, never looked at.",
     ),
 ]
+Resplit = Annotated[
+    bool,
+    Option(
+        "--resplit",
+        rich_help_panel=IMAGES,
+        help="Set the splits aside that the data set states: patients are parted anew (--hold-out, --folds).",
+    ),
+]
 Device = Annotated[str, Option(rich_help_panel=IMAGES, help="auto, cpu, cuda or mps.")]
 Processes = Annotated[
     int, Option(min=1, max=64, rich_help_panel=IMAGES, help="Processes that learn together (distributed).")

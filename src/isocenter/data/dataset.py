@@ -172,6 +172,10 @@ class Dataset:
             raise InputError(f"{self.path}: no case is of the split {split!r}; there are: {there}")
         return replace(self, samples=some)
 
+    def without_splits(self) -> "Dataset":
+        """The same cases as if no split were stated."""
+        return replace(self, samples=tuple(replace(sample, split="") for sample in self.samples))
+
     def only(self, cases: Sequence[str]) -> "Dataset":
         """The cases of these names, in the data set's own order."""
         wanted = set(cases)

@@ -37,7 +37,7 @@ from isocenter.pipeline.output import whole_folder
 from isocenter.training.assemble import Promises
 from isocenter.training.images.choose import Wish
 from isocenter.training.images.course import Ways
-from isocenter.training.images.division import held_out
+from isocenter.training.images.division import divided_as
 from isocenter.training.images.plan import Plan, plan_of
 from isocenter.training.images.start import Start
 from isocenter.types import Array, Progress
@@ -220,9 +220,10 @@ def _taught(
         network=small.network.model_dump(), schedule={"steps": 0, "turns": ()}, seed=how.seed, frozen=(),
         loss={"class_weights": ()},
     )  # fmt: skip
-    hold_out = model.card.training.get("hold_out")
+    told = model.card.training
     effort = Effort(
-        budget_s=how.budget_s, plan=changed, ways=Ways(), hold_out=None if hold_out is None else int(hold_out),
+        budget_s=how.budget_s, plan=changed, ways=Ways(), resplit=bool(told.get("resplit")),
+        hold_out=None if told.get("hold_out") is None else int(told["hold_out"]),
         group=how.group, target=model.card.own_target, drop_leaks=True, start=start, teachers=model.modules,
     )  # fmt: skip
     stated, promised = model.card.operating_point, model.card.conformal.get("coverage")
@@ -251,8 +252,7 @@ def _learnt_from(data: Dataset, card: ModelCard, judged: Dataset) -> Dataset:
 
     Raises: InputError where there is none.
     """
-    rule = card.training.get("hold_out")
-    known = held_out(data, int(rule)) if rule and not data.splits else data
+    known = divided_as(data, card.training)
     own = {sample.case for sample in judged.samples}
     rest = tuple(s for s in known.samples if s.case not in own and s.split in ("", "train"))
     if not rest:

@@ -17,7 +17,7 @@ from isocenter.pipeline.images import case_key, image_items, known_images
 from isocenter.pipeline.inputs import open_for
 from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
-from isocenter.training.images.division import held_out
+from isocenter.training.images.division import divided_as
 from isocenter.training.leaks import Item
 from isocenter.types import Progress
 
@@ -30,12 +30,15 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
     Raises: InputError where the model was trained on some of them.
     """
     rule = int(training.get("hold_out") or 0)
-    every = image_items(data) if rule > 0 and not data.splits and split is None else None
-    own = every is not None and bool(known_images(training, every, data))
+    plain = data.without_splits() if training.get("resplit") else data
+    anew = split is None and not plain.splits and (rule > 0 or plain is not data)
+    every = image_items(plain) if anew else None
+    own = every is not None and bool(known_images(training, every, plain))
+    every = every if own or plain is data else None
     try:
-        data = held_out(data, rule) if own else data  # the data that it learnt from: others are judged whole
+        data = divided_as(data, training) if own else data  # the data that it learnt from: others are judged whole
     except InputError:
-        own = False
+        own, every = False, None
     wanted = split or ("test" if "test" in data.splits else None)
     chosen = data if wanted is None else data.of(wanted)
     items = image_items(chosen) if every is None else _among(every, chosen)
@@ -49,7 +52,7 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
             f"{data.path}: the model was trained on {len(known)} of these {len(chosen.samples)} cases, or on their "
             f"patients (such as {min(known)}), so they cannot judge it; give others, or a split"
         )
-    if own and wanted == "test":
+    if own and rule and wanted == "test":
         text = "Test cases: one patient of every {rule}, held back when the model was trained."
         notes.append(Message(text, {"rule": rule}))
     return chosen

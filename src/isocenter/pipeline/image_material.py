@@ -39,6 +39,7 @@ class Effort:
         logs: folder for TensorBoard and CSV while it runs.
         plan: a plan, or its file; None: made from the data.
         hold_out: every so-many-th patient becomes a test case; None: as the data set says.
+        resplit: set the splits aside that the data set states.
         group: a table's column of patients.
         target: a table's column of the class or value.
         split: a table's column of splits.
@@ -59,6 +60,7 @@ class Effort:
     logs: Path | None = None
     plan: Path | Plan | None = None
     hold_out: int | None = None
+    resplit: bool = False
     group: str | None = None
     target: str | None = None
     split: str | None = None
@@ -113,7 +115,7 @@ def material(
     Raises: InputError for data sets that cannot be learnt from.
     """
     opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
-    data = held_out(opened, how.hold_out)
+    data = held_out(opened.without_splits() if how.resplit else opened, how.hold_out)
     for text in (*data.notes, *data.problems[:5]):
         say(text)
     answers = task or answers_of(data)

@@ -25,7 +25,7 @@ from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import write_evaluation
 from isocenter.report.training import NetworkCode, render_training
-from isocenter.training.assemble import Promises
+from isocenter.training.assemble import Promises, doubts_of_calibration
 from isocenter.training.images.course import Course
 from isocenter.training.images.losses import LOSSES
 from isocenter.training.images.plan import Plan, plan_text
@@ -52,12 +52,12 @@ def written(folder: Path, found: Material, train: Store, course: Course, *, prom
         network=spec.model_dump(mode="json"),
         gate=_gate(found, train, plan),
         preparation=plan.preparation.model_dump(mode="json"),
-        training=_told(found, train, course, how.hold_out),
+        training=_told(found, train, course, how),
         metrics=_metrics(course),
         lineage=_lineage(plan, how),
     )
     card, evaluation = outcome.promised(bare, found, course, promised, source)
-    warnings = tuple(_warnings(found, course))
+    warnings = (*doubts_of_calibration(card), *_warnings(found, course))
     with whole_folder(folder) as empty:
         model_folder.write_tensors(_tensors(course), card, empty, half=plan.stored == "float16")
         (empty / PLAN).write_text(plan_text(plan), "utf-8")
@@ -121,7 +121,7 @@ def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
     return gate
 
 
-def _told(found: Material, train: Store, course: Course, hold_out: int | None) -> dict[str, Json]:
+def _told(found: Material, train: Store, course: Course, how: Effort) -> dict[str, Json]:
     """What the card says of the training cases, and by which they are known again."""
     salt = secrets.token_hex(8)
     used = {s.case for s in (*found.train.samples, *found.val.samples)}
@@ -144,7 +144,8 @@ def _told(found: Material, train: Store, course: Course, hold_out: int | None) -
             **({"test": found.data.splits["test"]} if "test" in found.data.splits else {}),
         },
         "dropped_for_leaks": found.dropped,
-        "hold_out": hold_out,
+        "hold_out": how.hold_out,
+        "resplit": how.resplit,
         "failed": [*dict.fromkeys((*train.failed, *course.judged.failed))],
         **course.told,
         "seconds": round(course.seconds, 1),

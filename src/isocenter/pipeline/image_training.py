@@ -216,8 +216,8 @@ def _asked(found: Material, how: Effort, wish: Wish, start: Start | None) -> str
         None if how.plan is None else how.plan.read_text("utf-8") if isinstance(how.plan, Path) else plan_text(how.plan)
     )
     told = [
-        cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, repr(how.ways), how.freeze,
-        tuple(how.beside), how.target, None if start is None else start.origin, __version__,
+        cases, contents, found.task, repr(wish), plan, how.budget_s, how.hold_out, how.resplit, repr(how.ways),
+        how.freeze, tuple(how.beside), how.target, None if start is None else start.origin, __version__,
     ]  # fmt: skip
     return sha256(json.dumps(told).encode()).hexdigest()
 

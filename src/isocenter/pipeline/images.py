@@ -109,10 +109,16 @@ def without_image_leaks(
             some = "; ".join(f"{leak.kind}: {leak.left} and {leak.right}" for leak in leaks[:4])
             raise InputError(
                 f"{data.path}: {len(leaks)} leaks between splits ({some}): results would flatter. --drop-leaks removes "
-                "the training side, --allow-leak KIND goes on, `isocenter data check` lists them all"
+                "the training side, --resplit parts the patients anew, --allow-leak KIND goes on; "
+                "`isocenter data check` lists them all"
             )
         gone = _training_sides(data, leaks)
         data = replace(data, samples=tuple(s for s in data.samples if s.case not in gone))
+        if not any(sample.split in ("", "train") for sample in data.samples):
+            raise InputError(
+                f"{data.path}: every training case leaks into another split: --drop-leaks leaves none to learn "
+                "from; --resplit parts the patients anew"
+            )
         dropped += [leak.as_json() for leak in leaks]
 
 

@@ -22,7 +22,7 @@ from isocenter.metrics import reliability as rel
 from isocenter.pipeline.output import whole_folder
 from isocenter.pipeline.page import CASES, JSON, NO_PROGNOSIS, PAGE, write_evaluation
 from isocenter.pipeline.training_rows import told_of_training, without_leaks
-from isocenter.training.assemble import Promises, Trained, assemble
+from isocenter.training.assemble import Promises, Trained, assemble, doubts_of_calibration
 from isocenter.training.fit import Plan, score, with_sites
 from isocenter.training.leaks import KINDS
 from isocenter.training.table import Columns, case_names, features_of, read_design
@@ -356,7 +356,7 @@ def _predictions_csv(found: Predictions, card: ModelCard) -> str:
 
 def _warnings(design: Design, trained: Trained, *, left_out: Mapping[str, str]) -> tuple[str, ...]:
     """What the user must know."""
-    found = []
+    found = doubts_of_calibration(trained.card)
     if not design.known_patients:
         found.append("no column of patients: each row counts as one patient; name it with --group if that is not so")
     if left_out:

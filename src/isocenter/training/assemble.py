@@ -18,6 +18,8 @@ from isocenter.metrics.survival import harrell_c
 from isocenter.training.fit import Fitted, Plan, doubtful_hazards, fit, score, site_matrix
 from isocenter.types import Array, Progress
 
+_HALF = "probability 0.5"
+
 ALL_LABELS = "all labels"
 """What the union of a model's labels is called among its promises."""
 
@@ -121,7 +123,7 @@ def promise(
     if other.task == "classify":
         how, conformal, point = _classified(other, scores, promises, seed=seed)
         if point:
-            point["chosen_on"] = "stated" if promises.criterion is None else source
+            point["chosen_on"] = "stated" if point["criterion"] == _HALF else source
     elif other.task == "regress":
         once = rel.one_per_patient(np.asarray(other.patients), seed=seed)
         reach = rel.conformal_quantile(np.abs(scores - other.target)[once], promises.coverage)
@@ -129,6 +131,12 @@ def promise(
     if conformal:
         conformal = {**conformal, "calibrated_on": source, "sample": _sample(other, scores, seed=seed)}
     return how, conformal, point
+
+
+def doubts_of_calibration(card: ModelCard) -> list[str]:
+    """What the user must know of a calibration that could not be made."""
+    why = card.calibration.get("why")
+    return [f"not calibrated, and decided at a probability of one half: {why}; more patients help"] if why else []
 
 
 def _classified(
@@ -141,7 +149,11 @@ def _classified(
     truth, own = other.target[once].astype(np.int64), scores[once]
     two = len(other.classes) == 2
     method = {"auto": "platt" if two else "temperature"}.get(promises.calibration, promises.calibration)
-    if method == "platt" and two:
+    alike = len(np.unique(truth)) < 2  # one case a patient: they can be of one class though the cases are of two
+    if alike:
+        why = f"the {len(once)} patients that could calibrate count once each, and are of one class"
+        how: dict[str, Any] = {"method": "none", "why": why}
+    elif method == "platt" and two:
         how = {"method": method, **rel.platt(truth, own[:, 1])}
     elif method == "temperature":
         how = {"method": method, **rel.temperature(truth, own)}
@@ -164,8 +176,8 @@ def _classified(
     }
     point: dict[str, Any] = {}
     if two:
-        if promises.criterion is None:
-            point = {"threshold": 0.5, "criterion": "probability 0.5"}
+        if promises.criterion is None or alike:
+            point = {"threshold": 0.5, "criterion": _HALF}
         else:
             threshold = choose_threshold(truth, probability[:, 1], promises.criterion)
             point = {"threshold": threshold, "criterion": promises.criterion}

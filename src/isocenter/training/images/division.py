@@ -1,7 +1,8 @@
 """Which cases are learnt from, judged by, and never looked at: whole patients on one side, twins with each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,28 @@ def held_out(data: Dataset, every: int | None) -> Dataset:
     if every is None:
         return data
     if data.splits:
-        raise InputError(f"{data.path}: states splits ({', '.join(data.splits)}), so --hold-out has nothing to decide")
+        raise InputError(
+            f"{data.path}: states splits ({', '.join(data.splits)}), so --hold-out has nothing to decide; "
+            "--resplit sets them aside"
+        )
     people = sorted({person_of(s) for s in data.samples}, key=natural)
     if every < 2 or len(people) < every:
         raise InputError(f"--hold-out {every}: 2 or more, and at most the {len(people)} patients there are")
     test = set(people[every - 1 :: every])
     return replace(data, samples=tuple(replace(s, split="test" if person_of(s) in test else "") for s in data.samples))
+
+
+def divided_as(data: Dataset, training: Mapping[str, Any]) -> Dataset:
+    """The data set with the patients as `test` that were held back from a training on it.
+
+    Args:
+        data: that the training learnt from.
+        training: what the model's card says of it.
+    Raises: InputError where it cannot be divided so.
+    """
+    plain = data.without_splits() if training.get("resplit") else data
+    rule = training.get("hold_out")
+    return held_out(plain, int(rule)) if rule and not plain.splits else plain
 
 
 def divide(data: Dataset, share: float, *, seed: int, twins: Sequence[Sequence[str]] = ()) -> tuple[Dataset, Dataset]:
