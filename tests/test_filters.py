@@ -1,5 +1,8 @@
 """Denoising, contrast, intensity, grid: a published or analytic value, a law, a refusal each."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +108,15 @@ class TestDenoise:
                 threads.limit(None)
         for other in answers[1:]:
             assert all(np.array_equal(a, b) for a, b in zip(answers[0], other, strict=True))
+
+    @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone tells which cores a process may use")
+    def test_cores_are_those_that_the_process_was_given(self) -> None:
+        code = (
+            "import os; from isocenter.ops import threads; own = min(os.sched_getaffinity(0));"
+            "os.sched_setaffinity(0, {own}); print(threads.allowed())"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "1"
 
     def test_against_other_libraries(self) -> None:
         assert filters.gaussian(NOISY, sigma=(1, 2, 0.5)) == pytest.approx(

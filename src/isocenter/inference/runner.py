@@ -17,6 +17,7 @@ from isocenter.inference.onnx_network import OnnxNetwork
 from isocenter.inference.runtime import fastest, runtime
 from isocenter.inference.sliding import Forward, Windows, starts
 from isocenter.inference.torch_runtime import TorchRuntime, native_bfloat16
+from isocenter.ops.threads import cores
 from isocenter.types import Array
 
 _WORTH_MEASURING = 12
@@ -123,7 +124,7 @@ class Runner:
 
     def _key(self, windows: Windows) -> str:
         kind = "tiles" if windows.halo else "windows"
-        return f"{self.model.card.weights_sha256[:16]} {kind} {platform.machine()} {os.cpu_count()} {torch.__version__}"
+        return f"{self.model.card.weights_sha256[:16]} {kind} {platform.machine()} {cores()} {torch.__version__}"
 
 
 def _agreement(spec: Spec) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from isocenter.data.case import Case
 from isocenter.data.finding import Verdict
 from isocenter.data.provenance import Json
 from isocenter.errors import InputError, IsocenterError
+from isocenter.ops.threads import cores
 from isocenter.pipeline.examine import content_hash, examine
 from isocenter.pipeline.output import recover, require_folder, safe_name, whole_folder, write, written
 from isocenter.recipe import Recipe, load, parse
@@ -148,7 +149,7 @@ def run_studies(
     loaded = load(recipe)
     brought = require_given(loaded, options.given)
     require_folder(out)
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, cores() // workers)
     job = _Job(loaded.text, str(recipe), out, threads, brought, options)
     watch = _Watch(on_progress, studies=len(studies), steps=len(loaded.steps) + 2)
     return dict(_in_processes(studies, job, workers, watch) if workers > 1 else _in_turn(studies, job, watch))
