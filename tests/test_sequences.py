@@ -216,9 +216,14 @@ def test_long_sequences_are_thinned_evenly(count: int, most: int) -> None:
 def test_what_follows_is_told_from_the_newest_frames() -> None:
     ready = prepared_frames(loop(9), Preparation(dims=2, size=(8, 8)), 4, newest=True)
     assert ready.numbers.tolist() == [5, 6, 7, 8]
-    assert places(6) == [2, 3, 4, 5]
-    assert places(40, 4) == [2, 14, 27, 39]
-    assert places(2) == [1]
+    frames = np.random.default_rng(0).normal(size=(40, 1, 4, 4))
+    assert places(frames[:6]) == [2, 3, 4, 5]
+    assert places(frames, 4) == [2, 14, 27, 39]
+    assert places(frames[:2]) == [1]
+    frames[3] = 0  # a black frame in between
+    assert places(frames[:6]) == [2, 4, 5]
+    with pytest.raises(InputError, match="one value each"):
+        places(np.zeros((4, 1, 4, 4)))
 
 
 def test_times_belong_to_the_gate() -> None:

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from isocenter.acquire.coco import coco
 from isocenter.acquire.dataset_files import SPLITS, files_of, folders_of, stem_of
 from isocenter.acquire.labelled import series_source
 from isocenter.acquire.lidc import lidc
 from isocenter.acquire.manifest import manifest
-from isocenter.acquire.marked import boxes_in, coco, voc
+from isocenter.acquire.marked import boxes_in
 from isocenter.acquire.medmnist import medmnist
 from isocenter.acquire.table import is_table
+from isocenter.acquire.voc import voc
 from isocenter.data.dataset import Dataset, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.formats.json_file import read_mapping

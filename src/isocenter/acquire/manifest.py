@@ -70,7 +70,7 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
         "site": column_of(cells, _SITE),
     }
     case = column_of(cells, _CASE)
-    samples, problems = [], []
+    samples, problems, lines = [], [], []
     rest = [name for name in cells if name not in {*images, mask, better, clock, goal, case, *columns.values()}]
     for row in range(len(cells[images[0]])):
 
@@ -89,6 +89,7 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
             problems.append(f"row {row + 2} ({name}): has an image and no label")
             continue
         part = split_named(text(columns["split"]), path, row)
+        lines.append(row + 2)
         samples.append(
             Sample(
                 name,
@@ -105,7 +106,9 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
             )
         )
     names = Counter(sample.case for sample in samples)
-    samples = [replace(s, case=f"{s.case} ({i + 2})") if names[s.case] > 1 else s for i, s in enumerate(samples)]
+    samples = [
+        replace(s, case=f"{s.case} ({i})") if names[s.case] > 1 else s for s, i in zip(samples, lines, strict=True)
+    ]
     named = goal if goal and goal.lower() not in _TARGET else ""
     return Dataset(
         path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems), answer=named

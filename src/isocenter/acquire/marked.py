@@ -1,30 +1,18 @@
-"""Data sets of marked objects: Pascal VOC, COCO, and tables of boxes or points."""
+"""Tables of marked objects, one row a box or a point; and what is wrong with a box, whoever states it."""
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from isocenter.acquire.columns import read_columns
-from isocenter.acquire.dataset_files import (
-    SPLITS,
-    column_of,
-    files_of,
-    folders_of,
-    require_columns,
-    split_named,
-    stem_of,
-)
+from isocenter.acquire.dataset_files import column_of, require_columns, split_named, stem_of
 from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Marked, Sample, Source
-from isocenter.errors import InputError, UnreadableFile
-from isocenter.formats.json_file import read_mapping
-from isocenter.formats.xml_file import number_in, read_xml
+from isocenter.errors import InputError
 
-_MOST_JSON = 512 * 2**20
-_ANNOTATIONS = ("annotations", "annotation", "labels_voc", "xml")
-_PICTURES = ("jpegimages", "images", "image", "imgs", "img")
+ANNOTATIONS = ("annotations", "annotation", "labels_voc", "xml")
+"""Names of folders of VOC's and COCO's files."""
 _CASE = ("seriesuid", "series_uid", "image", "filename", "file_name", "file", "image_id", "case", "id")
 _POINT = (("coordx", "x_mm", "x"), ("coordy", "y_mm", "y"), ("coordz", "z_mm", "z"))
 _DIAMETER = ("diameter_mm", "diameter")
@@ -33,93 +21,7 @@ _DEEP = (("zmin", "z_min", "z1"), ("zmax", "z_max", "z2"))
 _NAME = ("class", "class_name", "label", "name", "category", "finding")
 
 
-# ---- Pascal VOC --------------------------------------------------------------------------------------------------
-
-
-def voc(folder: Path, labelled: bool) -> Dataset | None:
-    """XML files of the Visual Object Classes, beside pictures; splits from `train.txt`, `val.txt`, `test.txt`."""
-    papers = _voc_files(folder)
-    if not papers:
-        return None
-    pictures = _pictures(folder)
-    splits = _voc_splits(folder)
-    samples, problems = [], []
-    for stem, path in papers.items():
-        picture = pictures.pop(stem, None)
-        if picture is None:
-            problems.append(f"{stem}: has boxes and no image")
-            continue
-        try:
-            marked, odd = _voc_objects(path)
-        except UnreadableFile as error:
-            problems.append(f"{stem}: {error}")
-            continue
-        problems += [f"{stem}: {text}" for text in odd]
-        samples.append(Sample(stem, (Source(picture),), objects=marked, split=splits.get(stem, "")))
-    if labelled:
-        problems += [f"{stem}: has an image and no boxes" for stem in pictures]
-    else:
-        samples += [Sample(stem, (Source(path),), split=splits.get(stem, "")) for stem, path in pictures.items()]
-    lost = sorted(set(splits) - {s.case for s in samples})
-    problems += [f"{stem}: stands in the list of the split {splits[stem]} and is not there" for stem in lost]
-    return Dataset(folder, "Pascal VOC", tuple(samples), problems=tuple(problems))
-
-
-def _voc_files(folder: Path) -> dict[str, Path]:
-    places = [folder, *(p for p in folders_of(folder) if p.name.lower() in _ANNOTATIONS)]
-    return {p.stem: p for place in places for p in sorted(place.glob("*.xml")) if p.is_file()}
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Images of the folder of that name, or of the folder itself."""
-    own = next((p for name in _PICTURES for p in folders_of(folder) if p.name.lower() == name), folder)
-    return files_of(own)
-
-
-def _voc_splits(folder: Path) -> dict[str, str]:
-    """The split of each case, as lists of names say it."""
-    found: dict[str, str] = {}
-    for place in (folder, folder / "ImageSets" / "Main"):
-        for path in sorted(place.glob("*.txt")) if place.is_dir() else ():
-            split = SPLITS.get(path.stem.lower())
-            if split is None:
-                continue
-            for line in path.read_text("utf-8", errors="replace").split("\n"):
-                name = line.strip().partition(" ")[0]
-                if not name:
-                    continue
-                if found.setdefault(name, split) != split:
-                    raise InputError(f"{path}: {name} stands in the lists of {found[name]} and of {split}")
-    return found
-
-
-def _voc_objects(path: Path) -> tuple[tuple[Marked, ...], list[str]]:
-    """Objects of one file, and what is wrong with those that are left out.
-
-    Corners are counted from 1 and both belong to the box (VOC development kit, section 3): 1 to 640 is a whole row.
-
-    Raises: UnreadableFile.
-    """
-    root = read_xml(path)
-    size = root.find("size")
-    shape = None if size is None else (number_in(size, "height"), number_in(size, "width"))
-    kept: list[Marked] = []
-    odd: list[str] = []
-    for number, item in enumerate(root.iter("object")):
-        name = (item.findtext("name") or "").strip()
-        place = item.find("bndbox")
-        ends = [math.nan] * 4 if place is None else [number_in(place, k) for k in ("ymin", "xmin", "ymax", "xmax")]
-        low, high = (0.0, ends[0] - 1, ends[1] - 1), (1.0, ends[2], ends[3])
-        wrong = "states no class" if not name else _wrong(low, high, shape, inclusive=True)
-        if wrong:
-            odd.append(f"the box {number + 1} ({name or 'unnamed'}) {wrong}: left out")
-            continue
-        difficult = (item.findtext("difficult") or "0").strip() == "1"
-        kept.append(Marked(name, low, high, ignored=difficult))
-    return tuple(kept), odd
-
-
-def _wrong(
+def wrong_box(
     low: Sequence[float], high: Sequence[float], shape: tuple[float, float] | None, *, inclusive: bool = False
 ) -> str:
     """What is wrong with a box; empty where nothing is.
@@ -133,6 +35,8 @@ def _wrong(
     if not all(math.isfinite(v) for v in (*low, *high)):
         return "has corners that are no numbers"
     least = 1.0 if inclusive else 0.0
+    if high[0] <= low[0]:
+        return f"has no depth ({low[0]:g} to {high[0]:g})"
     if any(b - a <= least for a, b in zip(low[1:], high[1:], strict=True)):
         return f"has no area ({low[2]:g}, {low[1]:g} to {high[2]:g}, {high[1]:g})"
     if shape is not None and all(math.isfinite(n) and n > 0 for n in shape):
@@ -140,132 +44,6 @@ def _wrong(
         if outside:
             return f"lies outside the image ({low[2]:g}, {low[1]:g} to {high[2]:g}, {high[1]:g})"
     return ""
-
-
-# ---- COCO ---------------------------------------------------------------------------------------------------------
-
-
-def coco(folder: Path, labelled: bool) -> Dataset | None:
-    """A JSON of images, annotations and categories: in the folder, in `annotations`, or in each split's folder."""
-    papers = list(_coco_files(folder))
-    if not papers:
-        return None
-    samples: list[Sample] = []
-    problems: list[str] = []
-    categories: dict[str, int] = {}
-    for path, split, pictures in papers:
-        data = _coco_data(path)
-        before = f"{split}/" if split and len(papers) > 1 else ""
-        own, odd = _coco_samples(data, pictures, split, before, labelled=labelled)
-        samples += own
-        problems += odd
-        categories |= {str(row.get("name")): row["id"] for row in data["categories"] if isinstance(row.get("id"), int)}
-    return Dataset(folder, "COCO", tuple(samples), problems=tuple(problems), categories=categories)
-
-
-def _coco_files(folder: Path) -> Iterator[tuple[Path, str, Path]]:
-    """Each annotation file, the split it is of, and the folder of its images."""
-    for place in (folder, *folders_of(folder)):
-        for path in sorted(place.glob("*.json")):
-            if not _is_coco(path):
-                continue
-            words = path.stem.lower().replace("_", " ").replace("-", " ").rstrip("0123456789").split()
-            named = next((SPLITS[w.rstrip("0123456789")] for w in words if w.rstrip("0123456789") in SPLITS), "")
-            split = SPLITS.get(place.name.lower(), named)
-            yield path, split, _coco_pictures(path, folder)
-
-
-def _coco_pictures(path: Path, folder: Path) -> Path:
-    """`annotations/instances_val2017.json` speaks of `val2017/`; others of pictures beside them, or of `images/`."""
-    named = folder / path.stem.rpartition("_")[2]
-    if path.parent != folder and path.parent.name.lower() in _ANNOTATIONS:
-        return next((p for p in (named, folder / "images" / named.name, folder / "images") if p.is_dir()), folder)
-    return path.parent / "images" if (path.parent / "images").is_dir() else path.parent
-
-
-def _is_coco(path: Path) -> bool:
-    if path.stat().st_size > _MOST_JSON:
-        return False
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-    if not start.lstrip().startswith(b"{"):
-        return False
-    return any(word in start for word in (b'"annotations"', b'"categories"', b'"images"', b'"licenses"'))
-
-
-def _coco_data(path: Path) -> dict[str, Any]:
-    data = read_mapping(path, most=_MOST_JSON)
-    for key in ("images", "annotations", "categories"):
-        rows = data.get(key)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UnreadableFile(f"{path}: lacks the list {key!r} of a COCO file")
-    return data
-
-
-def _coco_samples(
-    data: Mapping[str, Any], pictures: Path, split: str, before: str, *, labelled: bool
-) -> tuple[list[Sample], list[str]]:
-    names = {row.get("id"): str(row.get("name", row.get("id"))) for row in data["categories"]}
-    rows: dict[Any, list[Mapping[str, Any]]] = {}
-    for row in data["annotations"]:
-        rows.setdefault(row.get("image_id"), []).append(row)
-    samples: list[Sample] = []
-    problems: list[str] = []
-    stems = Counter(Path(str(image.get("file_name", ""))).stem for image in data["images"])
-    for image in data["images"]:
-        file = str(image.get("file_name", ""))
-        path = pictures / file
-        stem = stem_of(Path(file)) or Path(file).stem
-        name = f"{before}{stem if stems[Path(file).stem] == 1 else Path(file).with_suffix('').as_posix()}"
-        if not file or Path(file).is_absolute() or ".." in Path(file).parts or not path.is_file():
-            problems.append(f"{name}: its image {file!r} is not there")
-            continue
-        shape = (_plain(image.get("height")), _plain(image.get("width")))
-        marked, odd = _coco_objects(rows.pop(image.get("id"), ()), names, shape)
-        problems += [f"{name}: {text}" for text in odd]
-        samples.append(Sample(name, (Source(path),), objects=marked, split=split, number=_id(image.get("id"))))
-    if rows and labelled:
-        problems.append(f"{sum(map(len, rows.values()))} boxes are of images that are not listed")
-    return samples, problems
-
-
-def _coco_objects(
-    rows: Sequence[Mapping[str, Any]], names: Mapping[Any, str], shape: tuple[float, float]
-) -> tuple[tuple[Marked, ...], list[str]]:
-    """Objects of one image. A box is `x, y, width, height` from the corner of the first pixel."""
-    kept: list[Marked] = []
-    odd: list[str] = []
-    for row in rows:
-        name = names.get(row.get("category_id"))
-        box = row.get("bbox")
-        ends = [_plain(v) for v in box] if isinstance(box, list) and len(box) == 4 else [math.nan] * 4
-        low, high = (0.0, ends[1], ends[0]), (1.0, ends[1] + ends[3], ends[0] + ends[2])
-        wrong = "is of no category that is listed" if name is None else _wrong(low, high, shape)
-        if wrong or name is None:
-            odd.append(f"the box {row.get('id', len(odd))} ({name or 'unnamed'}) {wrong}: left out")
-            continue
-        kept.append(Marked(name, low, high, ignored=bool(row.get("iscrowd", 0)), outline=_outline(row)))
-    return tuple(kept), odd
-
-
-def _outline(row: Mapping[str, Any]) -> tuple[tuple[float, ...], ...]:
-    """Polygons of a mask; masks in run lengths keep their box only."""
-    given = row.get("segmentation")
-    if not isinstance(given, list):
-        return ()
-    found = [tuple(_plain(v) for v in one) for one in given if isinstance(one, list) and len(one) >= 6]
-    return tuple(one for one in found if len(one) % 2 == 0 and all(math.isfinite(v) for v in one))
-
-
-def _id(value: object) -> int | str | None:
-    return value if isinstance(value, int | str) else None
-
-
-def _plain(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-# ---- tables -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -331,12 +109,28 @@ def boxes_in(
             continue
         marked, odd = _rows_objects(cells, how, own)
         problems += [f"row {number + 2} ({text}): {why}" for number, why in odd]
-        of = split_named(cells[parts][own[0]], path, own[0]) if parts else ""
+        of = split_named(_one(cells, parts, own, text, path), path, own[0])
         samples.append(Sample(stem_of(picture) or picture.stem, (Source(picture),), objects=marked, split=of,
-                              patient=cells[person][own[0]].strip() if person else ""))  # fmt: skip
+                              patient=_one(cells, person, own, text, path)))  # fmt: skip
     rest, note, odd_ones = _without_rows(samples, listed, divided=bool(parts))
     samples += [Sample(stem_of(p) or p.stem, (Source(p),), objects=() if labelled else None) for p in rest]
     return Dataset(path, "a table of boxes", tuple(samples), problems=(*problems, *odd_ones), notes=note)
+
+
+def _one(cells: Mapping[str, Sequence[str]], column: str | None, rows: Sequence[int], image: str, path: Path) -> str:
+    """What all rows of an image say of it; empty without the column.
+
+    Raises: InputError where they say different things.
+    """
+    if column is None:
+        return ""
+    said = list(dict.fromkeys(cells[column][number].strip() for number in rows))
+    if len(said) > 1:
+        raise InputError(
+            f"{path.name}: the rows of {image} say {said[0]!r} and {said[1]!r} in the column {column!r}: an image is "
+            "of one patient and one split"
+        )
+    return said[0]
 
 
 def _rows_objects(
@@ -408,9 +202,9 @@ def _row_object(cells: Mapping[str, Sequence[str]], how: _Layout, row: int) -> M
     if how.diameter:
         x, y, z, across = values
         low, high = (z - across / 2, y - across / 2, x - across / 2), (z + across / 2, y + across / 2, x + across / 2)
-        wrong = _wrong(low, high, None)
+        wrong = wrong_box(low, high, None)
         return f"its point {wrong}: left out" if wrong else Marked(name, low, high, frame="mm")
     x0, y0, x1, y1, *deep = values
     z0, z1 = deep or (0.0, 1.0)
-    wrong = _wrong((z0, y0, x0), (z1, y1, x1), None)
-    return f"its box {wrong}: left out" if wrong or z1 <= z0 else Marked(name, (z0, y0, x0), (z1, y1, x1))
+    wrong = wrong_box((z0, y0, x0), (z1, y1, x1), None)
+    return f"its box {wrong}: left out" if wrong else Marked(name, (z0, y0, x0), (z1, y1, x1))

@@ -11,6 +11,8 @@ from isocenter.data.volume import Quantity, Volume, frozen_array
 from isocenter.errors import GeometryError
 from isocenter.types import Array, Bool, Num
 
+_LONGEST_S = 100 * 366 * 86400.0
+
 
 @dataclass(frozen=True, eq=False)
 class Cine:
@@ -48,6 +50,11 @@ class Cine:
             or np.any(np.diff(self.times_s) < 0)
         ):
             raise GeometryError(f"{len(frames)} frames need as many times that never fall; got {self.times_s[:8]} ...")
+        if self.times_s is not None and len(frames) > 1 and not 0 < self.times_s[-1] - self.times_s[0] < _LONGEST_S:
+            raise GeometryError(
+                f"{len(frames)} frames lie {self.times_s[-1] - self.times_s[0]:g} s apart in all: seconds are wanted, "
+                "more than none and less than a century; leave the times away if they are not known"
+            )
         object.__setattr__(self, "frames", frozen_array(frames))
         if self.not_measured is not None:
             if self.not_measured.shape != (len(frames), *self.geometry.shape):

@@ -187,6 +187,24 @@ class Dataset:
         return tuple(sorted(every, key=natural))
 
 
+LARGEST = 1e30
+"""Beyond it a number is a typing error, and no computation of 32 bits survives it."""
+
+
+def stated_number(text: str) -> float:
+    """The number that a text states.
+
+    Raises: InputError for none, and for one that cannot be computed with.
+    """
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise InputError(f"its value {text!r} is no number") from error
+    if not abs(value) <= LARGEST:
+        raise InputError(f"its value {text!r} is no number that can be learnt or judged (up to {LARGEST:g})")
+    return value
+
+
 def natural(text: str) -> tuple[tuple[int, object], ...]:
     """A key by which `2` stands before `10`."""
     import re

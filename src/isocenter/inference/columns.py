@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from isocenter.data.dataset import LARGEST
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Prepared
 
@@ -56,8 +56,8 @@ def value_of(row: Mapping[str, str], name: str) -> float | None:
         value = float(text)
     except ValueError as error:
         raise InputError(f"{name}: {text!r} is no number: write categories as numbers, such as 0 and 1") from error
-    if not isfinite(value):
-        raise InputError(f"{name}: {text!r} is not finite")
+    if not abs(value) <= LARGEST:
+        raise InputError(f"{name}: {text!r} is no number that can be computed with (up to {LARGEST:g})")
     return value
 
 

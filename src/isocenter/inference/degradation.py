@@ -30,7 +30,7 @@ class Degradation(BaseModel):
     @field_validator("factor", mode="before")
     @classmethod
     def _each_axis(cls, value: object) -> object:
-        return (value,) * 3 if isinstance(value, int) else value
+        return (value,) * 3 if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("factor")
     @classmethod

@@ -1,12 +1,13 @@
 """Images from noise, by a trained maker."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from isocenter.errors import UnreadableFile
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.maker import Maker
 from isocenter.networks.random_features import RandomFeatures
@@ -16,7 +17,14 @@ _BATCH = 64
 
 
 def made(module: nn.Module, count: int, *, classes: Sequence[int] | None, seed: int, device: str = "cpu") -> Array:
-    """Images (`n c *s`, 0 to 1).
+    """Images (`n c *s`, 0 to 1), all at once; see `made_in_parts`."""
+    return np.concatenate(list(made_in_parts(module, count, classes=classes, seed=seed, device=device)))
+
+
+def made_in_parts(
+    module: nn.Module, count: int, *, classes: Sequence[int] | None, seed: int, device: str = "cpu"
+) -> Iterator[Array]:
+    """Images (`n c *s`, 0 to 1), some at a time.
 
     Args:
         module: a `Maker`.
@@ -24,17 +32,19 @@ def made(module: nn.Module, count: int, *, classes: Sequence[int] | None, seed: 
         classes: of each; None: it knows none.
         seed: of the noise.
         device: on which it is run.
+    Raises: UnreadableFile for a network that makes what is no number.
     """
     maker = cast("Maker", module.eval().to(device))
     generator = torch.Generator().manual_seed(seed)
-    found = []
-    with torch.inference_mode():
-        for begin in range(0, count, _BATCH):
-            size = min(_BATCH, count - begin)
-            noise = torch.randn(size, maker.latent, generator=generator).to(device)
-            own = None if classes is None else torch.as_tensor(list(classes[begin : begin + size])).to(device)
-            found.append(maker.sample(noise, own).float().cpu().numpy())
-    return np.asarray(np.clip(np.concatenate(found), 0, 1))
+    for begin in range(0, count, _BATCH):
+        size = min(_BATCH, count - begin)
+        noise = torch.randn(size, maker.latent, generator=generator).to(device)
+        own = None if classes is None else torch.as_tensor(list(classes[begin : begin + size])).to(device)
+        with torch.inference_mode():
+            images = maker.sample(noise, own).float().cpu().numpy()
+        if not np.isfinite(images).all():
+            raise UnreadableFile("the network makes images of what is no number: its weights are damaged")
+        yield np.clip(images, 0, 1)
 
 
 def classes_for(shares: Sequence[float], count: int) -> list[int] | None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from isocenter.data.card import ModelCard
 from isocenter.data.dataset import Answers
@@ -14,6 +15,7 @@ from isocenter.formats import model_folder
 from isocenter.inference.columns import Column
 from isocenter.inference.degradation import Degradation
 from isocenter.inference.prepare import Preparation
+from isocenter.inference.stated import Stated
 from isocenter.optional import require
 
 if TYPE_CHECKING:
@@ -22,69 +24,6 @@ if TYPE_CHECKING:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-class _Told(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-
-class _Point(_Told):
-    threshold: float = Field(default=0.5, ge=0, le=1)
-
-
-class _Calibration(_Told):
-    method: Literal["none", "platt", "temperature", "isotonic"] = "none"
-    slope: float | None = None
-    intercept: float | None = None
-    temperature: Annotated[float, Field(gt=0)] | None = None
-    scores: tuple[float, ...] | None = None
-    rates: tuple[float, ...] | None = None
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> "_Calibration":
-        wanted = {"platt": ("slope", "intercept"), "temperature": ("temperature",), "isotonic": ("scores", "rates")}
-        lacking = next((name for name in wanted.get(self.method, ()) if getattr(self, name) is None), None)
-        if lacking:
-            raise ValueError(f"a calibration by {self.method} states {lacking}")
-        return self
-
-
-class _Conformal(_Told):
-    quantiles: tuple[float | None, ...] | None = None
-    reach: float | dict[str, float | None] | None = None
-    coverage: float | None = None
-
-
-_Reach = Annotated[tuple[tuple[float, ...], ...], Field(min_length=2, max_length=2)]
-
-
-class _Gate(_Told):
-    quantity: str | None = None
-    shape: _Reach | None = None
-    spacing_mm: _Reach | None = None
-    extent_mm: _Reach | None = None
-    prepared: dict[str, tuple[Any, ...]] | None = None
-    frame_gap_s: tuple[float, float] | None = None
-    object_edge: dict[str, tuple[float, float]] | None = None
-
-    @model_validator(mode="after")
-    def _has_axes(self) -> "_Gate":
-        for name in ("shape", "spacing_mm", "extent_mm"):
-            given = getattr(self, name)
-            if given is not None and any(len(row) != 3 for row in given):
-                raise ValueError(f"{name} holds three numbers for the least and three for the most")
-        return self
-
-
-class _Promises(BaseModel):
-    """What a card states beside the network, as far as a prediction uses it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    operating_point: _Point
-    calibration: _Calibration
-    conformal: _Conformal
-    gate: _Gate
 
 
 class NetworkSpec(BaseModel):
@@ -100,6 +39,10 @@ class NetworkSpec(BaseModel):
     def _fixed(cls, value: Any) -> Any:
         """Lists as tuples: a plan read from its file is the plan that was written."""
         return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+_MOST_VOXELS = 2**27
+"""That a network looks at at once."""
 
 
 class Spec(BaseModel):
@@ -135,6 +78,16 @@ class Spec(BaseModel):
         axes = {1, 2} if self.preparation.dims == 2 else {0, 1, 2}
         if not self.patch or not all(n >= 1 for n in self.patch):
             raise ValueError(f"patch has edges of 1 or more; got {self.patch}")
+        for name, edges in (("patch", self.patch), ("size", self.preparation.size or ())):
+            if prod(edges) > _MOST_VOXELS or (edges and len(edges) != self.preparation.dims):
+                raise ValueError(
+                    f"{name} has {self.preparation.dims} edges, and at most {_MOST_VOXELS} voxels; got {tuple(edges)}"
+                )
+        own = self.network.settings.get("size")
+        if self.task in ("generate", "anomaly") and own is not None and tuple(own) != self.preparation.size:
+            raise ValueError(
+                f"the network makes images of {tuple(own)}, and preparation.size is {self.preparation.size}"
+            )
         kinds = {
             "classify": ("softmax", "sigmoid"),
             "regress": ("value",),
@@ -203,9 +156,9 @@ def spec_of(card: ModelCard) -> Spec:
     """
     try:
         found = Spec.model_validate(card.network)
-        stated = {name: getattr(card, name) for name in _Promises.model_fields}
-        _Promises.model_validate(stated)
-    except ValidationError as error:
+        stated = Stated.model_validate({name: getattr(card, name) for name in Stated.model_fields})
+        stated.require_for(found.task, len(found.classes))
+    except ValueError as error:  # pydantic's, too
         raise UnreadableFile(f"the model card describes no network that is known here ({cause_of(error)})") from error
     if found.task != card.task or found.classes != tuple(card.classes):
         raise UnreadableFile(

@@ -12,9 +12,12 @@ from isocenter.errors import GeometryError, InputError
 from isocenter.inference.prepare import Prepared
 from isocenter.types import Affine, Array
 
+_LEAST_INSIDE, _LEAST_EDGE = 0.1, 0.1
+"""Share of a box that its image must hold, and voxels along an edge: below, it is of something else."""
+
 
 class OutsideImage(GeometryError):
-    """A box that lies beyond its image."""
+    """A box that lies beyond its image, or is none in it."""
 
 
 def moved(boxes: Float[Array, "n 2 3"], *, source: Affine, target: Affine) -> Float[Array, "n 2 3"]:
@@ -47,7 +50,8 @@ def to_image(boxes: Float[Array, "n 2 3"], ready: Prepared) -> Float[Array, "n 2
 def in_voxels(marked: Marked, geometry: Geometry) -> Float[Array, "2 3"]:
     """The box of an object in voxels of its image.
 
-    Raises: GeometryError for one in millimetres of an image that has none; OutsideImage for one outside it.
+    Raises: GeometryError for one in millimetres of an image that has none; OutsideImage for one outside it (or for the
+        most part), or much smaller than a voxel.
     """
     box = np.asarray((marked.low, marked.high), np.float64)
     if marked.frame == "mm":
@@ -55,10 +59,18 @@ def in_voxels(marked: Marked, geometry: Geometry) -> Float[Array, "2 3"]:
         world = np.eye(4)[:, [2, 1, 0, 3]]  # (z, y, x) -> LPS (x, y, z)
         box = moved(box[None] + 0.5, source=world, target=geometry.affine)[0]
     shape = np.asarray(geometry.shape, np.float64)
+    kept = np.clip(box, 0, shape)
+    ends = [", ".join(f"{v:.4g}" for v in corner) for corner in box]
+    said = f"the box of a {marked.name} ({ends[0]} to {ends[1]})"
     if np.any(box[1] <= 0) or np.any(box[0] >= shape):
-        ends = [", ".join(f"{v:.1f}" for v in corner) for corner in box]
-        raise OutsideImage(f"the box of a {marked.name} ({ends[0]} to {ends[1]}) lies outside its image")
-    return np.asarray(np.clip(box, 0, shape))
+        raise OutsideImage(f"{said} lies outside its image")
+    if np.any(box[1] - box[0] < _LEAST_EDGE):
+        raise OutsideImage(f"{said} is much smaller than a voxel")
+    flat = shape == 1  # a slice of a volume has no depth to lie in
+    inside = np.where(flat, 1.0, (kept[1] - kept[0]) / (box[1] - box[0])).prod()
+    if inside < _LEAST_INSIDE:
+        raise OutsideImage(f"{said} lies outside its image, but for {inside:.1%}")
+    return np.asarray(kept)
 
 
 def boxed(marked: Sequence[Marked], classes: Sequence[str], geometry: Geometry) -> Boxed:

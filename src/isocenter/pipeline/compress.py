@@ -179,6 +179,8 @@ def _require_methods(how: Wanted) -> None:
         raise InputError(
             f"--method {','.join(how.methods)}: there are prune or distill (one of them), and int8 after it"
         )
+    if how.network is not None and "distill" not in how.methods:
+        raise InputError(f"--network {how.network}: names a pupil, which only --method distill has")
     if not 0.1 <= how.share < 1:
         raise InputError(f"--share {how.share:g}: from .1 up to 1")
     if {"prune", "distill"} & set(how.methods) and how.budget_s is None:
@@ -211,8 +213,6 @@ def _taught(
         small = smaller(model.spec, how.share)
     start = None
     if "prune" in how.methods:
-        if how.network is not None:
-            raise InputError("--network names a pupil for distill; prune keeps the network")
         origin: dict[str, Json] = {"model": f"{model.folder.name}, pruned", "sha256": model.card.weights_sha256}
         start = Start(pruned(model.modules[0], model.spec, small), small, origin)
         tell(f"{small.network.name}: pruned to {how.share:.0%} of its channels")

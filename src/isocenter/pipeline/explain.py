@@ -26,13 +26,13 @@ from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
 from isocenter.pipeline.image_prediction import with_channels
 from isocenter.pipeline.inputs import cases_of
-from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.own_folder import own_folder, require_own
 from isocenter.report.explanation import heat_picture, render_explanation
 from isocenter.types import Array
 from isocenter.zoo import model_path
 
 _MOST_VOXELS = 192**3
-_OURS = (".html", ".json", ".nii.gz", ".png", "shapley.csv")
+EXPLANATIONS = "explanations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,8 @@ def explain(
         seed: of random orders.
     Raises: InputError for inputs of several cases, methods that are not there, and images too large to explain whole.
     """
+    if out is not None:
+        require_own(Path(out), EXPLANATIONS)
     loaded = load(model_path(model))
     odd = [m for m in methods if m not in METHODS]
     if odd:
@@ -90,15 +92,6 @@ def explain(
     if out is not None:
         _write(found, loaded, volume, Path(out))
     return found
-
-
-def require_explanations(folder: Path) -> None:
-    """Refuse a folder in which other things lie than explanations.
-
-    Raises: InputError.
-    """
-    if folder.exists() and (not folder.is_dir() or any(not p.name.endswith(_OURS) for p in folder.iterdir())):
-        raise InputError(f"{folder}: holds other things than explanations; name another folder")
 
 
 def explain_volume(
@@ -226,9 +219,8 @@ def index_of(about: str | None, names: tuple[str, ...], best: int) -> int:
 
 
 def _write(found: Sequence[Explained], model: NetworkModel, volume: Volume, folder: Path) -> None:
-    require_explanations(folder)
     rows = []
-    with whole_folder(folder) as empty:
+    with own_folder(folder, EXPLANATIONS) as empty:
         for one in found:
             name = one.method.replace("+", "p")
             nifti.write(one.heat, empty / f"{name}.nii.gz")

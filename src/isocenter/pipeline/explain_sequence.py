@@ -17,9 +17,9 @@ from isocenter.inference.model import NetworkModel
 from isocenter.inference.predictor import decided
 from isocenter.inference.torch_runtime import TorchRuntime
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.explain import index_of, require_explanations, summary_of
+from isocenter.pipeline.explain import EXPLANATIONS, index_of, summary_of
 from isocenter.pipeline.inputs import cases_of
-from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.own_folder import own_folder, require_own
 from isocenter.report.explanation import render_explanation
 from isocenter.report.gallery import curve_picture
 from isocenter.types import Array
@@ -62,6 +62,8 @@ def explain_sequence(
         seed: of random orders.
     Raises: InputError for inputs of several cases, and for a model that foretells frames.
     """
+    if out is not None:
+        require_own(out, EXPLANATIONS)
     spec = model.spec
     if spec.task == "forecast":
         raise InputError("a frame that is foretold is its own picture: there is nothing to explain")
@@ -87,14 +89,13 @@ def explain_sequence(
 
 
 def _write(found: ExplainedFrames, model: NetworkModel, folder: Path) -> None:
-    require_explanations(folder)
     what = "change of the answer without it"
     png = curve_picture(found.times, {"frame": found.weights}, y=what)
     told: dict[str, Json] = {
         **summary_of(found.case, found.method, found.about, found.probability, found.quality),
         "times_s": [float(t) for t in found.times], "weights": [float(w) for w in found.weights],
     }  # fmt: skip
-    with whole_folder(folder) as empty:
+    with own_folder(folder, EXPLANATIONS) as empty:
         (empty / "frames.png").write_bytes(png)
         text = json.dumps([told], indent=2, ensure_ascii=False, allow_nan=False)
         (empty / "explanation.json").write_text(text, "utf-8")

@@ -11,8 +11,8 @@ from isocenter.explanation.shapley import shapley_values
 from isocenter.formats import model_folder
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics import reliability as rel
-from isocenter.pipeline.explain import require_explanations
-from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.explain import EXPLANATIONS
+from isocenter.pipeline.own_folder import own_folder
 from isocenter.report.shapley import render_shapley
 from isocenter.training.fit import score
 from isocenter.training.table import case_names, features_of
@@ -80,8 +80,7 @@ def explain_table(
     answers, base = answer(rows), float(answer(baseline[None])[0])
     found = ExplainedTable(case_names(cells), card.features, values, answers, base, unit)
     if out is not None:
-        require_explanations(Path(out))
-        with whole_folder(Path(out)) as empty:
+        with own_folder(Path(out), EXPLANATIONS) as empty:
             head = ("case", "answer", *card.features)
             lines = [
                 (case, f"{own:.6g}", *(f"{v:.6g}" for v in row))

@@ -1,6 +1,7 @@
 """`generate`: new images from a trained maker, each marked as what it is."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import numpy as np
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Volume
-from isocenter.errors import InputError
+from isocenter.errors import InputError, UnreadableFile
 from isocenter.formats import nifti, raster
-from isocenter.inference.making import classes_for, in_units, made
+from isocenter.formats.json_file import read_mapping
+from isocenter.inference.making import classes_for, in_units, made_in_parts
 from isocenter.inference.model import load
 from isocenter.inference.prepare import Preparation
 from isocenter.inference.runner import device_of
-from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.output import plain_name, whole_folder
+from isocenter.pipeline.own_folder import require_listed
 from isocenter.types import Array
 from isocenter.version import __version__
 from isocenter.zoo import model_path
@@ -57,6 +60,8 @@ def generate(
     spec, card = loaded.spec, loaded.card
     if spec.task != "generate":
         raise InputError(f"{model}: answers with {spec.task}, and makes no images from noise")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed {seed}: a whole number from 0 to 2^63 - 1")
     if not 1 <= count <= _MOST:
         raise InputError(f"-n {count}: from 1 to {_MOST} images")
     if of_class is not None and of_class not in spec.classes:
@@ -65,26 +70,37 @@ def generate(
     _require_free(folder)
     shares = [float(v) for v in (card.training.get("class_shares") or [])]
     kinds = [spec.classes.index(of_class)] * count if of_class is not None else classes_for(shares, count)
-    images = in_units(
-        made(loaded.modules[0], count, classes=kinds, seed=seed, device=device_of(device)), spec.preparation
-    )
+    parts = made_in_parts(loaded.modules[0], count, classes=kinds, seed=seed, device=device_of(device))
+    images = (image for part in parts for image in in_units(part, spec.preparation))
     told: dict[str, Json] = {
         "synthetic": True, "not_for_clinical_use": True, "model": card.model, "weights_sha256": card.weights_sha256,
         "licence": card.licence, "seed": seed, "isocenter": __version__, "made": [],
     }  # fmt: skip
     counts: dict[str, int] = {}
+    folders = _folders(spec.classes)
     grey = _grey_factor(spec.preparation)
     with whole_folder(folder) as empty:
         for number, image in enumerate(images):
             kind = "" if kinds is None else spec.classes[kinds[number]]
             counts[kind] = counts.get(kind, 0) + 1
-            place = empty / kind if kind else empty
+            place = empty / folders[kind] if kind else empty
             place.mkdir(parents=True, exist_ok=True)
             stem = place / f"{_MARK}-{number + 1:05d}"
             path = _write(image, stem, card.weights_sha256, grey=grey)
             told["made"].append({"file": path.relative_to(empty).as_posix(), "class": kind or None})
         (empty / RECORD).write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
     return Generated(folder, counts)
+
+
+def _folders(classes: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each class: a class is any text, and a name is one part of a path on every system."""
+    found: dict[str, str] = {}
+    for name in classes:
+        safe = plain_name(name, otherwise="class")
+        while safe.lower() in {other.lower() for other in found.values()}:
+            safe += "_"
+        found[name] = safe
+    return found
 
 
 def _grey_factor(how: Preparation) -> float | None:
@@ -127,7 +143,9 @@ def _require_free(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder}: is a file; made images need a folder")
-    files = [p for p in folder.rglob("*") if p.is_file()]
-    odd = [p for p in files if p.name != RECORD and not p.name.startswith(f"{_MARK}-")]
-    if odd or (files and not (folder / RECORD).is_file()):
-        raise InputError(f"{folder}: holds other things than made images; name another folder")
+    try:
+        told = read_mapping(folder / RECORD).get("made")
+    except UnreadableFile:
+        told = None
+    rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
+    require_listed(folder, {RECORD, *(str(row.get("file")) for row in rows)} if rows else (), "made images")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 
+_TOLD = 5
+"""What is wrong with the data set, as far as it is told while training begins; the card names all."""
 _KEPT_SHARE = 0.15
 """Of the free memory, for images as they were read."""
 
@@ -116,8 +118,10 @@ def material(
     """
     opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
     data = held_out(opened.without_splits() if how.resplit else opened, how.hold_out)
-    for text in (*data.notes, *data.problems[:5]):
+    for text in (*data.notes, *data.problems[:_TOLD]):
         say(text)
+    if len(data.problems) > _TOLD:
+        say(f"and {len(data.problems) - _TOLD} more that are wrong: `isocenter data check` lists all")
     answers = task or answers_of(data)
     lacking = [s.case for s in data.samples if not _labelled(s, answers)]
     if len(lacking) == len(data.samples):

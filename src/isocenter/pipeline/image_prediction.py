@@ -14,8 +14,7 @@ from isocenter.inference.model import NetworkModel
 from isocenter.inference.predictor import CaseAnswer, Predictor, Running
 from isocenter.pipeline.inputs import cases_of
 from isocenter.pipeline.outcomes import outcome_of
-from isocenter.pipeline.outcomes.objects import DETECTIONS
-from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.own_folder import own_folder
 
 if TYPE_CHECKING:
     from isocenter.types import Progress
@@ -46,12 +45,13 @@ def predict_images(
     """
     predictor = Predictor(model, running, tell=tell)
     cases = with_channels(cases_of(Path(data)), predictor.model)
+    lost = _lost(cases)
     if out is None:
-        return list(answers(predictor, cases, on_progress=on_progress))
+        return [*answers(predictor, cases, on_progress=on_progress), *lost]
     folder = Path(out)
-    _require_own(folder, cases)
+    _require_apart(folder, cases)
     outcome = outcome_of(predictor.model.spec)
-    with whole_folder(folder) as empty:
+    with own_folder(folder, "predictions") as empty:
         found = [
             answer if answer.failed else outcome.keep(answer, predictor.model, empty)
             for answer in answers(predictor, cases, on_progress=on_progress)
@@ -59,6 +59,7 @@ def predict_images(
         if all(a.failed for a in found):
             raise InputError(f"no case could be predicted; the first: {found[0].failed}")
         outcome.keep_together(found, predictor.model, empty, cases)
+        found += lost
         (empty / PREDICTIONS).write_text(predictions_text(found, predictor.model), "utf-8")
     return found
 
@@ -125,22 +126,24 @@ def _filled_up(cases: Dataset, wanted: tuple[str, ...]) -> Dataset:
     return replace(cases, samples=samples, channels=wanted)
 
 
-def _require_own(folder: Path, cases: Dataset) -> None:
-    """Refuse a folder that holds anything but predictions of before, or the input.
+def _lost(cases: Dataset) -> list[CaseAnswer]:
+    """Cases that the input names and does not hold, with the reason."""
+    there = {sample.case for sample in cases.samples}
+    told = [text.partition(": ") for text in cases.problems]
+    return [CaseAnswer(case, failed=why or case) for case, _, why in told if case not in there]
+
+
+def _require_apart(folder: Path, cases: Dataset) -> None:
+    """Refuse a folder that holds the input, and a case that is called as the table of all.
 
     Raises: InputError.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is a file; predictions of images need a folder")
     inside = [source.path for s in cases.samples for source in s.images]
     if any(folder.resolve() in (p.resolve(), *p.resolve().parents) for p in inside):
         raise InputError(f"{folder}: holds the input itself; name another folder")
-    own, ends = (PREDICTIONS, DETECTIONS), (".nii.gz", ".csv", ".png")
-    odd = [p for p in folder.rglob("*") if p.is_file() and p.name not in own and not p.name.endswith(ends)]
-    if odd or (any(folder.iterdir()) and not (folder / PREDICTIONS).is_file()):
-        raise InputError(f"{folder}: holds other things than predictions; name another folder")
+    taken = [s.case for s in cases.samples if f"{s.case}.csv".lower() == PREDICTIONS]
+    if taken:
+        raise InputError(f"{cases.path}: the case {taken[0]!r} is called as {PREDICTIONS}, the table of all: rename it")
 
 
 def predictions_text(found: Sequence[CaseAnswer], model: NetworkModel) -> str:

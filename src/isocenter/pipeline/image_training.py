@@ -25,6 +25,7 @@ from isocenter.training.images.loading import load
 from isocenter.training.images.plan import Plan, plan_text, read_plan, share_of
 from isocenter.training.images.start import Start, read_start
 from isocenter.training.images.store import Store
+from isocenter.training.images.tasks import task_of
 from isocenter.training.images.trials import variant
 from isocenter.types import Progress
 from isocenter.version import __version__
@@ -82,6 +83,12 @@ def train_images(
     found.reader.forget()
     for text in (*stores[0].failed, *stores[1].failed):
         say(f"left out: {text}")
+    lacking = "" if how.ways.folds else task_of(plan).lacking(stores[1], plan)
+    if lacking:
+        raise InputError(
+            f"{found.data.path}: none of the {len(stores[1])} validation cases {lacking}: divide them otherwise (--set "
+            "validation=0.3, --resplit, --seed)"
+        )
     if left_off is None:
         plan, deadline = _with_steps(plan, stores, how, _as_started(wanted, start), device=device, begun=begun, say=say)
         _keep(checkpoint, plan, asked, deadline)
@@ -168,6 +175,9 @@ def _with_columns(plan: Plan, found: Material, how: Effort) -> Plan:
         return plan
     if plan.task not in ("classify", "regress", "segment"):
         raise InputError(f"--with: columns stand beside images to classify, regress or segment, not to {plan.task}")
+    twice = next((name for name in how.beside if list(how.beside).count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"--with {twice}: is named twice")
     columns = fitted([sample.groups for sample in found.train.samples], how.beside)
     settings = dict(plan.network.settings)
     if "columns" in type(settings_of(plan.network.name, {})).model_fields:

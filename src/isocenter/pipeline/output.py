@@ -205,8 +205,20 @@ def safe_name(case: Case) -> str:
     base = base[: len(base) - len(ending)]
     if _spells(base, case.identity):
         return f"study-{sha256(base.encode()).hexdigest()[:8]}"
-    safe = re.sub(r"[^\w.-]", "_", base).strip("._")[:80]
-    safe = safe.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip("._") or "study"
+    return plain_name(base, otherwise="study")
+
+
+def plain_name(text: str, *, otherwise: str) -> str:
+    """A text as one part of a path on every system.
+
+    Letters and digits of any script, `-`, `_` and `.` stay; the rest becomes `_`.
+
+    Args:
+        text: any.
+        otherwise: the name where nothing is left.
+    """
+    safe = re.sub(r"[^\w.-]", "_", text).strip("._")[:80]
+    safe = safe.encode("utf-8", "replace")[:120].decode("utf-8", "ignore").strip("._") or otherwise
     return f"{safe}_" if safe.split(".")[0].lower() in _RESERVED else safe
 
 

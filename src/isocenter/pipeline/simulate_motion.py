@@ -19,7 +19,8 @@ from isocenter.formats import nifti
 from isocenter.formats.delimited import csv_text
 from isocenter.metrics.overlap import dice
 from isocenter.ops.deform import between, displacement, pulled
-from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.output import plain_name
+from isocenter.pipeline.own_folder import own_folder
 from isocenter.types import Array, Progress
 
 TABLE, README = "loops.csv", "README.txt"
@@ -68,7 +69,7 @@ def simulate_motion(
         frames: of each loop.
         seconds: of one cycle.
         on_progress: told each patient.
-    Returns: what was left out, and why.
+    Returns: what was left out, or has no ejection fraction, and why.
     Raises: InputError where no patient has two labelled images.
     """
     if not 4 <= frames <= 200:
@@ -80,8 +81,11 @@ def simulate_motion(
     pairs = {name: own for name, own in pairs.items() if len(own) == 2}
     if not pairs:
         raise InputError(f"{opened.path}: no patient has two labelled images, at end-diastole and end-systole")
+    for name in [name for name in pairs if plain_name(name, otherwise="") != name]:
+        left.append(f"{name!r}: a patient's name becomes a file's: letters, digits, - and _ alone")
+        del pairs[name]
     rows: list[dict[str, str]] = []
-    with whole_folder(Path(out)) as empty:
+    with own_folder(Path(out), "loops") as empty:
         for number, (patient, own) in enumerate(pairs.items()):
             if on_progress:
                 on_progress(f"moving {patient}", number, len(pairs))
@@ -93,7 +97,9 @@ def simulate_motion(
             times = tuple(float(v) for v in np.arange(frames) * seconds / frames)
             cine = Cine(loop.frames[:, None], loop.geometry, times)
             nifti.write(cine, empty / f"{patient}.nii.gz", intent="simulated")
-            rows.append(_row(patient, loop, seconds / frames))
+            row, odd = _row(patient, loop, seconds / frames)
+            rows.append(row)
+            left += odd
         if not rows:
             raise InputError(f"no loop could be made; the first: {left[0]}")
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -110,7 +116,8 @@ def looped(pair: Sequence[Sample], frames: int) -> Loop:
     images = [read_images(sample) for sample in pair]
     images[0].geometry.require_same(images[1].geometry, what="the images at end-diastole and end-systole")
     masks = [_labels(sample, image) for sample, image in zip(pair, images, strict=True)]
-    names = {label.value: label.name for mask in masks for label in mask.labels}
+    there = set().union(*(np.unique(mask.voxels).tolist() for mask in masks))
+    names = {label.value: label.name for mask in masks for label in mask.labels if label.value in there}
     grey = [np.asarray(image.voxels[0], np.float32) for image in images]
     parts = {name: [(np.asarray(m.voxels) == value).astype(np.float32) for m in masks] for value, name in names.items()}
     shares, real = course(frames)
@@ -157,10 +164,13 @@ def _guide(parts: Sequence[dict[str, Array]], flat: Sequence[Array]) -> list[Arr
     return found
 
 
-def _row(patient: str, loop: Loop, step_s: float) -> dict[str, str]:
+def _row(patient: str, loop: Loop, step_s: float) -> tuple[dict[str, str], list[str]]:
+    """A row of the table, and the labels whose ejection fraction is none."""
+
     def listed(values: Sequence[float] | Array, words: Callable[[float], str]) -> str:
         return ";".join(words(float(v)) for v in values)
 
+    odd: list[str] = []
     row = {
         "case": patient, "image": f"{patient}.nii.gz", "patient": patient, "made": MARK,
         "real_frames": ";".join(map(str, loop.real)),
@@ -172,5 +182,9 @@ def _row(patient: str, loop: Loop, step_s: float) -> dict[str, str]:
         row[f"voxels {name}"] = listed(values, lambda v: f"{v:.0f}")
         full, least = values[loop.real[0]], values[loop.real[1]]
         row[f"overlap {name}"] = f"{loop.overlap[name]:.3f}"
-        row[f"ejection fraction {name}"] = f"{(full - least) / full:.4f}" if full else ""
-    return row
+        ejects = 0 < least <= full
+        row[f"ejection fraction {name}"] = f"{(full - least) / full:.4f}" if ejects else ""
+        if not ejects:
+            odd.append(f"{patient}: {name} has {full:.0f} voxels at end-diastole and {least:.0f} at end-systole: no "
+                       "ejection fraction (the first image in natural order counts as end-diastole)")  # fmt: skip
+    return row, odd

@@ -565,6 +565,7 @@ CHINESE: dict[str, str] = {
     "made images beside the real ones help: {metric} {difference:+.3f}": "在真实图像之外加入生成图像有帮助：{metric} {difference:+.3f}",
     "made images beside the real ones harm: {metric} {difference:+.3f}": "在真实图像之外加入生成图像有害：{metric} {difference:+.3f}",
     "{failed} of {all} cases have no answer and are not judged; the first: {why}": "{all} 例中有 {failed} 例没有结果，未予评价；第一例：{why}",
+    "{count} entries of the data set are wrong and not judged; the first: {why}": "数据集中有 {count} 个条目有误，未予评价；第一个：{why}",
     "{case}: {why}": "{case}：{why}",
     "{failed} of {all} cases could not be judged; the first: {why}": "{all} 例中有 {failed} 例无法评价；第一例：{why}",
     "{marked} of {all} images lie outside the training range; the first: {why}": "{all} 幅图像中有 {marked} 幅超出训练范围；第一幅：{why}",

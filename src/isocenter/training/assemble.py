@@ -136,7 +136,7 @@ def promise(
 def doubts_of_calibration(card: ModelCard) -> list[str]:
     """What the user must know of a calibration that could not be made."""
     why = card.calibration.get("why")
-    return [f"not calibrated, and decided at a probability of one half: {why}; more patients help"] if why else []
+    return [f"not calibrated: {why}"] if why else []
 
 
 def _classified(
@@ -151,10 +151,15 @@ def _classified(
     method = {"auto": "platt" if two else "temperature"}.get(promises.calibration, promises.calibration)
     alike = len(np.unique(truth)) < 2  # one case a patient: they can be of one class though the cases are of two
     if alike:
-        why = f"the {len(once)} patients that could calibrate count once each, and are of one class"
+        why = f"the {len(once)} patients that could calibrate count once each, and are of one class: 0.5 decides"
         how: dict[str, Any] = {"method": "none", "why": why}
     elif method == "platt" and two:
         how = {"method": method, **rel.platt(truth, own[:, 1])}
+        if how["slope"] <= 0:  # every answer would be turned round
+            how = {
+                "method": "none",
+                "why": f"of {len(once)} patients, those with higher scores were less often {other.classes[1]}",
+            }
     elif method == "temperature":
         how = {"method": method, **rel.temperature(truth, own)}
     elif method == "isotonic" and two:

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from isocenter.data.card import ModelCard, Task
-from isocenter.data.dataset import PATIENT_COLUMNS
+from isocenter.data.dataset import LARGEST, PATIENT_COLUMNS
 from isocenter.data.design import Design
 from isocenter.errors import InputError
 from isocenter.types import Array
@@ -16,7 +16,6 @@ from isocenter.types import Array
 SPLITS = ("train", "val", "test")
 _CASE = ("case", "id", "lesion", "image", "name")
 _MOST_CLASSES = 50
-_LARGEST = 1e30
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-", ".", "?", "缺失", "无"}
 """What people and programs write where there is no value."""
 
@@ -234,10 +233,10 @@ def _features(
                 names.append(f"{name} = {word}")
                 values.append(np.asarray([1.0 if text == word else 0.0 if text else np.nan for text in texts]))
     matrix = np.column_stack(values) if values else np.zeros((len(next(iter(cells.values()))), 0))
-    huge = np.abs(np.nan_to_num(matrix, nan=0.0, posinf=np.inf)) > _LARGEST
+    huge = np.abs(np.nan_to_num(matrix, nan=0.0, posinf=np.inf)) > LARGEST
     if huge.any():
         row, at = (int(i) for i in np.argwhere(huge)[0])
-        raise InputError(f"column {names[at]!r}, row {row + 2}: a number beyond {_LARGEST:g} is none: correct it")
+        raise InputError(f"column {names[at]!r}, row {row + 2}: a number beyond {LARGEST:g} is none: correct it")
     return tuple(names), matrix, left
 
 
@@ -265,8 +264,8 @@ def _numbers(texts: Sequence[str], where: str, name: str) -> Array:
         if text.strip().lower() not in _MISSING and not _is_number(text):
             raise InputError(f"{where}: column {name!r}, row {row + 2}: {text[:40]!r} is no number")
     found = np.asarray([float(text) if _is_number(text) else np.nan for text in texts])
-    if np.any(np.abs(np.nan_to_num(found, nan=0.0, posinf=np.inf)) > _LARGEST):
-        raise InputError(f"{where}: column {name!r} holds a number beyond {_LARGEST:g}: correct it")
+    if np.any(np.abs(np.nan_to_num(found, nan=0.0, posinf=np.inf)) > LARGEST):
+        raise InputError(f"{where}: column {name!r} holds a number beyond {LARGEST:g}: correct it")
     return found
 
 

@@ -56,7 +56,7 @@ class Foretold(Outcome):
             frames, times = frames_of(item, plan), _times(item)
             every = [
                 _row(foretold(run, frames[:at], times[:at], float(times[at])), frames, times, at)
-                for at in places(len(frames), _MOST)
+                for at in places(frames, _MOST)
             ]
             rows.append(_mean(item.sample.case, item.sample.patient, every))
         evaluation = judge_enhanced(rows, model=card.model, how=_HOW, seed=plan.seed)
@@ -93,7 +93,7 @@ class Foretold(Outcome):
             if len(cine) < 3:
                 raise InputError(f"has {len(cine)} frames: one beyond two is foretold")
             every = []
-            for at in places(len(cine), _MOST):
+            for at in places(cine.frames, _MOST):
                 answer = predictor.follow(cine.first(at), sample.case, at=float(cine.clock[at]))
                 assert answer.image is not None, "a frame was foretold"
                 frames = np.asarray(cine.frames[: at + 1], np.float32)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class FoundObjects(Outcome):
             spacing = None if volume.geometry.space is Space.PIXELS else volume.geometry.spacing_mm
             spacings.append(spacing)
             scan = scan_of(stated, answer.found)
-            rows.append((sample, scan, sizes_of(scan, spacing)))
+            rows.append((sample, scan, sizes_of(scan, spacing, flat=spec.flat)))
             wrong = _wrong(scan, least)
             worst.offer(
                 sample.case, -float(wrong),
@@ -128,7 +129,7 @@ def judged_validation(course: Course, val: Store) -> Judged:
     plan = course.plan
     spacing = plan.preparation.spacing_mm
     scans = tuple(scan_of(item.objects, found) for item, found in zip(val.items, course.final.found, strict=True))
-    sizes = tuple(sizes_of(scan, spacing) for scan in scans)
+    sizes = tuple(sizes_of(scan, spacing, flat=plan.preparation.dims == 2) for scan in scans)
     samples = [item.sample for item in val.items]
     return Judged(
         tuple(s.case for s in samples), tuple(s.patient for s in samples), scans, tuple(plan.classes), sizes,
@@ -145,7 +146,9 @@ def promised_objects(judged: Judged, *, seed: int, source: str) -> tuple[dict[st
     chosen = None
     if len(scores) >= _LEAST_ANSWERS and 0 < truth.sum() < len(truth):
         try:
-            calibration = {"method": "platt", **rel.platt(truth, scores), "chosen_on": source}
+            fitted = rel.platt(truth, scores)
+            if fitted["slope"] > 0:  # else surer answers were wrong more often, and all would be turned round
+                calibration = {"method": "platt", **fitted, "chosen_on": source}
         except DegenerateImage:
             calibration = {"method": "none"}
     sure = replace(judged, scans=tuple(calibrated_scan(scan, calibration) for scan in judged.scans))
@@ -163,11 +166,10 @@ def calibrated_scan(scan: Scan, how: dict[str, Json]) -> Scan:
     return replace(scan, scores=rel.calibrated(pairs, how)[:, 1])
 
 
-def sizes_of(scan: Scan, spacing_mm: Sequence[float] | None) -> Array:
-    """Edge (geometric mean) of each object that counts, in mm, or in voxels; of pictures, in their plane."""
+def sizes_of(scan: Scan, spacing_mm: Sequence[float] | None, *, flat: bool) -> Array:
+    """Edge (geometric mean) of each object that counts, in mm, or in voxels; of pictures (`flat`), in their plane."""
     edges = (scan.boxes[:, 1] - scan.boxes[:, 0])[~scan.ignored]
     edges = edges * np.asarray(spacing_mm) if spacing_mm is not None else edges
-    flat = bool(len(edges)) and bool(np.all(edges[:, 0] == edges[0, 0])) and spacing_mm is None
     own = edges[:, 1:] if flat else edges
     return np.asarray(np.exp(np.log(np.maximum(own, 1e-6)).mean(axis=1)))
 
@@ -192,8 +194,8 @@ def write_objects(
         folder: exists.
         data: whose numbers of images and categories are used, where it has them; else cases and the classes from 1 on.
     """
-    numbers = {} if data is None else {s.case: s.number for s in data.samples if s.number is not None}
-    categories = {} if data is None else data.categories
+    numbers = {} if data is None else _image_numbers(data)
+    categories = _category_numbers(spec, {} if data is None else data.categories)
     rows: list[dict[str, Json]] = []
     for answer in answers:
         if answer.found is None or answer.geometry is None:
@@ -208,6 +210,19 @@ def write_objects(
         (folder / DETECTIONS).write_text(json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False), "utf-8")
 
 
+def _image_numbers(data: Dataset) -> dict[str, int | str]:
+    """The data set's own number of each case; none where one number stands for several, as in splits of their own."""
+    numbers = {s.case: s.number for s in data.samples if s.number is not None}
+    return numbers if len(set(numbers.values())) == len(data.samples) else {}
+
+
+def _category_numbers(spec: Spec, stated: Mapping[str, int]) -> dict[str, int]:
+    """The data set's own number of each class; of one that it does not know, the next that is free."""
+    found = {name: stated[name] for name in spec.classes if name in stated}
+    free = (n for n in count(1) if n not in {*stated.values()})
+    return {name: found[name] if name in found else next(free) for name in spec.classes}
+
+
 def _coco_rows(
     answer: CaseAnswer, spec: Spec, number: int | str, categories: Mapping[str, int]
 ) -> list[dict[str, Json]]:
@@ -217,8 +232,8 @@ def _coco_rows(
     for box, score, kind in zip(found.boxes, found.scores, found.classes, strict=True):
         (_, y0, x0), (_, y1, x1) = box.tolist()
         rows.append({
-            "image_id": number, "category_id": categories.get(spec.classes[int(kind)], int(kind) + 1),
-            "category": spec.classes[int(kind)],
+            "image_id": number, "case": answer.case,
+            "category_id": categories[spec.classes[int(kind)]], "category": spec.classes[int(kind)],
             "bbox": [round(x0, 2), round(y0, 2), round(x1 - x0, 2), round(y1 - y0, 2)], "score": round(float(score), 6),
         })  # fmt: skip
     return rows

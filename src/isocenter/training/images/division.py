@@ -69,7 +69,9 @@ def divide(data: Dataset, share: float, *, seed: int, twins: Sequence[Sequence[s
         raise InputError(
             f"{data.path}: {len(people)} patients are too few to learn from some and judge by others; 4 or more"
         )
-    kind = {leader[s.case]: s.target for s in pool}
+    kind: dict[str, str] = {}
+    for s in pool:
+        kind[leader[s.case]] = max(_kind(s), kind.get(leader[s.case], ""))
     several = len(set(kind.values())) <= max(2, len(people) // 4)
     rng = np.random.default_rng((seed, 7))
     held: set[str] = set()
@@ -79,6 +81,11 @@ def divide(data: Dataset, share: float, *, seed: int, twins: Sequence[Sequence[s
         held |= {own[i] for i in rng.permutation(len(own))[:count]}
     val = tuple(s for s in pool if leader[s.case] in held)
     return replace(data, samples=tuple(s for s in pool if leader[s.case] not in held)), replace(data, samples=val)
+
+
+def _kind(sample: Sample) -> str:
+    """By what cases are spread evenly: the class, or whether an object is marked."""
+    return sample.target or ("marked" if any(not m.ignored for m in sample.objects or ()) else "")
 
 
 def fold_of(samples: Sequence[Sample], folds: int, *, seed: int, twins: Sequence[Sequence[str]] = ()) -> list[int]:

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from isocenter.data.dataset import Answers, Dataset, Sample, natural
+from isocenter.data.dataset import Answers, Dataset, Sample, natural, stated_number
 from isocenter.data.geometry import Space
 from isocenter.data.labels import LabelMap
 from isocenter.data.objects import components_of
@@ -185,6 +184,12 @@ def fingerprint(
         raise InputError(
             f"{data.path}: some images have {channels[0][0]} channels and some {channels[1][0]}: bring one kind"
         )
+    empty = [number for number, values in enumerate(seen.values) if not values]
+    if empty:
+        name = data.channels[empty[0]] if empty[0] < len(data.channels) else f"channel {empty[0]}"
+        raise InputError(
+            f"{data.path}: none of the {len(seen.shapes)} cases looked at has the image {name!r}: leave it away"
+        )
     names = dict(data.labels) or dict(sorted(seen.names.items()))
     named = task == "classify" or (task == "generate" and _has_classes(data))
     stated = [text for s in data.samples for text in (s.targets or (s.target,)) if text]
@@ -331,6 +336,7 @@ def _name(name: str, value: int) -> str:
 
 def _is_number(text: str) -> bool:
     try:
-        return isfinite(float(text))
-    except ValueError:
+        stated_number(text)
+    except InputError:
         return False
+    return True

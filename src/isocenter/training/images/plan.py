@@ -228,12 +228,16 @@ class Plan(_Part):
             raise ValueError("whole images are seen: preparation.size is needed")
         if self.degradation is not None and self.task != "enhance":
             raise ValueError("degradation is of the task enhance")
+        if self.degradation is not None and self.degradation.words == "nothing":
+            raise ValueError(
+                "degradation does nothing, so there is nothing to undo: noise above 0, a factor above 1, or blur"
+            )
         if self.frames and (self.task not in ("classify", "regress", "forecast") or self.preparation.size is None):
             raise ValueError(
                 "sequences are classified, regressed or foretold, with frames of one size: preparation.size is needed"
             )
-        if self.task == "forecast" and self.frames < 2:
-            raise ValueError("what comes next is foretold from frames: frames is 2 or more")
+        if self.frames == 1 or (self.task == "forecast" and not self.frames):
+            raise ValueError("a sequence has frames, and what comes next is foretold from them: frames is 2 or more")
         if not (isfinite(self.value_scale[0]) and 0 < self.value_scale[1] < inf):
             raise ValueError(f"value_scale is a mean and a deviation above 0; got {self.value_scale}")
         if self.normal and self.task != "anomaly":

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from isocenter.data.dataset import Loaded, Sample
+from isocenter.errors import InputError
 from isocenter.inference.frames import foretold, with_times
 from isocenter.inference.sliding import Forward
 from isocenter.metrics.similarity import psnr, ssim
@@ -30,7 +31,9 @@ class Forecast(Followed):
 
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """Frames and times."""
-        return sequence_item(sample, loaded, plan, newest=True)  # as it is asked later: at the frames' own distance
+        item = sequence_item(sample, loaded, plan, newest=True)  # as it is asked later: at the frames' own distance
+        places(item.image)
+        return item
 
     def batch(self, sampler: Sampler, step: int) -> Batch:
         """Some frames one after the other, of which some are left out, and the one that follows."""
@@ -70,7 +73,7 @@ class Forecast(Followed):
             assert item.times is not None, "a sequence has times"
             frames = frames_of(item, plan)
             own = []
-            for at in places(len(frames), None if thorough else _PLACES):
+            for at in places(frames, None if thorough else _PLACES):
                 said = foretold(run, frames[:at], item.times[:at], float(item.times[at]))
                 own.append((psnr(said, frames[at]), ssim_of(said, frames[at]), psnr(frames[at - 1], frames[at])))
             rows.append(np.mean(np.minimum(own, 99.0), axis=0))
@@ -79,12 +82,20 @@ class Forecast(Followed):
         return Validated(metrics["psnr"], metrics, each=tuple(each.tolist()))
 
 
-def places(count: int, most: int | None = None) -> list[int]:
-    """Numbers of the frames that are foretold from all before them; evenly chosen where they are many."""
-    first = min(LEAST, count - 1)
-    if most is None or count - first <= most:
-        return list(range(first, count))
-    return [int(i) for i in np.unique(np.linspace(first, count - 1, most).round())]
+def places(frames: Array, most: int | None = None) -> list[int]:
+    """Numbers of the frames that are foretold from all before them; evenly chosen where they are many.
+
+    A frame of one value (a black one at the end of a loop) is passed over: nothing can be compared with it.
+
+    Raises: InputError where all are such.
+    """
+    count = len(frames)
+    there = [i for i in range(min(LEAST, count - 1), count) if np.ptp(frames[i]) > 0]
+    if not there:
+        raise InputError(f"its {count} frames hold one value each: nothing follows from them")
+    if most is None or len(there) <= most:
+        return there
+    return [there[int(i)] for i in np.unique(np.linspace(0, len(there) - 1, most).round())]
 
 
 def ssim_of(one: Array, other: Array) -> float:

@@ -15,6 +15,11 @@ from isocenter.types import Array
 class Normal(Makers):
     """Images built again from a few numbers; learnt from normal ones alone."""
 
+    def lacking(self, store: Store, plan: Plan) -> str:
+        """One of them must be normal: they say from where on a case is unusual."""
+        odd = bool(unusual_of(store, plan).all())
+        return f"is normal ({plan.normal}), so from where on one is unusual could not be chosen" if odd else ""
+
     def validate(self, run: nn.Module, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
         """Squared error on the normal cases, by which it is chosen; and the area under the curve, if others are there.
 

@@ -86,6 +86,11 @@ class Objects(Task):
 
         return value
 
+    def lacking(self, store: Store, plan: Plan) -> str:
+        """One of them must hold an object that counts."""
+        there = any(item.objects is not None and (~item.objects.ignored).any() for item in store.items)
+        return "" if there else "holds an object that counts, so nothing could be judged"
+
     def run(self, networks: Sequence[nn.Module], plan: Plan, device: str) -> tuple[Find, ...]:
         """Each network by itself: what they say is merged box by box."""
         return tuple(DetectorRuntime(network, precision=plan.precision, device=device) for network in networks)

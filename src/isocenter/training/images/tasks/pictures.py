@@ -42,9 +42,11 @@ class Pictures(Task):
                 )
             goal.require_finite()
             volume.geometry.require_same(goal.geometry, what="the image and the better one")
+            _require_detail(goal.voxels)
             wanted = [(np.asarray(v, np.float32) - a) / b for v, (a, b) in zip(goal.voxels, ready.scales, strict=True)]
             return Item(sample, ready.array, np.nan, goal=np.asarray(np.stack(wanted), np.float32))
         image = whole_blocks(ready.array, plan.degradation)
+        _require_detail(image)
         deviation = float(image.std()) or 1.0
         poor = degraded(image, plan.degradation, noise_of(sample.case), deviation=deviation)
         scales = scales_again(poor, plan.preparation)
@@ -90,6 +92,15 @@ class Pictures(Task):
     def seen(self, item: Item, plan: Plan) -> Array:
         """The poor image."""
         return poor_and_good(item, plan)[0]
+
+
+def _require_detail(image: Array) -> None:
+    """Refuse an image beside which nothing could be compared.
+
+    Raises: InputError.
+    """
+    if not np.ptp(image) > 0:
+        raise InputError(f"its good image holds one value only ({np.ravel(image)[0]:g})")
 
 
 def poor_and_good(item: Item, plan: Plan) -> tuple[Array, Array]:

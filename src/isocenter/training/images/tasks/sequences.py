@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isocenter.data.dataset import Loaded, Sample
+from isocenter.data.dataset import Loaded, Sample, stated_number
 from isocenter.errors import InputError
 from isocenter.inference.frames import followed, prepared_frames, with_times
 from isocenter.inference.sliding import Forward
@@ -166,10 +166,7 @@ def _stated(sample: Sample, frames: int, plan: Plan) -> Array:
                 raise InputError(f"is of the class {text!r}, which the plan does not know: {', '.join(plan.classes)}")
             found.append(float(plan.classes.index(text)))
         else:
-            try:
-                found.append(float(text))
-            except ValueError as error:
-                raise InputError(f"its value {text!r} is no number") from error
+            found.append(stated_number(text))
     targets = np.asarray(found, np.float32)
     if not np.isfinite(targets).any():
         raise InputError("states no class or value of any frame")

@@ -54,6 +54,10 @@ class Task(ABC):
     def validate(self, run: Any, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
         """Judge what `run` answers on these cases; the last time thoroughly: with overlap and flips."""
 
+    def lacking(self, store: Store, plan: Plan) -> str:
+        """What these cases lack to be judged by, asked before the time is spent; empty where it is nothing."""
+        return ""
+
     def windowed(self) -> bool:
         """Images are walked over in windows, and thoroughly with more of them."""
         return True

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isocenter.data.dataset import Loaded, Sample
+from isocenter.data.dataset import Loaded, Sample, stated_number
 from isocenter.errors import InputError
 from isocenter.inference.answers import scored
 from isocenter.inference.sliding import Forward
@@ -88,13 +88,7 @@ class Values(_Whole):
     def item(self, sample: Sample, loaded: Loaded, plan: Plan) -> Item:
         """An image with its value."""
         ready = prepared(sample, loaded, plan)
-        try:
-            value = float(sample.target)
-        except ValueError as error:
-            raise InputError(f"its value {sample.target!r} is no number") from error
-        if not np.isfinite(value):
-            raise InputError(f"its value {sample.target!r} is not finite")
-        return Item(sample, _one(ready.array, plan), value)
+        return Item(sample, _one(ready.array, plan), stated_number(sample.target))
 
     def validate(self, run: Forward, store: Store, plan: Plan, *, thorough: bool = False) -> Validated:
         """Mean error and share of the variance that is explained."""
