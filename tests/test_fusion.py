@@ -65,6 +65,15 @@ def test_images_that_share_no_place_are_refused(tmp_path: Path) -> None:
         read_images(Sample("c", (one, far)))
 
 
+def test_an_image_that_covers_a_part_is_used_and_said(tmp_path: Path) -> None:
+    one = kept(tmp_path / "ct.nii.gz", (10, 8, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    part = kept(tmp_path / "mr.nii.gz", (10, 8, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 18.0))
+    found = read_images(Sample("c", (one, part)))
+    assert found.not_measured is not None
+    assert found.not_measured.mean() == pytest.approx(0.6)
+    assert np.allclose(found.voxels[1, 6:], found.voxels[0, 6:], atol=1e-3)
+
+
 def test_an_absent_modality_is_no_number_and_then_zero(tmp_path: Path) -> None:
     one = kept(tmp_path / "ct.nii.gz", (10, 8, 8), (3.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     volume = read_images(Sample("c", (ABSENT, one)))

@@ -1,8 +1,10 @@
 """What must not pass, crash or be lost where objects are found, images made, frames followed: data sets, cards, folders."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,17 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)
 
+from isocenter.acquire.case import open_case  # noqa: E402
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.acquire.marked import wrong_box  # noqa: E402
 from isocenter.data.cine import Cine  # noqa: E402
 from isocenter.data.dataset import Dataset, Marked, Sample, Source, stated_number  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.objects import Boxed  # noqa: E402
+from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import GeometryError, InputError, UnreadableFile  # noqa: E402
 from isocenter.evaluation.objects import Judged  # noqa: E402
+from isocenter.formats import nifti, raster  # noqa: E402
 from isocenter.inference.columns import fitted  # noqa: E402
 from isocenter.inference.degradation import Degradation  # noqa: E402
 from isocenter.inference.making import made  # noqa: E402
@@ -41,11 +46,14 @@ from isocenter.pipeline.outcomes.objects import (  # noqa: E402
 )
 from isocenter.pipeline.own_folder import FILES, own_folder, require_own  # noqa: E402
 from isocenter.pipeline.simulate_motion import simulate_motion  # noqa: E402
+from isocenter.training.images import budget  # noqa: E402
+from isocenter.training.images.choose import Wish  # noqa: E402
 from isocenter.training.images.division import divide  # noqa: E402
 from isocenter.training.images.fingerprint import fingerprint  # noqa: E402
 from isocenter.training.images.plan import plan_of  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
+from tests.test_cli import cli  # noqa: E402
 
 Coco = dict[str, Any]
 
@@ -170,6 +178,19 @@ class TestVoc:
             (place / "i0.xml").write_text("<annotation></annotation>")
         with pytest.raises(InputError, match="both speak of i0"):
             open_dataset(tmp_path)
+
+
+def test_every_patient_is_named_or_none(tmp_path: Path) -> None:
+    """A pattern that matches some names alone would part the others from their patients."""
+    pictures(tmp_path, 4)
+    data = plain_coco()
+    (tmp_path / "coco.json").write_text(json.dumps(data), "utf-8")
+    (tmp_path / "i3.png").rename(tmp_path / "x-P7_3.png")
+    data["images"][3]["file_name"] = "x-P7_3.png"
+    (tmp_path / "coco.json").write_text(json.dumps(data), "utf-8")
+    with pytest.raises(InputError, match=r"matches 1 of 4 names of cases, and not i0"):
+        open_dataset(tmp_path, group="-(P[0-9]+)_")
+    assert [s.patient for s in open_dataset(tmp_path, group="([0-9])").samples] == ["0", "1", "2", "7"]
 
 
 class TestTables:
@@ -316,7 +337,48 @@ class TestMotion:
         assert sorted(p.name for p in tmp_path.rglob("*.nii.gz")) == ["B.nii.gz"]
 
 
+class TestMade:
+    """An image that a program made says so, and a report of it is for review."""
+
+    def test_by_its_file(self, tmp_path: Path) -> None:
+        grid = Geometry.regular((4, 24, 24), spacing_mm=(2, 1, 1))
+        image = Volume(np.random.default_rng(0).normal(100, 20, (1, 4, 24, 24)).astype(np.float32), grid)
+        nifti.write(image, tmp_path / "made.nii.gz", intent="simulated")
+        nifti.write(image, tmp_path / "own.nii.gz")
+        codes = [[d.code for d in open_case(tmp_path / f"{n}.nii.gz").series[0].defects] for n in ("made", "own")]
+        assert codes == [["made-image"], []]
+        flat = Volume(np.zeros((1, 1, 8, 8), np.uint8), Geometry.regular((1, 8, 8), space=Space.PIXELS))
+        raster.write(flat, tmp_path / "made.png", text={"Synthetic": "true"})
+        assert "made-image" in [d.code for d in open_case(tmp_path / "made.png").series[0].defects]
+
+    def test_its_report_is_for_review(self, tmp_path: Path) -> None:
+        grid = Geometry.regular((6, 24, 24), spacing_mm=(2, 1, 1))
+        image = Volume(np.random.default_rng(0).normal(100, 20, (1, 6, 24, 24)).astype(np.float32), grid)
+        nifti.write(image, tmp_path / "made.nii.gz", intent="synthetic")
+        done = cli("run", "overview", tmp_path / "made.nii.gz", "-o", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        told = json.loads((tmp_path / "out" / "made" / "report.json").read_text("utf-8"))
+        assert told["verdict"] == "review"
+        assert "a program made it" in (tmp_path / "out" / "made" / "report.html").read_text("utf-8")
+
+
 class TestBeforeTheTimeIsSpent:
+    def test_a_budget_that_holds_no_step_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By a clock on which everything takes ten seconds."""
+        ticks = itertools.count(step=10)
+        monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+        plan = plan_of({
+            "task": "classify", "classes": ["a", "b"], "patch": (8, 8), "preparation": {"dims": 2, "size": (8, 8)},
+            "network": {"name": "resnet", "settings": {"widths": (4,), "blocks": (1,)}}, "loss": {"name": "cross_entropy"},
+            "schedule": {"batch": 2},
+        }, "p")  # fmt: skip
+        rng = np.random.default_rng(0)
+        store = Store(tuple(
+            Item(Sample(str(i), ()), rng.normal(size=(1, 1, 8, 8)).astype(np.float32), float(i % 2)) for i in range(4)
+        ))  # fmt: skip
+        with pytest.raises(InputError, match=r"a step 10\.0 s, and 0 s are left to learn: give \d+m or more"):
+            budget.fitted_to(plan, store, store, 150.0, Wish())
+
     def item(self, name: str, boxes: int, target: str = "") -> Item:
         stated = Boxed(
             np.zeros((boxes, 2, 3)) + [[[0.0] * 3], [[1.0] * 3]][:1], np.zeros(boxes, int), np.zeros(boxes, bool)

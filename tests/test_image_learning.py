@@ -22,7 +22,7 @@ from isocenter.data.volume import Quantity, Volume  # noqa: E402
 from isocenter.errors import DegenerateImage, GeometryError, InputError, UnreadableFile  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.answers import entropy  # noqa: E402
-from isocenter.inference.gate import concerns, gate_of  # noqa: E402
+from isocenter.inference.gate import Concern, concerns, gate_of  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.inference.prepare import Preparation, oriented, prepare, prepare_labels  # noqa: E402
@@ -520,6 +520,18 @@ class TestGate:
         assert {c.level for c in concerns(coarse, gate)} == {"refuse", "review"}
         (bright,) = concerns(like, gate, RNG.normal(size=(1, 10, 20, 20)) + 4)
         assert bright.level == "review"
+
+    def test_a_grey_picture_is_none_in_colour(self) -> None:
+        """Three equal channels are grey, too; and three modalities are no colours: see `pipeline.image_model`."""
+        seen = [RNG.normal(size=(3, 1, 20, 20)) for _ in range(3)]
+        gate = gate_of([(1, 20, 20)], [], str(Quantity.ARBITRARY), seen)
+        assert gate["colour"] is True
+        grid = Geometry.regular((1, 20, 20), space=Space.PIXELS)
+        for grey in (RNG.normal(size=(1, 1, 20, 20)), np.repeat(RNG.normal(size=(1, 1, 20, 20)), 3, axis=0)):
+            (odd,) = concerns(Volume(grey, grid), gate)
+            assert odd == Concern("refuse", "the model was trained on images in colour, and this one is grey")
+        assert concerns(Volume(seen[0], grid), gate) == []
+        assert gate_of([(1, 20, 20)], [], "", [np.repeat(v[:1], 3, axis=0) for v in seen])["colour"] is False
 
     def test_pictures_of_another_size(self) -> None:
         """A model of thumbnails knows nothing of what a large picture shows once it is shrunk."""

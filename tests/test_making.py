@@ -187,7 +187,7 @@ def test_what_does_not_help_is_said() -> None:
     def row(difference: float, p: float) -> dict[str, list[dict[str, object]]]:
         return {"comparisons": [{"metric": "auc", "difference": difference, "p_holm": p}]}
 
-    assert "do not help" in str(verdict_of(row(0.02, 0.4)))
+    assert "do not help: no difference can be told (corrected p = 0.4)" in str(verdict_of(row(0.02, 0.4)))
     assert "help: auc +0.020" in str(verdict_of(row(0.02, 0.01)))
     assert "harm: auc -0.020" in str(verdict_of(row(-0.02, 0.01)))
 
@@ -286,7 +286,7 @@ def test_refusals_of_makers(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     for more, words in (
-        (["-o", tmp_path / "mine"], "other things than made images"),
+        (["-o", tmp_path / "mine"], "none of the made images written before"),
         (["-o", tmp_path / "x", "--class", "7"], "the model knows 0, 1"),
     ):
         done = cli("generate", tmp_path / "m", "-n", "2", *more)

@@ -447,7 +447,7 @@ def test_a_curve_in_a_report(heart: tuple[Path, Path], tmp_path: Path) -> None:
     assert len(curve["values"]) == len(curve["times_s"]) == 12
     assert curve["times_stated"]
     assert curve["statement"] == "size, as the network gives it"
-    high = next(f for f in told["findings"] if f["statement"] == "Largest value over time")
+    high = next(f for f in told["findings"] if f["statement"].startswith("Largest value over time: "))
     assert high["value"] == pytest.approx(max(curve["values"]))
     assert told["verdict"] == "review"  # of other times than the training
     page = (folder / "report.html").read_text("utf-8")
@@ -651,12 +651,10 @@ def test_curves_are_whole() -> None:
 
 def test_an_ultrasound_cine_reaches_a_report(tmp_path: Path) -> None:
     """Thirty frames of a DICOM file in colour, 33 ms apart."""
-    recipe = tmp_path / "curve.yaml"
-    recipe.write_text(
-        "name: curve\ntitle: {en: Curve, zh: 曲线}\ndescription: {en: A curve., zh: 曲线。}\n"
-        "select: {modality: [US], frames: true, colour: true}\nsteps:\n  - analyse: time_curve\n", "utf-8",
-    )  # fmt: skip
-    done = cli("run", recipe, get_testdata_file("examples_ybr_color.dcm"), "-o", tmp_path / "r")
+    done = cli("run", "overview", get_testdata_file("examples_ybr_color.dcm"), "-o", tmp_path / "no")
+    assert done.returncode == 2
+    assert "the recipe `cine` looks at frames in time" in done.stdout + done.stderr
+    done = cli("run", "cine", get_testdata_file("examples_ybr_color.dcm"), "-o", tmp_path / "r")
     assert done.returncode == 0, done.stderr
     (file,) = (tmp_path / "r").glob("*/report.json")
     told = json.loads(file.read_text())

@@ -34,6 +34,7 @@ CODES: dict[str, str] = {
     "orientation-unknown": "The file does not say how the image lies in the patient.",
     "sform-qform": "The two orientations of a NIfTI file disagree.",
     "unit-unknown": "The file names no unit of length.",
+    "made-image": "The file says that its image was made, not measured: synthetic, simulated, foretold.",
     "unsupported": "A kind of image that is not read.",
 }
 """Code -> what it means."""

@@ -134,10 +134,13 @@ def _patients_by(found: Dataset, pattern: str) -> Dataset:
     unknown = sum(not person for person in people)
     if unknown == len(people):
         raise InputError(f"--group {pattern!r}: matches no name of a case, such as {found.samples[0].case}")
-    named = [i for i, person in enumerate(people) if person]
-    first, count = found.samples[named[0]].case, len(set(people) - {""})
-    note = f"patients by --group: {first} is of {people[named[0]]} ({count} patients"
-    note += f"; {unknown} cases name none)" if unknown else ")"
+    if unknown:
+        odd = found.samples[people.index("")].case
+        raise InputError(
+            f"--group {pattern!r}: matches {len(people) - unknown} of {len(people)} names of cases, and not {odd}: a "
+            "patient who is not known cannot be kept on one side"
+        )
+    note = f"patients by --group: {found.samples[0].case} is of {people[0]} ({len(set(people))} patients)"
     samples = tuple(replace(s, patient=p) for s, p in zip(found.samples, people, strict=True))
     return replace(found, samples=samples, notes=(*found.notes, note))
 

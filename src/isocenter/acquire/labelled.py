@@ -18,7 +18,7 @@ from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, InputError, UnreadableFile
 from isocenter.ops.resample import resample
 
-_SAME_MM, _COVERED = 0.01, 0.5
+_SAME_MM, _COVERED = 0.01, 0.25
 """Millimetres within which grids are the same; share of the first image that another must cover."""
 _NEARLY, _LEAST_SURE = 40, 0.97
 """Grey values that count as black or white in a JPEG, and the share of pixels that must."""

@@ -188,7 +188,10 @@ def _shape(series: Series, select: Select) -> _Reason:
     if select.frames and series.frames == 1:
         return Message("one image where frames in time are wanted")
     if series.frames > 1 and not select.frames:
-        return Message("a cine of {n} frames where one volume is wanted", {"n": series.frames})
+        return Message(
+            "a cine of {n} frames where one volume is wanted; the recipe `cine` looks at frames in time",
+            {"n": series.frames},
+        )
     return Message("a colour image") if series.channels != 1 and select.modality and not select.colour else None
 
 

@@ -156,8 +156,22 @@ def _ends(curve: Curve, method: Message) -> tuple[Finding, ...]:
     values, times = np.asarray(curve.values), curve.times_s
     low, high = int(values.argmin()), int(values.argmax())
     return (
-        Finding(Message("Largest value over time"), float(values[high]), curve.unit, None, method, ()),
+        Finding(
+            Message("Largest value over time: {name}", {"name": curve.statement}),
+            float(values[high]),
+            curve.unit,
+            None,
+            method,
+            (),
+        ),
         Finding(Message("Time of the largest value"), times[high], "s", None, method, ()),
-        Finding(Message("Smallest value over time"), float(values[low]), curve.unit, None, method, ()),
+        Finding(
+            Message("Smallest value over time: {name}", {"name": curve.statement}),
+            float(values[low]),
+            curve.unit,
+            None,
+            method,
+            (),
+        ),
         Finding(Message("Time of the smallest value"), times[low], "s", None, method, ()),
     )

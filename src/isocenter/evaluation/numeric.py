@@ -1,6 +1,7 @@
 """Predicted values and predicted risks beside the truth."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -29,7 +30,9 @@ def regressed(found: Predictions, seed: int) -> Judged:
     away = value - truth
     bias, spread = float(away.mean()), float(away.std(ddof=1))
     n = len(set(found.patients))
-    metrics["bias"] = iv.Estimate(bias, bias - iv.Z * spread / sqrt(n), bias + iv.Z * spread / sqrt(n))
+    reach = iv.Z * spread / sqrt(n)
+    few = n < iv.LEAST_PATIENTS
+    metrics["bias"] = replace(metrics["mae"], value=bias) if few else iv.Estimate(bias, bias - reach, bias + reach)
     more: dict[str, Json] = {
         "limits_of_agreement": [bias - 1.96 * spread, bias + 1.96 * spread],
         "limits_source": "Bland and Altman, Lancet 1:307-310, 1986",

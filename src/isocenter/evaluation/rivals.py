@@ -38,9 +38,9 @@ def _tv(image: Array, noise: float, strength: float) -> Array:
 
 
 _FILTERS: Mapping[str, tuple[Filter, tuple[float, ...]]] = {
-    "gaussian": (_gaussian, (0.3, 0.45, 0.6, 0.8, 1.1)),
-    "nlm": (_nlm, (0.3, 0.5, 0.8, 1.2)),
-    "tv": (_tv, (0.1, 0.2, 0.35, 0.6, 0.9)),
+    "gaussian": (_gaussian, (0.3, 0.45, 0.6, 0.8, 1.1, 1.5, 2.0, 2.8)),
+    "nlm": (_nlm, (0.3, 0.5, 0.8, 1.2, 1.8)),
+    "tv": (_tv, (0.1, 0.2, 0.35, 0.6, 0.9, 1.4, 2.0)),
 }
 """Each with the strengths among which one is chosen on validation cases: voxels, or shares of the noise."""
 

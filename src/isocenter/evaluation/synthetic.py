@@ -93,9 +93,10 @@ def verdict_of(comparison: Mapping[str, Json]) -> Message:
     """Whether made images help a classifier beside real ones, by the first (paired) test."""
     first = comparison["comparisons"][0]
     if first["p_holm"] >= 0.05:
-        return Message("made images beside the real ones do not help: no difference was seen")
+        text = "Made images beside the real ones do not help: no difference can be told (corrected p = {p:.2g})."
+        return Message(text, {"p": float(first["p_holm"])})
     helps = "help" if first["difference"] > 0 else "harm"
-    text = f"made images beside the real ones {helps}: {{metric}} {{difference:+.3f}}"
+    text = f"Made images beside the real ones {helps}: {{metric}} {{difference:+.3f}}."
     return Message(text, {"metric": str(first["metric"]), "difference": float(first["difference"])})
 
 

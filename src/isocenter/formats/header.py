@@ -4,12 +4,23 @@ from dataclasses import dataclass, field
 
 from isocenter.data.case import Defect
 from isocenter.data.geometry import Geometry, Space
+from isocenter.data.message import Message
 from isocenter.errors import UnreadableFile
 
 LIMIT_BYTES = 16 * 2**30
 """A file that claims more decoded bytes than this is refused before anything is allocated."""
 DEFLATE_RATIO = 1032
 """No deflate stream grows more than this (zlib's technical notes)."""
+
+
+MADE = ("synthetic", "simulated", "foretold")
+"""How our own files say that nobody was scanned for their image."""
+
+
+def made_image(how: str) -> Defect:
+    """What must be known of an image that a program made."""
+    text = Message("the file says that its image is {how}: a program made it, and no scanner measured it", {"how": how})
+    return Defect("made-image", text, fatal=False)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from isocenter.data.message import Message
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, UnreadableFile, UnsupportedFormat, cause_of
-from isocenter.formats.header import ImageHeader, within_budget
+from isocenter.formats.header import MADE, ImageHeader, made_image, within_budget
 from isocenter.types import Affine, Array, Float64
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -65,6 +65,9 @@ def read_header(path: Path) -> ImageHeader:
     if space is not Space.PATIENT:
         text = "written from an image in {space} space: its millimetres are not the patient's"
         defects += (Defect("projection", Message(text, {"space": space.value}), fatal=False),)
+    made = bytes(header["intent_name"]).split(b"\0")[0].decode("ascii", "replace").strip().lower()
+    if made in MADE:
+        defects += (made_image(made),)
     lps = _RAS_TO_LPS @ affine
     lps[:3, :3] = lps[:3, [2, 1, 0]]
     try:

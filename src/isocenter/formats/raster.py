@@ -13,7 +13,7 @@ from isocenter.data.labels import LabelMap
 from isocenter.data.provenance import Step
 from isocenter.data.volume import Volume
 from isocenter.errors import IsocenterError, UnreadableFile, UnsupportedFormat, cause_of
-from isocenter.formats.header import LIMIT_BYTES, ImageHeader, within_budget
+from isocenter.formats.header import LIMIT_BYTES, ImageHeader, made_image, within_budget
 from isocenter.types import Array
 
 _CHANNELS = {"1": 1, "L": 1, "I": 1, "F": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "P": 3, "RGB": 3}
@@ -119,7 +119,8 @@ def _header(path: Path, image: Image.Image) -> ImageHeader:
         raise UnreadableFile(f"{path.name}: claims {width} x {height} pixels in {path.stat().st_size} bytes: refused")
     if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
         width, height = height, width
-    return ImageHeader(Geometry.regular((pages, height, width), space=Space.PIXELS), channels)
+    made = (made_image("synthetic"),) if str(image.info.get("Synthetic", "")).lower() == "true" else ()
+    return ImageHeader(Geometry.regular((pages, height, width), space=Space.PIXELS), channels, made)
 
 
 def _require_plain_tiff(path: Path, image: Image.Image) -> None:

@@ -18,6 +18,8 @@ _SOME = 2
 _MOST_IMAGES = (0.02, 0.98)
 """Of the training: in the others, objects are cut by the edge."""
 _SIZE_ROOM = 1.25
+_COLOUR = 0.01
+"""Mean difference between channels, as a share of the image's range, from which it is coloured."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def gate_of(
         if len(spacings) == len(shapes):
             found["extent_mm"] = _range(np.asarray(spacings) * np.asarray(shapes))
     rows = np.asarray([_quantiles(array) for array in prepared])
+    found["colour"] = bool(np.mean([_is_coloured(array) for array in prepared]) > 0.5)
     found["prepared"] = {
         "quantiles": list(_QUANTILES),
         "low": rows.min(axis=0).tolist(),
@@ -73,7 +76,8 @@ def gate_of_frames(times: Sequence[Array]) -> dict[str, Json]:
 
 
 def gate_of_objects(sizes: Mapping[str, Sequence[Array]]) -> dict[str, Json]:
-    """Ranges of how large objects are: of the median of each training image that holds some, but for the odd ones.
+    """Ranges of how large objects are and how many: of the median of each training image that holds some, but for the
+    odd ones; and of the number in each.
 
     Args:
         sizes: of each class, the edges of its objects in each image, in voxels as the network sees them.
@@ -83,7 +87,8 @@ def gate_of_objects(sizes: Mapping[str, Sequence[Array]]) -> dict[str, Json]:
         middles = [float(np.median(own)) for own in images if len(own)]
         if len(middles) >= _SOME:
             found[name] = np.quantile(middles, _MOST_IMAGES).round(2).tolist()
-    return {"object_edge": found}
+    counts = np.sum([[len(own) for own in images] for images in sizes.values()], axis=0)
+    return {"object_edge": found, "objects": np.quantile(counts, _MOST_IMAGES).round(1).tolist()}
 
 
 def object_concerns(sizes: Mapping[str, Array], gate: Mapping[str, Any]) -> list[Concern]:
@@ -94,6 +99,13 @@ def object_concerns(sizes: Mapping[str, Array], gate: Mapping[str, Any]) -> list
         gate: of the model's card.
     """
     found = []
+    count, known = sum(map(len, sizes.values())), gate.get("objects")
+    if known and known[0] >= _SOME and count < known[0]:
+        text = (
+            f"{count} {'object was' if count == 1 else 'objects were'} found; images of the training "
+            f"hold {known[0]:.3g} to {known[1]:.3g}: the magnification is another, or it shows something else"
+        )
+        found.append(Concern("review", text))
     for name, (low, high) in (gate.get("object_edge") or {}).items():
         own = sizes.get(name, np.zeros(0))
         if len(own) < _SOME:
@@ -107,6 +119,14 @@ def object_concerns(sizes: Mapping[str, Array], gate: Mapping[str, Any]) -> list
         )
         found.append(Concern("review", text))
     return found
+
+
+def _is_coloured(image: Array) -> bool:
+    """Three channels that differ."""
+    if image.shape[0] != 3:
+        return False
+    reach = float(np.ptp(image)) or 1.0
+    return float(np.abs(np.asarray(image[1:], np.float32) - np.asarray(image[:1], np.float32)).mean()) > _COLOUR * reach
 
 
 def frame_concerns(times: Array, gate: Mapping[str, Any]) -> list[Concern]:
@@ -145,6 +165,8 @@ def concerns(
         absent: channels of modalities that the case lacks.
     """
     found: list[Concern] = []
+    if gate.get("colour") and not _is_coloured(volume.voxels):
+        found.append(Concern("refuse", "the model was trained on images in colour, and this one is grey"))
     wanted = str(gate.get("quantity", ""))
     if wanted in (str(Quantity.HU), str(Quantity.SUV)) and str(volume.quantity) != wanted:
         found.append(Concern("refuse", f"the model was trained on {wanted}, the image is in {volume.quantity} units"))

@@ -59,6 +59,10 @@ class Running:
     doubt: bool = False
 
 
+_LOST = 0.5
+"""Share of an image that was not measured, from which an answer is looked at."""
+
+
 @dataclass(frozen=True, eq=False)
 class CaseAnswer:
     """What a model says of one case.
@@ -216,6 +220,9 @@ class Predictor:
         found = concerns(volume, self.model.card.gate, bare.array, absent=bare.absent)
         whole, lacking = network_input(bare, spec, row)
         names = [*(spec.channels[i] for i in bare.absent), *lacking]
+        lost = 0.0 if volume.not_measured is None else float(volume.not_measured.mean())
+        if lost > _LOST:
+            found.append(Concern("review", f"{lost:.0%} of it was not measured, or lies outside one of its images"))
         if names:
             text = f"{', '.join(names)}: absent; the model answers without, and is less sure"
             found.append(Concern("review", text))
@@ -264,7 +271,7 @@ class Predictor:
         within = np.clip(boxes, 0, np.asarray(asked.volume.geometry.shape, np.float64))
         if masks is not None:
             masks = cut(turned(masks, asked.ready), boxes, within)
-        placed = Found(within, sure, found.classes, masks)
+        placed = Found(within, sure, found.classes, masks).only(np.argsort(-sure, kind="stable"))
         return replace(asked.answer, found=placed, concerns=(*asked.answer.concerns, *odd))
 
     def _enhanced(self, asked: "_Asked") -> CaseAnswer:

@@ -62,6 +62,8 @@ class _Gate(_Told):
     extent_mm: tuple[_Sides, _Sides] | None = None
     prepared: _Prepared | None = None
     frame_gap_s: tuple[_Whole, _Whole] | None = None
+    colour: bool = False
+    objects: tuple[_Whole, _Whole] | None = None
     object_edge: dict[str, tuple[_Positive, _Positive]] | None = None
 
 

@@ -143,6 +143,11 @@ class _Run:
             text = "The stack was brought onto a regular grid before anything was measured: {why}."
             why = tuple(d.said for d in self.series.defects if d.code in mended)
             found.append(Check("repaired_series", ", ".join(mended), Verdict.REVIEW, Message(text, {"why": why})))
+        found += [
+            Check("made_image", "made", Verdict.REVIEW, Message("{why}.", {"why": defect.said}))
+            for defect in self.series.defects
+            if defect.code == "made-image"
+        ]
         if original.not_measured is None:
             return found
         share = {name: self._not_measured((name,)) for name in self.case.label_maps}

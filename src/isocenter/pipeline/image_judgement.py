@@ -48,9 +48,10 @@ def test_cases(data: Dataset, training: Mapping[str, Any], split: str | None, no
         notes.append(Message("Validation cases: the network never learnt from them; {chosen}.", told))
         known = set()
     if known:
+        beside = " (--split val: those that chose its threshold)" if split is None and "val" in data.splits else ""
         raise InputError(
             f"{data.path}: the model was trained on {len(known)} of these {len(chosen.samples)} cases, or on their "
-            f"patients (such as {min(known)}), so they cannot judge it; give others, or a split"
+            f"patients (such as {min(known)}), so they cannot judge it; give others, or a split{beside}"
         )
     if own and rule and wanted == "test":
         text = "Test cases: one patient of every {rule}, held back when the model was trained."

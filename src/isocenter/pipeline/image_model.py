@@ -110,6 +110,7 @@ def _gate(found: Material, train: Store, plan: Plan) -> dict[str, Json]:
     gate = gate_of(
         shapes, spacings, found.seen.quantity, [task.seen(item, plan)[: plan.preparation.channels] for item in some]
     )
+    gate["colour"] = gate["colour"] and len(plan.channels) == 1  # three modalities are no colours
     times = [item.times for item in items if item.times is not None]
     if times:
         gate |= gate_of_frames(times)

@@ -12,6 +12,11 @@ _COLOURS = ("#1f5fa8", "#b4530a", "#3c7d3c", "#7a4fa0")
 Points = Sequence[Sequence[float]]
 
 
+def _tick(value: float) -> str:
+    """A number beside an axis: three digits, and thousands written out rather than as powers of ten."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
 def chart(
     lines: Sequence[tuple[str, Points]],
     *,
@@ -37,12 +42,14 @@ def chart(
         bands: name of a line, and points (x, low, high) about it.
         steps: draw steps instead of straight lines.
     """
-    wide, high = _SIZE - _LEFT - 12, _SIZE - _BOTTOM - _TOP
+    ends = [y_range[0] + (y_range[1] - y_range[0]) * k / 5 for k in range(6)]
+    left = max(_LEFT, 24 + 6 * max(len(_tick(value)) for value in ends))
+    wide, high = _SIZE - left - 12, _SIZE - _BOTTOM - _TOP
 
     def at(px: float, py: float) -> tuple[float, float]:
         fx = (px - x_range[0]) / ((x_range[1] - x_range[0]) or 1)
         fy = (py - y_range[0]) / ((y_range[1] - y_range[0]) or 1)
-        return _LEFT + wide * min(1.0, max(0.0, fx)), _TOP + high * (1 - min(1.0, max(0.0, fy)))
+        return left + wide * min(1.0, max(0.0, fx)), _TOP + high * (1 - min(1.0, max(0.0, fy)))
 
     parts = [f'<svg class="chart" viewBox="0 0 {_SIZE} {_SIZE}" role="img" aria-label="{escape(y)} / {escape(x)}">']
     for k in range(6):
@@ -50,9 +57,9 @@ def chart(
         gx, gy = at(px, y_range[0])[0], at(x_range[0], py)[1]
         parts += [
             f'<line x1="{gx:.1f}" y1="{_TOP}" x2="{gx:.1f}" y2="{_TOP + high}" class="grid"/>',
-            f'<line x1="{_LEFT}" y1="{gy:.1f}" x2="{_LEFT + wide}" y2="{gy:.1f}" class="grid"/>',
-            f'<text x="{gx:.1f}" y="{_TOP + high + 14}" text-anchor="middle">{px:.3g}</text>',
-            f'<text x="{_LEFT - 5}" y="{gy + 4:.1f}" text-anchor="end">{py:.3g}</text>',
+            f'<line x1="{left}" y1="{gy:.1f}" x2="{left + wide}" y2="{gy:.1f}" class="grid"/>',
+            f'<text x="{gx:.1f}" y="{_TOP + high + 14}" text-anchor="middle">{_tick(px)}</text>',
+            f'<text x="{left - 5}" y="{gy + 4:.1f}" text-anchor="end">{_tick(py)}</text>',
         ]
     if diagonal:
         (ax, ay), (bx, by) = at(x_range[0], y_range[0]), at(x_range[1], y_range[1])
@@ -70,13 +77,13 @@ def chart(
         )
         if len(lines) > 1:
             parts.append(
-                f'<text x="{_LEFT + wide - 4}" y="{_TOP + 14 + 14 * number}" text-anchor="end" fill="{colour}">'
+                f'<text x="{left + wide - 4}" y="{_TOP + 14 + 14 * number}" text-anchor="end" fill="{colour}">'
                 f"{escape(name)}</text>"
             )
     middle = f"{_TOP + high / 2:.0f}"
     parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" fill="#333"/>' for a, b in (at(p[0], p[1]) for p in dots)]
     parts += [
-        f'<text x="{_LEFT + wide / 2:.0f}" y="{_SIZE - 8}" text-anchor="middle">{escape(x)}</text>',
+        f'<text x="{left + wide / 2:.0f}" y="{_SIZE - 8}" text-anchor="middle">{escape(x)}</text>',
         f'<text x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">{escape(y)}</text>',
         "</svg>",
     ]

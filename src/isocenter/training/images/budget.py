@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ _SHARE_FOR_STEPS = 0.98
 
 
 def seconds_per_step(plan: Plan, store: Store, *, device: str, limit_s: float) -> float:
-    """Time of a step with its batch, measured on a copy that is thrown away; the median of the later ones."""
+    """Time of a step with its batch, measured on a copy that is thrown away; the median of those after the first."""
     torch.manual_seed(0)
     module = laid_out(fresh_network(plan).to(device), plan.preparation.dims).train()
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4)
@@ -36,7 +37,7 @@ def seconds_per_step(plan: Plan, store: Store, *, device: str, limit_s: float) -
     sampler, loss = Sampler(store, plan), task.loss(plan)
     took: list[float] = []
     begin = time.monotonic()
-    while len(took) < 3 or (len(took) < 12 and time.monotonic() - begin < limit_s):
+    while len(took) < 2 or (len(took) < 12 and time.monotonic() - begin < limit_s):
         start = time.monotonic()
         batch = task.batch(sampler, len(took))
         for turn in players_of(module):
@@ -67,7 +68,7 @@ def fitted_to(
     Wider networks are taken only where the budget still shows them each case often enough. What is wished for stays as
     it is; of a plan that was given, everything but the steps.
 
-    Raises: InputError where judging the validation cases alone takes half of the budget.
+    Raises: InputError where judging the validation cases alone takes half of the budget, or no step fits beside it.
     """
     begun = time.monotonic()
     limit = max(1.0, budget_s / 60)
@@ -90,6 +91,13 @@ def fitted_to(
 
         batch = not any(key.startswith("schedule.batch") for key in fixed)
         plan, took = _fitting_size(plan, took, steps_of, seconds_of, _LOOKS * len(store), smaller_batch=batch)
+    left = budget_s - (time.monotonic() - begun) - last_s
+    if left < took:
+        wanted = budget_s - left + _TOO_FEW * took / (_SHARE_FOR_STEPS - _SHARE_FOR_LOOKS)
+        raise InputError(
+            f"--budget: judging at the end takes about {last_s:.0f} s and a step {took:.1f} s, and "
+            f"{max(0.0, left):.0f} s are left to learn: give {ceil(wanted / 60)}m or more, or smaller images"
+        )
     steps = steps_of(took)
     if tell:
         width = plan.network.settings.get("widths", "as in the catalogue")
