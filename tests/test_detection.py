@@ -20,6 +20,7 @@ from isocenter.data.dataset import Marked  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import GeometryError, InputError  # noqa: E402
+from isocenter.explanation.objects import likeness, object_heat  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.detected import detected  # noqa: E402
 from isocenter.inference.gate import gate_of_objects, object_concerns  # noqa: E402
@@ -527,12 +528,28 @@ class TestCommands:
 
     def test_what_speaks_of_whole_images_is_refused(self, trained: Path) -> None:
         image = str(min((trained / "set" / "test").glob("*.png")))
-        done = cli("explain", str(trained / "model"), image, "-o", str(trained / "why"))
+        done = cli("explain", str(trained / "model"), image, "-o", str(trained / "why"), "--method", "saliency")
         assert done.returncode == 2
-        assert "boxes" in done.stderr
+        assert "objects are explained by d-rise" in done.stderr
         done = cli("model", "export", str(trained / "model"), "--as", "onnx", "-o", str(trained / "onnx"))
         assert done.returncode == 2
         assert "suppressed" in done.stderr
+
+    def test_what_it_looked_at(self, trained: Path) -> None:
+        image = min((trained / "set" / "test").glob("*.png"))
+        done = cli("explain", str(trained / "model"), str(image), "-o", str(trained / "why"), "--about", "square")
+        assert done.returncode == 0, done.stderr
+        (told,) = json.loads((trained / "why" / "explanation.json").read_text("utf-8"))
+        assert told["method"] == "d-rise"
+        assert told["about"].startswith("square at (")
+        assert told["deletion"] < told["insertion"]
+        column, row = (int(v) for v in told["about"].removeprefix("square at (").removesuffix(")").split(", "))
+        heat = open_case(trained / "why" / "d-rise.nii.gz").volume().grid[0]
+        near = heat[max(0, row - 12) : row + 12, max(0, column - 12) : column + 12]
+        assert near.mean() > 2 * heat.mean()
+        done = cli("explain", str(trained / "model"), str(image), "-o", str(trained / "no"), "--about", "ring")
+        assert done.returncode == 2
+        assert "there are" in done.stderr
 
     def test_cases_it_learnt_from_cannot_judge_it(self, trained: Path) -> None:
         done = cli(
@@ -598,6 +615,35 @@ def test_touching_objects_stay_two_over_flips() -> None:
     assert len(calls) == 2
     assert len(found) == 2
     assert found.scores == pytest.approx([0.9, 0.8])
+
+
+class TestHeat:
+    """A detector that says "bright" of a bright block, and is surer the more of it is shown."""
+
+    BOX = np.asarray([(0.0, 20.0, 28.0), (1.0, 28.0, 36.0)])
+
+    def find(self, image: np.ndarray) -> Found:
+        shown = float(np.clip(image[0, 0, 20:28, 28:36].mean() / 10, 0, 1))
+        return Found(self.BOX[None], np.asarray([shown]), np.asarray([0]))
+
+    def test_it_lies_on_the_object(self) -> None:
+        image = np.zeros((1, 1, 48, 48), np.float32)
+        image[:, :, 20:28, 28:36] = 10
+        heat = object_heat(self.find, image, self.BOX, 0, seed=1)
+        assert heat.shape == (1, 48, 48)
+        inside = np.zeros(heat.shape, bool)
+        inside[:, 20:28, 28:36] = True
+        assert heat[inside].mean() > 5 * heat[~inside].mean()
+        assert np.array_equal(heat, object_heat(self.find, image, self.BOX, 0, seed=1))
+        assert not object_heat(self.find, image, self.BOX, 1, seed=1).any()  # nothing of another class is found
+
+    def test_likeness_by_hand(self) -> None:
+        found = Found(
+            np.asarray([self.BOX, self.BOX + np.asarray((0, 4, 0))]), np.asarray([0.4, 0.9]), np.asarray([0, 0])
+        )  # half of each box is shared: a third of both
+        assert likeness(found, self.BOX, 0) == pytest.approx(0.4)
+        assert likeness(found.only(np.asarray([1])), self.BOX, 0) == pytest.approx(0.3)
+        assert likeness(found, self.BOX, 1) == 0
 
 
 class TestPlace:

@@ -220,10 +220,13 @@ def explain(
     method: Annotated[
         list[str] | None,
         Option(
-            help="grad-cam, grad-cam++, saliency, integrated-gradients, occlusion; repeatable. Of sequences: frames."
+            help="grad-cam, grad-cam++, saliency, integrated-gradients, occlusion; repeatable. Of sequences: frames. "
+            "Of objects: d-rise."
         ),
     ] = None,
-    about: Annotated[str | None, Option(help="Class or label; the one that is decided for without.")] = None,
+    about: Annotated[
+        str | None, Option(help="Class or label; without: the one decided for, or the surest object.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Show what moved a model's answer for one image, and how far such a map can be believed.

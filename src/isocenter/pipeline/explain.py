@@ -10,20 +10,25 @@ import numpy as np
 import torch
 
 from isocenter.acquire.labelled import read_images
+from isocenter.analyse.place import place_words
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Quantity, Volume
 from isocenter.errors import InputError
 from isocenter.explanation.maps import METHODS, explain_image
+from isocenter.explanation.objects import likeness, object_heat
 from isocenter.explanation.quality import Quality, quality
 from isocenter.formats import nifti
 from isocenter.inference.answers import probabilities, scored
+from isocenter.inference.detected import detected
 from isocenter.inference.foreign import ONNX
 from isocenter.inference.model import NetworkModel, load
 from isocenter.inference.network_input import network_input
+from isocenter.inference.placed import to_image
 from isocenter.inference.predictor import decided
 from isocenter.inference.prepare import Prepared, prepare
-from isocenter.inference.torch_runtime import TorchRuntime
+from isocenter.inference.torch_runtime import DetectorRuntime, TorchRuntime
 from isocenter.metrics import reliability as rel
+from isocenter.networks.detector import Found
 from isocenter.pipeline.image_prediction import with_channels
 from isocenter.pipeline.inputs import cases_of
 from isocenter.pipeline.own_folder import own_folder, require_own
@@ -32,7 +37,7 @@ from isocenter.types import Array
 from isocenter.zoo import model_path
 
 _MOST_VOXELS = 192**3
-EXPLANATIONS = "explanations"
+EXPLANATIONS, OBJECTS = "explanations", "d-rise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +76,7 @@ def explain(
         model: the model's folder, of images.
         data: one image, or one study.
         out: folder for the page, the pictures and the maps; None: nothing is written.
-        methods: see `explanation.maps.METHODS`.
+        methods: see `explanation.maps.METHODS`; a detector is explained by `d-rise`, for the surest object.
         about: class or label; None: the one that is decided for.
         seed: of random orders.
     Raises: InputError for inputs of several cases, methods that are not there, and images too large to explain whole.
@@ -79,7 +84,9 @@ def explain(
     if out is not None:
         require_own(Path(out), EXPLANATIONS)
     loaded = load(model_path(model))
-    odd = [m for m in methods if m not in METHODS]
+    if loaded.spec.task == "detect" and tuple(methods) not in ((OBJECTS,), ("grad-cam",)):
+        raise InputError(f"--method {methods[0]}: objects are explained by {OBJECTS}")
+    odd = [m for m in methods if m not in (*METHODS, OBJECTS)]
     if odd:
         raise InputError(f"--method {odd[0]}: there are {', '.join(METHODS)}")
     cases = cases_of(Path(data))
@@ -110,17 +117,49 @@ def explain_volume(
     """
     if model.spec.task not in ("classify", "regress", "segment", "detect"):
         raise InputError(
-            f"maps are made of classes, values and labels; what a model of {model.spec.task} makes is its own map"
+            f"maps are made of classes, values, labels and objects; what a model of {model.spec.task} makes is its own"
         )
-    if model.spec.task == "detect":
-        raise InputError("maps are made of classes, values and labels; a detector shows by its boxes where it looked")
     if model.spec.network.name == ONNX and set(methods) - {"occlusion"}:
         raise InputError("an ONNX network has no gradients here: take the method occlusion")
     ready, _ = network_input(prepare(volume, model.spec.preparation), model.spec, row or {})
     if ready.array[0].size > _MOST_VOXELS:
         raise InputError(f"{case}: {ready.array[0].size} voxels are too many to explain at once; crop the image")
+    if model.spec.task == "detect":
+        return [_of_object(model, volume, ready, case, about=about, seed=seed)]
     explainer = _Explainer(model, volume, ready, case)
     return [explainer.explained(method, about, seed) for method in methods]
+
+
+def _of_object(
+    model: NetworkModel, volume: Volume, ready: Prepared, case: str, *, about: str | None, seed: int
+) -> Explained:
+    """The map of the surest object, or of the surest of a class, with its curves.
+
+    Raises: InputError where nothing is found, or nothing of that class.
+    """
+    spec, card = model.spec, model.card
+    run = DetectorRuntime(model.modules[0])
+
+    def find(image: Array) -> Found:
+        return detected([run], image, spec, overlap=0.25, flips=False)
+
+    found = find(ready.array)
+    kinds = range(len(spec.classes)) if about is None else [index_of(about, spec.classes, 0)]
+    own = np.flatnonzero(np.isin(found.classes, list(kinds)))
+    if not len(own):
+        raise InputError(f"{case}: the model finds no {about or 'object'} here: there is nothing to explain")
+    best = int(own[np.argmax(found.scores[own])])
+    box, kind = found.boxes[best], int(found.classes[best])
+    score = rel.calibrated(np.asarray([[1 - found.scores[best], found.scores[best]]], np.float64), card.calibration)[
+        0, 1
+    ]
+    heat = object_heat(find, ready.array, box, kind, seed=seed)
+    judged = quality(lambda x: likeness(find(x), box, kind), ready.array, heat, seed=seed)
+    placed = to_image(box[None], ready)[0]
+    name = f"{spec.classes[kind]} at {place_words(placed, volume.geometry)}"
+    step = Step("explanation", {"method": OBJECTS, "about": name, "weights_sha256": card.weights_sha256})
+    made = Volume(ready.field(heat)[None], volume.geometry, Quantity.ARBITRARY, (*volume.history, step))
+    return Explained(case, OBJECTS, name, float(score), made, judged)
 
 
 class _Explainer:
