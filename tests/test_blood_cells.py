@@ -14,12 +14,15 @@ pytest.importorskip("safetensors")
 
 from PIL import Image  # noqa: E402
 
+from isocenter.acquire.case import open_case  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.labels import Label, LabelMap  # noqa: E402
 from isocenter.data.palette import colour_of  # noqa: E402
 from isocenter.data.provenance import Step  # noqa: E402
+from isocenter.errors import InputError  # noqa: E402
 from isocenter.formats import model_folder  # noqa: E402
 from isocenter.inference.model import load  # noqa: E402
+from isocenter.inference.predictor import Predictor, Running  # noqa: E402
 from isocenter.report.marks import legend_of, marks_of  # noqa: E402
 from isocenter.training.images.plan import read_plan  # noqa: E402
 from isocenter.zoo import model_path, names  # noqa: E402
@@ -85,6 +88,18 @@ def test_another_magnification_is_for_review(smear: Path, tmp_path: Path) -> Non
     told = json.loads((tmp_path / "r" / "large" / "report.json").read_text("utf-8"))
     assert told["verdict"] == "review"
     assert any("magnification" in reason for reason in told["reasons"])
+
+
+def test_what_is_no_smear_is_told_by_the_model_itself(smear: Path, tmp_path: Path) -> None:
+    """A cell that fills the picture, and a grey one: by `predict`, too, which runs no recipe."""
+    picture = Image.open(smear)
+    picture.crop((300, 200, 400, 300)).resize((640, 640)).save(tmp_path / "close.png")
+    picture.convert("L").save(tmp_path / "grey.png")
+    predictor = Predictor("blood-cells", Running(flips=False))
+    answer = predictor(open_case(tmp_path / "close.png").volume(), "close")
+    assert any("images of the training hold 3 to 22.9" in c.text for c in answer.concerns)
+    with pytest.raises(InputError, match="trained on images in colour"):
+        predictor(open_case(tmp_path / "grey.png").volume(), "grey")
 
 
 def test_a_grey_picture_is_refused(smear: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import string
 import subprocess
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 from shutil import which
 from typing import get_args
@@ -21,6 +22,8 @@ from isocenter.data.message import Message
 from isocenter.report.chinese import CHINESE
 from isocenter.report.cohort import _WHY
 from isocenter.report.document import age, date, number, plain, translate
+from isocenter.report.gallery import strip
+from isocenter.report.plots import chart
 from tests.phantoms import write_series
 from tests.test_run import RECIPE, phantom
 
@@ -101,6 +104,24 @@ class TestLanguages:
         assert [date("20260102"), date("?")] == ["2026-01-02", "?"]
         assert [age("047Y"), age("007M"), age("old")] == ["47 y", "7 m", "old"]
         assert plain([1.23456789, True, None, "a"]) == "1.235, yes, -, a"
+        assert plain({"low": [1.0, 2.0], "high": 3}) == "low 1, 2; high 3"
+        assert plain([{"class": "WBC"}]) == plain([{"class": "WBC"}]) == "1 entries, see report.json"
+        assert plain(list(range(30))) == "30 entries, see report.json"
+
+    def test_numbers_beside_an_axis_have_room(self) -> None:
+        picture = chart([("a", [(0, 9000), (1, 11561)])], x="t", y="voxels", x_range=(0, 1), y_range=(9000, 11561))
+        assert ">11,561<" in picture
+        assert "e+04" not in picture
+        starts = [float(x) for x in re.findall(r'<text x="([0-9.]+)" y="[0-9.]+" text-anchor="end"', picture)]
+        assert min(starts) > 6 * len("11,561")
+        assert ">0.5<" in chart([], x="", y="", x_range=(0, 1), y_range=(0, 2.5))
+
+    def test_frames_in_colour_are_shown_as_they_are(self) -> None:
+        """A dark clip stays dark; grey frames are stretched."""
+        dark = np.random.default_rng(0).integers(0, 60, (4, 3, 1, 32, 32)).astype(np.uint8)
+        shown = [np.asarray(Image.open(BytesIO(strip(f))).convert("L")).max() for f in (dark, dark[:, :1])]
+        assert shown[0] < 80
+        assert shown[1] > 200
 
 
 class _Page(HTMLParser):

@@ -22,6 +22,8 @@ from isocenter.report.marks import legend_of, marks_of
 from isocenter.report.plots import chart
 
 Language = Literal["en", "zh"]
+_MOST_SHOWN = 24
+"""Items of a list that the page writes out."""
 
 
 def render(
@@ -137,7 +139,11 @@ def plain(value: Json) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
+        if len(value) > _MOST_SHOWN or any(isinstance(item, Mapping) for item in value):
+            return f"{len(value)} entries, see report.json"
         return ", ".join(plain(item) for item in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {plain(item)}" for key, item in value.items())
     return str(value)
 
 

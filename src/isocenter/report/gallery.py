@@ -103,7 +103,9 @@ def strip(frames: Array, most: int = 8) -> bytes:
     """PNG of frames (`t c d h w`), evenly chosen, in rows of four; of volumes, their middle slices."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))
     flat = [np.asarray(frames[i][:, frames.shape[2] // 2], np.float32) for i in chosen]
-    low, high = (float(v) for v in np.percentile(np.stack(flat), (0.5, 99.5)))
+    whole = np.stack(flat)
+    coloured = frames.shape[1] == 3 and frames.dtype == np.uint8  # colours are shown as they are
+    low, high = (0.0, 255.0) if coloured else (float(v) for v in np.percentile(whole, (0.5, 99.5)))
     shown = [np.clip((f - low) / ((high - low) or 1.0), 0, 1) for f in flat]
     return sheet(np.stack(shown), 4)
 

@@ -73,7 +73,7 @@ class FoundObjects(Outcome):
             assert item.objects is not None, "a detection has objects"
             boxes = said.boxes[said.scores >= 0.5]
             picture = boxes_picture(np.asarray(item.image), item.objects.boxes, boxes)
-            found.append((f"{item.sample.case}: {len(item.objects)} objects", picture))
+            found.append((f"{item.sample.case}: {len(item.objects)} stated (dashed), {len(boxes)} found", picture))
         return found
 
     def columns(self, spec: Spec) -> tuple[str, ...]:
