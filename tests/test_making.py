@@ -17,12 +17,12 @@ pytest.importorskip("lightning_fabric")
 from isocenter.data.card import ModelCard  # noqa: E402
 from isocenter.data.dataset import Dataset, Sample, Source  # noqa: E402
 from isocenter.errors import InputError  # noqa: E402
-from isocenter.evaluation.synthetic import verdict_of  # noqa: E402
+from isocenter.evaluation.synthetic import MadeImages, judge_made, verdict_of  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.making import features_of  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.inference.unusual import distances, learn_usual  # noqa: E402
-from isocenter.metrics.synthetic import copies, frechet, nearest  # noqa: E402
+from isocenter.metrics.synthetic import copies, frechet, nearest, variety  # noqa: E402
 from isocenter.networks.autoencoder import (  # noqa: E402
     Anogan,
     AnoganSettings,
@@ -30,7 +30,7 @@ from isocenter.networks.autoencoder import (  # noqa: E402
     AutoencoderSettings,
     Vae,
 )
-from isocenter.networks.gan import Dcgan, DcganSettings, critics_loss, gradient_norms, makers_loss  # noqa: E402
+from isocenter.networks.gan import Dcgan, DcganSettings, critics_loss, gradient_norms, makers_loss, mode_seeking  # noqa: E402
 from isocenter.networks.maker import Decoder, Encoder  # noqa: E402
 from isocenter.networks.pix2pix import Pix2pix, Pix2pixSettings  # noqa: E402
 from isocenter.pipeline.generate import _write  # noqa: E402
@@ -66,6 +66,35 @@ def test_losses_of_both_players_by_hand() -> None:
     assert float(makers_loss(made, "hinge")) == pytest.approx(1.0)
     wanted = (math.log1p(math.exp(3)) + math.log1p(math.exp(-1))) / 2
     assert float(makers_loss(made, "cross_entropy")) == pytest.approx(wanted)
+
+
+def test_images_of_other_noise_are_kept_apart() -> None:
+    """By hand; and a maker that makes one image of all noise pays more than one that does not."""
+    noise = torch.tensor([[0.0, 2.0], [1.0, 1.0]])
+    images = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
+    found = mode_seeking(images[:1], images[1:], noise[:1], noise[1:])
+    assert float(found) == pytest.approx(1.0 / 0.5, rel=1e-4)
+    torch.manual_seed(0)
+    losses = []
+    for seek in (0.0, 0.1):
+        torch.manual_seed(0)
+        network = Dcgan(DcganSettings(size=(8, 8), widths=(4,), latent=2, seek=seek), channels=1, outputs=2, dims=2)
+        network.maker.start.weight.data *= 1e-4  # noise and class hardly change the image
+        torch.manual_seed(1)
+        losses.append(float(network.eval()(torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 0, 1, 1]), "maker").detach()))
+    assert losses[1] > losses[0] + 10
+
+
+def test_variety_of_images_that_are_all_alike() -> None:
+    real = RNG.random((60, 1, 8, 8))
+    assert variety(RNG.random((80, 1, 8, 8)), real) == pytest.approx(1.0, abs=0.1)
+    two = np.repeat(RNG.random((2, 1, 8, 8)), 40, axis=0)
+    assert variety(two, real) == 0
+    assert variety(two + 0.1 * RNG.random((80, 1, 8, 8)), real) == pytest.approx(0.1, abs=0.02)
+    alike = MadeImages(two, two.reshape(80, -1), real, real.reshape(60, -1))
+    assert "mode collapse" in str(judge_made(alike, model="m").notes[0])
+    other = RNG.random((80, 1, 8, 8))
+    assert not judge_made(MadeImages(other, other.reshape(80, -1), real, real.reshape(60, -1)), model="m").notes
 
 
 def test_norm_of_a_gradient_by_hand() -> None:

@@ -10,10 +10,15 @@ from isocenter.data.message import Message
 from isocenter.data.provenance import Json
 from isocenter.evaluation.comparison import compare
 from isocenter.evaluation.judge import judge
-from isocenter.metrics.synthetic import copies, frechet
+from isocenter.metrics.synthetic import copies, frechet, variety
 from isocenter.types import Array
 
 SCHEMA = 1
+_COLLAPSED = 0.5
+_ALIKE = (
+    "Made images are alike: they differ {value:.0%} as much as real ones. The maker shows a few images again and again "
+    "(mode collapse): a larger network.settings.seek, or more time."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,12 @@ def judge_made(
     metrics: dict[str, Json] = {
         "frechet": _row(_distance(found.real_features, found.features), "features of random weights")
     }
+    notes: tuple[Message, ...] = ()
+    if min(len(found.images), len(found.real)) > 1:
+        varied = variety(found.images, found.real)
+        metrics["variety"] = _row(varied, "distance to the nearest other made image; of real ones: 1")
+        if varied < _COLLAPSED:
+            notes += (Message(_ALIKE, {"value": varied}),)
     rows: list[tuple[object, ...]] = [("made", "nearest training image", "copy")]
     data: dict[str, Json] = {}
     if found.training is not None and found.training_features is not None:
@@ -69,11 +80,11 @@ def judge_made(
         for metric in ("auc", "accuracy"):
             if metric in judged:
                 metrics[f"{metric}_{name}"] = {**judged[metric], "note": judged[metric]["note"] or _TAUGHT[name]}
-    notes: tuple[Message, ...] = ()
     if taught and {"both", "real"} <= set(taught):
         data["comparison"] = compare(taught["both"], taught["real"], seed=seed)
-        notes += (verdict_of(data["comparison"]),)
-        data["verdict"] = str(notes[0])
+        said = verdict_of(data["comparison"])
+        notes += (said,)
+        data["verdict"] = str(said)
     data |= {
         "schema_version": SCHEMA, "task": "generate", "model": model, "n_cases": len(found.real),
         "n_patients": None, "split": None, "unit_of_interval": "case (no patient is known)", "classes": [],

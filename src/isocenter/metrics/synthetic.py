@@ -53,6 +53,29 @@ def nearest(images: Array, among: Array) -> tuple[Array, Array]:
     return far / np.sqrt(a.shape[1]), which
 
 
+def variety(made: Array, real: Array, *, most: int = 500) -> float:
+    """How varied made images are beside real ones: the median distance to the nearest other image of their kind, as a
+    share of that of as many real images; 1: alike, 0: a maker that makes one image again and again.
+
+    Args:
+        made: `n *s`.
+        real: `m *s`.
+        most: images of each that are looked at.
+    Raises: InputError for fewer than 2 of either.
+    """
+    count = min(len(made), len(real), most)
+    if count < 2:
+        raise InputError("variety needs 2 images or more of each kind")
+    found = []
+    for images in (made, real):
+        some = np.linspace(0, len(images) - 1, count).round().astype(int)
+        flat = np.asarray(images, np.float32)[some].reshape(count, -1)
+        table = cdist(flat, flat)
+        np.fill_diagonal(table, np.inf)
+        found.append(float(np.median(table.min(axis=1))))
+    return found[0] / max(found[1], 1e-12)
+
+
 def copies(made: Array, training: Array, others: Array) -> tuple[Array, Array]:
     """Which made images are copies of training images, and of which.
 

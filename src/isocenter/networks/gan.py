@@ -24,6 +24,9 @@ class DcganSettings(NetworkSettings):
         default=(128, 64), min_length=1, max_length=6, description="Channels of the maker's levels, coarsest first."
     )
     game: Game = Field(default="hinge", description="hinge, cross_entropy (the first one's), wasserstein.")
+    seek: float = Field(
+        default=0.1, ge=0, description="Weight of the term that keeps images of different noise apart; 0: none."
+    )
     penalty: float = Field(
         default=0.0, ge=0,
         description="Weight of the gradient penalty: at real images (R1); wasserstein: between real and made ones.",
@@ -46,6 +49,14 @@ def critics_loss(real: Tensor, made: Tensor, game: Game) -> Tensor:
 def makers_loss(made: Tensor, game: Game) -> Tensor:
     """What a maker makes small, from what the critic says of its images; of cross_entropy, the non-saturating form."""
     return F.softplus(-made).mean() if game == "cross_entropy" else -made.mean()
+
+
+def mode_seeking(images: Tensor, others: Tensor, noise: Tensor, other_noise: Tensor) -> Tensor:
+    """How far pairs of noise lie apart for each step that their images do: large where a maker makes one image of all.
+
+    Source: Q. Mao et al., CVPR 2019, equation 3, as its inverse, which is made small.
+    """
+    return (noise - other_noise).abs().mean() / ((images - others).abs().mean() + 1e-5)
 
 
 def gradient_norms(value: Tensor, at: Tensor) -> Tensor:
@@ -100,6 +111,20 @@ class Dcgan(Maker):
             noise = torch.cat((noise, self.of_class(classes)), dim=1)
         return self.maker(noise)
 
+    def _makers_turn(self, noise: Tensor, classes: Tensor | None) -> Tensor:
+        """To be taken for real, and to make other images of other noise: the second half of the batch has the classes
+        of the first.
+        """
+        half = len(noise) // 2
+        if classes is not None:
+            classes = torch.cat((classes[:half], classes[:half], classes[2 * half :]))
+        made = self._made(noise, classes)
+        loss = makers_loss(self.critic(made, classes), self.settings.game)
+        if not (half and self.settings.seek):
+            return loss
+        one, other = slice(0, half), slice(half, 2 * half)
+        return loss + self.settings.seek * mode_seeking(made[one], made[other], noise[one], noise[other])
+
     def forward(
         self, images: Float[Tensor, "b c *s"], classes: Int[Tensor, " b"] | None = None, turn: str = "critic"
     ) -> Float[Tensor, ""]:
@@ -107,7 +132,7 @@ class Dcgan(Maker):
         game, real = self.settings.game, images * 2 - 1
         noise = torch.randn(len(images), self.latent, device=images.device)
         if turn == "maker":
-            return makers_loss(self.critic(self._made(noise, classes), classes), game)
+            return self._makers_turn(noise, classes)
         with torch.no_grad():
             made = self._made(noise, classes)
         at = real.requires_grad_(self.settings.penalty > 0)

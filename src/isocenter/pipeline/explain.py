@@ -117,7 +117,7 @@ def explain_volume(
     """
     if model.spec.task not in ("classify", "regress", "segment", "detect"):
         raise InputError(
-            f"maps are made of classes, values, labels and objects; what a model of {model.spec.task} makes is its own"
+            f"maps are of classes, values, labels and objects; what a model of {model.spec.task} makes is its own map"
         )
     if model.spec.network.name == ONNX and set(methods) - {"occlusion"}:
         raise InputError("an ONNX network has no gradients here: take the method occlusion")

@@ -571,6 +571,7 @@ CHINESE: dict[str, str] = {
     "Made images beside the real ones harm: {metric} {difference:+.3f}.": "在真实图像之外加入生成图像有害：{metric} {difference:+.3f}。",
     "unusual beyond this share of normal cases": "超过此比例的正常病例即为异常",
     "Made images": "生成图像",
+    "Made images are alike: they differ {value:.0%} as much as real ones. The maker shows a few images again and again (mode collapse): a larger network.settings.seek, or more time.": "生成图像彼此雷同：差异仅为真实图像的 {value:.0%}。生成器反复给出少数图像（模式坍缩）：可增大 network.settings.seek，或给予更多时间。",
     "{failed} of {all} cases have no answer and are not judged; the first: {why}": "{all} 例中有 {failed} 例没有结果，未予评价；第一例：{why}",
     "{count} entries of the data set are wrong and not judged; the first: {why}": "数据集中有 {count} 个条目有误，未予评价；第一个：{why}",
     "{case}: {why}": "{case}：{why}",

@@ -11,7 +11,7 @@ from isocenter.data.dataset import Loaded, Sample
 from isocenter.errors import InputError
 from isocenter.inference.making import classes_for, features_of, made
 from isocenter.inference.prepare import Prepared
-from isocenter.metrics.synthetic import frechet
+from isocenter.metrics.synthetic import frechet, variety
 from isocenter.training.images import augment
 from isocenter.training.images.batches import Batch, Sampler
 from isocenter.training.images.plan import Plan
@@ -70,8 +70,10 @@ class Makers(Task):
         count = _MANY if thorough else _FEW
         device = str(next(run.parameters()).device)
         some = made(run, count, classes=classes_for(shares_of(store, plan), count), seed=plan.seed, device=device)
-        distance = frechet(features_of(real), features_of(some)) if len(store) > 1 else float("inf")
-        return Validated(-distance, {"frechet": distance})
+        if len(store) < 2:
+            return Validated(-float("inf"), {"frechet": float("inf")})
+        distance = frechet(features_of(real), features_of(some))
+        return Validated(-distance, {"frechet": distance, "variety": variety(some, real)})
 
 
 def whole(ready: Prepared, plan: Plan) -> Array:
