@@ -10,6 +10,7 @@ import pytest
 
 from isocenter.errors import InputError
 from isocenter.evaluation.objects import Judged, judge_objects
+from isocenter.evaluation.point import OperatingPoint
 from isocenter.metrics import detection as det
 from isocenter.metrics.detection import Scan
 
@@ -177,6 +178,7 @@ class TestJudgement:
         scans = tuple(deep(one) for one in random_scans(5, count=8))
         sizes = tuple(np.ones(int((~s.ignored).sum())) for s in scans)
         judged = Judged(tuple("abcdefgh"), tuple("abcdefgh"), scans, ("a", "b"), sizes)
-        metrics = judge_objects(judged, model="m", point=None, seed=0).data["metrics"]
-        assert metrics["map50"]["low"] is None
-        assert "8 patients" in metrics["map50"]["note"]
+        found = judge_objects(judged, model="m", point=OperatingPoint(0.5), seed=0).data
+        for row in (*(found["metrics"][n] for n in ("map50", "sensitivity", "precision")), *found["subgroups"]):
+            assert row["low"] is None
+            assert "8 patients" in row["note"]

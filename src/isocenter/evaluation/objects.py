@@ -85,7 +85,7 @@ def judge_objects(judged: Judged, *, model: str, point: OperatingPoint | None, s
         "unit_of_interval": "patient" if known else "case (no patient is known)",
         "classes": list(judged.classes), "metrics": metrics,
         "operating_point": None if point is None else point.as_json(),
-        "subgroups": _by_size(judged), "exchangeable": None, "not_for_clinical_use": True,
+        "subgroups": _by_size(judged, groups), "exchangeable": None, "not_for_clinical_use": True,
         "hit": f"overlap {_SHARED_2D if judged.flat else _SHARED_3D:g}",
     }  # fmt: skip
     return Evaluation(data, _curves(judged), _rows(judged, None if point is None else point.threshold))
@@ -180,15 +180,24 @@ def _decided(judged: Judged, groups: Array, threshold: float) -> dict[str, Json]
         hits.append(found.found_at[0] >= threshold)
         owners.append(np.repeat(groups, found.objects))
     sensitivity = iv.proportion(np.concatenate(hits), np.concatenate(owners))
-    answer = {"sensitivity": plain(sensitivity)}
+    answer = {"sensitivity": plain(_of_enough(sensitivity, groups))}
     if right + wrong:
         low, high = iv.wilson(right, right + wrong)
-        answer["precision"] = plain(iv.Estimate(right / (right + wrong), low, high, "each answer counts as one"))
+        one = iv.Estimate(right / (right + wrong), low, high, "each answer counts as one")
+        answer["precision"] = plain(_of_enough(one, groups))
     answer["false_positives_per_scan"] = plain(iv.Estimate(wrong / len(judged.cases)))
     return answer
 
 
-def _by_size(judged: Judged) -> list[dict[str, Json]]:
+def _of_enough(found: iv.Estimate, groups: Array) -> iv.Estimate:
+    """The same, without an interval where patients are too few for one: their objects are like each other."""
+    count = len(set(groups))
+    if count >= iv.LEAST_PATIENTS:
+        return found
+    return iv.Estimate(found.value, note=f"no interval: {count} patients, {iv.LEAST_PATIENTS} are needed")
+
+
+def _by_size(judged: Judged, groups: Array) -> list[dict[str, Json]]:
     """Sensitivity at one false positive a scan for the small, middle and large thirds of the objects."""
     sizes, found = [], []
     for k in range(len(judged.classes)):
@@ -210,12 +219,12 @@ def _by_size(judged: Judged) -> list[dict[str, Json]]:
         own = hit[third == number]
         if not len(own):
             continue
-        low, high = iv.wilson(float(own.sum()), len(own))
+        rated = _of_enough(iv.Estimate(float(own.mean()), *iv.wilson(float(own.sum()), len(own))), groups)
         reach = every[third == number]
         rows.append({
             "column": "size", "level": f"{name} ({reach.min():.3g} to {reach.max():.3g} {judged.unit})",
-            "n_cases": len(own), "metric": "sensitivity@1", "value": float(own.mean()), "low": low, "high": high,
-            "note": "",
+            "n_cases": len(own), "metric": "sensitivity@1", "value": rated.value, "low": rated.low, "high": rated.high,
+            "note": rated.note,
         })  # fmt: skip
     return rows
 
