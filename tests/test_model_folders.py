@@ -104,7 +104,7 @@ class TestOnnx:
         with pytest.raises(InputError, match="--card card.yaml"):
             model_add(net, tmp_path / "m")
         for parts, says in (
-            ({"labels": {}}, "labels: a segmentation has one"), ({"patch": [8, 8]}, "patch has 2 axes"),
+            ({"labels": {}}, "labels: a segmentation has one"), ({"patch": [8, 8]}, "patch has 3 edges"),
             ({"answer": "sigmoid"}, "does not fit segment"), ({"patch": [4, 8, 10**6]}, "no size that a network"),
             ({"labels": {0: "x"}}, "0 is background"), ({"channels": ["a", "b"]}, "2 are named"), ({"flips": [3]}, "flips"),
             ({"preparation": {"dims": 3, "intensity": "range"}}, "needs low"),
