@@ -12,6 +12,7 @@ from isocenter.errors import GeometryError
 from isocenter.types import Array, Bool, Num
 
 _LONGEST_S = 100 * 366 * 86400.0
+"""From the first to the last frame: beyond a century, times are no seconds."""
 
 
 @dataclass(frozen=True, eq=False)

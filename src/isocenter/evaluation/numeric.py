@@ -1,7 +1,6 @@
 """Predicted values and predicted risks beside the truth."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -32,7 +31,7 @@ def regressed(found: Predictions, seed: int) -> Judged:
     n = len(set(found.patients))
     reach = iv.Z * spread / sqrt(n)
     few = n < iv.LEAST_PATIENTS
-    metrics["bias"] = replace(metrics["mae"], value=bias) if few else iv.Estimate(bias, bias - reach, bias + reach)
+    metrics["bias"] = iv.too_few(bias, n) if few else iv.Estimate(bias, bias - reach, bias + reach)
     more: dict[str, Json] = {
         "limits_of_agreement": [bias - 1.96 * spread, bias + 1.96 * spread],
         "limits_source": "Bland and Altman, Lancet 1:307-310, 1986",

@@ -192,9 +192,7 @@ def _decided(judged: Judged, groups: Array, threshold: float) -> dict[str, Json]
 def _of_enough(found: iv.Estimate, groups: Array) -> iv.Estimate:
     """The same, without an interval where patients are too few for one: their objects are like each other."""
     count = len(set(groups))
-    if count >= iv.LEAST_PATIENTS:
-        return found
-    return iv.Estimate(found.value, note=f"no interval: {count} patients, {iv.LEAST_PATIENTS} are needed")
+    return found if count >= iv.LEAST_PATIENTS else iv.too_few(found.value, count)
 
 
 def _by_size(judged: Judged, groups: Array) -> list[dict[str, Json]]:

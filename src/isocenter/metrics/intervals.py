@@ -25,6 +25,11 @@ class Estimate:
     note: str = ""
 
 
+def too_few(value: float, patients: int) -> Estimate:
+    """The number, with the reason why so few patients carry no interval."""
+    return Estimate(value, note=f"no interval: {patients} patients, {LEAST_PATIENTS} are needed")
+
+
 def wilson(hits: float, of: float) -> tuple[float, float]:
     """Interval of a proportion (E. Wilson, JASA 22:209-212, 1927); `of` may be an effective number.
 
@@ -97,7 +102,7 @@ def bootstrap(
         note = f"no interval: {fewest} patients of a class, and at least {LEAST_PATIENTS} are needed"
         return Estimate(value, note=note), np.zeros(0)
     if len(names) < LEAST_PATIENTS:
-        return Estimate(value, note=f"no interval: {len(names)} patients, {LEAST_PATIENTS} are needed"), np.zeros(0)
+        return too_few(value, len(names)), np.zeros(0)
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
