@@ -132,6 +132,11 @@ class TestProjections:
         with pytest.raises(GeometryError, match="0 to 4"):
             cine.frame(5)
 
+    def test_times_that_nobody_filled_in_are_unknown(self, tmp_path: Path) -> None:
+        frames = np.arange(3 * 48, dtype=np.uint16).reshape(3, 6, 8)
+        ds = picture(XRayAngiographicImageStorage, frames, Modality="XA", FrameTimeVector=[0, 0, 0])
+        assert only(written(tmp_path / "a.dcm", ds)).cine().times_s is None
+
 
 def region(**values: object) -> Dataset:
     ds = Dataset()

@@ -131,7 +131,7 @@ def _times(header: Header, count: int) -> tuple[float, ...] | None:
     if count == 1:
         return None
     steps = header.numbers("FrameTimeVector")
-    if len(steps) == count and min(steps) >= 0:
+    if len(steps) == count and min(steps) >= 0 and sum(steps[1:]) > 0:  # all zero: nobody filled it in
         total, times = 0.0, []
         for step in (0.0, *steps[1:]):
             total += step / 1000
