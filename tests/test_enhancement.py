@@ -29,9 +29,11 @@ from isocenter.inference.degradation import (  # noqa: E402
 )
 from isocenter.inference.prepare import prepare  # noqa: E402
 from isocenter.metrics.similarity import psnr, ssim  # noqa: E402
+from isocenter.networks.catalogue import build, settings_of  # noqa: E402
+from isocenter.networks.restorer import RestorerSettings  # noqa: E402
 from isocenter.training.images.choose import Wish, first_plan  # noqa: E402
 from isocenter.training.images.fingerprint import Fingerprint  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 
 def test_coarse_voxels_are_means_of_those_they_cover() -> None:
@@ -241,3 +243,37 @@ def test_nothing_is_cut_off_on_the_way(quantity: str, whole: bool) -> None:
     volume = Volume(values, Geometry.regular((8, 16, 16), spacing_mm=(1.0, 1.0, 1.0)))
     ready = prepare(volume, plan.preparation)
     assert ready.in_units(ready.array) == pytest.approx(values, abs=0.01)
+
+
+@pytest.mark.parametrize(("wished", "norm", "keeps"), [
+    ({"degradation.noise": 2}, "batch", 0.2),
+    ({"degradation.noise": 0.5}, "batch", 0.8),
+    ({"degradation.factor": 2}, "none", 1.0),
+])  # fmt: skip
+def test_what_is_kept_of_a_noisy_image_is_what_a_linear_estimate_keeps(
+    wished: dict[str, float], norm: str, keeps: float
+) -> None:
+    """The slope of the best linear estimate, by least squares; a network that learnt nothing keeps just this."""
+    one = {"least": 0.0, "low": 1.0, "mean": 100.0, "deviation": 20.0, "high": 190.0, "most": 200.0}
+    quantity, whole = "arbitrary", True
+    seen = Fingerprint(4, None, ((1, 32, 32),) * 4, ((1.0, 1.0, 1.0),) * 4, 1, quantity, whole, (one,))
+    plan = first_plan(seen, "enhance", Wish(plan=dict(wished)), channels=("image",))
+    settings = settings_of(plan.network.name, plan.network.settings)
+    assert isinstance(settings, RestorerSettings)
+    assert (settings.norm, settings.keeps) == (norm, keeps)
+    rng = np.random.default_rng(0)
+    good = rng.normal(size=100_000)
+    poor = good + rng.normal(size=good.size) * wished.get("degradation.noise", 0)
+    assert np.polyfit(poor, good, 1)[0] == pytest.approx(keeps, abs=0.01)
+    net = build(plan.network.name, {**plan.network.settings, "widths": (4, 8)}, channels=1, outputs=1, dims=2)
+    x = torch.randn(2, 1, 16, 16)
+    assert torch.allclose(net.eval()(x), keeps * x)
+
+
+def test_a_noise_that_is_no_number_is_refused() -> None:
+    one = {"least": 0.0, "low": 1.0, "mean": 100.0, "deviation": 20.0, "high": 190.0, "most": 200.0}
+    quantity, whole = "arbitrary", True
+    seen = Fingerprint(4, None, ((1, 32, 32),) * 4, ((1.0, 1.0, 1.0),) * 4, 1, quantity, whole, (one,))
+    for bad in ("much", float("nan"), -1, 9):
+        with pytest.raises(InputError, match="noise"):
+            first_plan(seen, "enhance", Wish(plan={"degradation.noise": bad}), channels=("image",))

@@ -20,24 +20,29 @@ class RestorerSettings(UNetSettings):
         description="After each convolution; none: intensities keep their scale.",
     )  # type: ignore[assignment]
     residual: bool = Field(default=True, description="Each block adds its input to its output.")
+    keeps: float = Field(
+        default=1.0, ge=0, le=1, description="Share of the input in the answer, to which what is missing is added."
+    )
 
 
 class Restorer(UNet):
     """A U-Net whose answer is added to its input: it learns what is missing only.
 
     Source: K. Zhang et al., IEEE Trans. Image Process. 26:3142-3155, 2017 (residual learning of noise); J. Kim et al.,
-        CVPR 2016 (of detail, on an image that was interpolated before).
+        CVPR 2016 (of detail, on an image that was interpolated before). Of strong noise, a share of the input only:
+        T. Karras et al., NeurIPS 2022, equation 7.
     """
 
     def __init__(self, settings: RestorerSettings, *, channels: int, outputs: int, dims: int) -> None:
         super().__init__(settings, channels=channels, outputs=outputs, dims=dims)
+        self.keeps = settings.keeps
         nn.init.zeros_(self.head.weight)  # at the start it gives the image back
         if self.head.bias is not None:
             nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
         """The better image."""
-        return x + super().forward(x)
+        return self.keeps * x + super().forward(x)
 
 
 class EdsrSettings(NetworkSettings):

@@ -82,7 +82,7 @@ def _settings(
         count = len(given["widths"])
         steps = tuple((1 if i == 0 else 2,) * len(patch) for i in range(count))
         return given if {"strides", "blocks"} & set(given) else {**given, "strides": steps}
-    return {**own.settings(seen, preparation, patch, name), **given}
+    return {**own.settings(seen, preparation, patch, name, wish.plan or {}), **given}
 
 
 def _fitting(name: str, task: Answers, own: Defaults) -> Network:

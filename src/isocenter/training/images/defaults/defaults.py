@@ -53,9 +53,14 @@ class Defaults(ABC):
         return preparation.size or fitting_patch(seen, preparation, row.multiple, row.least)
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Settings of the network that follow from the data."""
+        """Settings of the network that follow from the data and from what is wished for."""
         return {}
 
     def laterality(self, seen: Fingerprint) -> str:

@@ -22,7 +22,12 @@ class Forecast(SequenceValues):
         return "convlstm"
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Small kernels in volumes."""
         return {"kernel": 3, "hidden": (16,)} if preparation.dims == 3 else {}

@@ -1,5 +1,6 @@
 """Defaults of detection: size of pictures, levels of the pyramid, anchors, augmentation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,12 @@ class Objects(Defaults):
         return "mask_rcnn" if seen.masks else "retinanet"
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Levels and anchors that fit the objects, and room for twice as many as the fullest image has."""
         return {**levels(seen, preparation, patch, name), **room(seen, name)}

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import Network
@@ -43,6 +45,26 @@ class Pictures(Defaults):
         multiple = max(row.multiple, 8)
         whole = fitting_patch(seen, preparation, multiple, row.least)
         return tuple(min(_EDGES[len(whole)], -(-n // multiple) * multiple) for n in whole)
+
+    def settings(
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Where noise is to go, normalised features, and no more of the input in the answer than is worth keeping.
+
+        What is worth keeping is the slope of the best linear estimate of an image from itself with noise of s of its
+        deviations, 1 / (1 + s^2) (T. Karras et al., NeurIPS 2022, table 1, `c_skip`): a network that had to take away
+        strong noise number by number would learn the noise first. Batch normalisation as K. Zhang et al. (2017) have
+        it for noise; detail is learnt without (B. Lim et al., CVPR Workshops 2017).
+        """
+        noise = wished.get("degradation.noise")
+        if name != "restorer" or not isinstance(noise, int | float) or not 0 < noise < np.inf:
+            return {}  # where it is no number, the plan says so
+        return {"norm": "batch", "keeps": round(1 / (1 + noise**2), 4)}
 
     def laterality(self, seen: Fingerprint) -> str:
         """Noise has no sides."""

@@ -31,7 +31,12 @@ class SequenceValues(Values):
         return "recurrent"
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Whether each frame has an answer."""
         return {"each_frame": seen.each_frame}

@@ -1,5 +1,6 @@
 """Defaults of label maps."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,12 @@ class Voxels(Defaults):
         return "dynamic_unet"
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Stages of nnU-Net's network for this window."""
         return _stages(patch, preparation, base=32) if name == "dynamic_unet" else {}

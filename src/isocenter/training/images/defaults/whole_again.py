@@ -50,7 +50,12 @@ class Makers(Defaults):
         return "dcgan"
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
         """The size, and as many levels as leave 6 to 12 voxels along an edge."""
         levels = max(1, int(np.log2(min(patch) / 6)))
@@ -90,10 +95,15 @@ class Normal(Makers):
         return "vae_normal"
 
     def settings(
-        self, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str
+        self,
+        seen: Fingerprint,
+        preparation: Preparation,
+        patch: tuple[int, ...],
+        name: str,
+        wished: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Few numbers, so that only what is usual can be said with them."""
-        return {**super().settings(seen, preparation, patch, name), "latent": 16}
+        return {**super().settings(seen, preparation, patch, name, wished), "latent": 16}
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
         """Small shifts and turns."""
