@@ -26,7 +26,7 @@ from isocenter.inference.predictor import Predictor, Running  # noqa: E402
 from isocenter.report.marks import legend_of, marks_of  # noqa: E402
 from isocenter.training.images.plan import read_plan  # noqa: E402
 from isocenter.zoo import model_path, names  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 
 def test_it_is_small_and_states_itself() -> None:

@@ -1,23 +1,15 @@
 """The command line as other programs see it: exit codes, standard output, standard error."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 import isocenter
+from tests.command import cli
 from tests.phantoms import write_series
 from tests.test_run import RECIPE, phantom
-
-
-def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "isocenter", *map(str, arguments)]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # the tests run side by side
-    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, env=alone)
 
 
 @pytest.fixture

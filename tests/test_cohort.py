@@ -4,8 +4,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -19,6 +17,7 @@ from isocenter.acquire.matching import folded, index_studies, one_edit
 from isocenter.acquire.table import dated, read_table
 from isocenter.errors import InputError, UnreadableFile
 from tests.cohorts import PATIENTS, write_cohort, write_study
+from tests.command import cli
 
 HEAD = ["PatientID", "PatientName", "AccessionNumber", "StudyDate"]
 
@@ -258,12 +257,6 @@ class TestTables:
                 new.writestr(info, data)
         with pytest.raises(UnreadableFile, match="entities|UTF-8"):
             read_table(bad)
-
-
-def cli(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "isocenter", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
 
 
 class TestRun:

@@ -30,7 +30,7 @@ from isocenter.training.images.batches import Batch, Sampler  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
 from isocenter.training.images.teacher import taught_by  # noqa: E402
 from isocenter.zoo import model_path  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_image_learning import pictures, plan_for_pictures, stripes  # noqa: E402
 
 

@@ -15,7 +15,7 @@ from isocenter.data.volume import Volume
 from isocenter.errors import GeometryError, InputError, UnreadableFile
 from isocenter.formats import nifti
 from isocenter.training.images.division import divide, held_out
-from tests.test_cli import cli
+from tests.command import cli
 
 RNG = np.random.default_rng(0)
 

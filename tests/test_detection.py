@@ -36,8 +36,8 @@ from isocenter.networks.roi_align import roi_align  # noqa: E402
 from isocenter.ops.boxes import mean_edges  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
 from isocenter.training.images.plan import plan_of  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.nodules import nodule_data  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
 
 torch.set_num_threads(1)
 SMALL = {"widths": (8, 16, 24, 32), "channels": 16, "first": 1}

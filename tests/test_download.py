@@ -17,7 +17,7 @@ from isocenter.acquire import download
 from isocenter.acquire.datasets import open_dataset
 from isocenter.acquire.download import Remote, fetch, get
 from isocenter.errors import InputError, UnreadableFile
-from tests.test_cli import cli
+from tests.command import cli
 
 
 class Server:

@@ -16,7 +16,7 @@ from isocenter.errors import InputError  # noqa: E402
 from isocenter.explanation.maps import METHODS, OneOutput, explain_image, target_layer  # noqa: E402
 from isocenter.explanation.quality import quality  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_image_learning import blobs, plan_for_pictures, stripes  # noqa: E402
 
 

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +28,9 @@ from isocenter.ops.hull import diameter, enclosing_ellipsoid, hull_of, oriented_
 from isocenter.ops.surface import mesh_volume_and_area
 from isocenter.pipeline.conformance import CONFIGURATIONS, Compared
 from isocenter.pipeline.extract import COLUMNS, extract_features, extract_table, load_settings, write_features
+from tests.command import cli
 
 CUBES = (1.0, 1.0, 1.0)
-
-
-def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "isocenter", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 def textured(shape: tuple[int, ...] = (12, 14, 16), seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

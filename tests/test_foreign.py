@@ -17,7 +17,7 @@ from isocenter.inference.nnunet import read_nnunet  # noqa: E402
 from isocenter.networks.catalogue import build  # noqa: E402
 from isocenter.pipeline.image_prediction import Predictor  # noqa: E402
 from isocenter.pipeline.model_add import model_add  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 
 def result_folder(

@@ -30,7 +30,7 @@ from isocenter.networks.fusion import (  # noqa: E402
     weights_of,
 )
 from isocenter.training.images import augment  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_image_learning import plan_for_pictures  # noqa: E402
 
 RNG = np.random.default_rng(9)

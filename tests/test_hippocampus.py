@@ -22,7 +22,7 @@ from isocenter.segment import Brain, Hippocampus, brain, hippocampus  # noqa: E4
 from isocenter.segment.hippocampus import LABELS  # noqa: E402
 from isocenter.training.images.plan import read_plan  # noqa: E402
 from isocenter.zoo import model_path, names  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 SIDES = [("left", (1, 2)), ("right", (3, 4))]
 

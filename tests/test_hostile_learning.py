@@ -23,7 +23,7 @@ from isocenter.inference.model import spec_of  # noqa: E402
 from isocenter.inference.nnunet import _spec  # noqa: E402
 from isocenter.training.images.fingerprint import answers_of  # noqa: E402
 from isocenter.training.images.plan import plan_of  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 
 def pictures(folder: Path, names: list[str], seed: int = 0) -> Path:

@@ -53,7 +53,7 @@ from isocenter.training.images.fingerprint import fingerprint  # noqa: E402
 from isocenter.training.images.plan import plan_of  # noqa: E402
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 Coco = dict[str, Any]
 

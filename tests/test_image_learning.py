@@ -41,7 +41,7 @@ from isocenter.training.images.plan import LossPlan, Plan, plan_of, plan_text, r
 from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
 from isocenter.training.images.tasks.voxels import window_of  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 
 RNG = np.random.default_rng(5)
 

@@ -38,7 +38,7 @@ from isocenter.pipeline.outcomes.outcome import Judging  # noqa: E402
 from isocenter.pipeline.outcomes.unusual import Unusual, _normal, _of_one_kind  # noqa: E402
 from isocenter.training.images.loop import learn, only_of, players_of  # noqa: E402
 from isocenter.training.images.plan import Plan, plan_of  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_image_learning import blobs, pictures, plan_for_pictures, stripes  # noqa: E402
 
 RNG = np.random.default_rng(2)

@@ -29,7 +29,7 @@ from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.pipeline.model_add import model_add, model_describe, model_export  # noqa: E402
 from isocenter.recipe import load as load_recipe  # noqa: E402
 from isocenter.training.images.choose import Wish  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_image_learning import small_segmenter, stripes  # noqa: E402
 
 EXACT = Running(runtime="torch-float32")

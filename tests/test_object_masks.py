@@ -25,7 +25,7 @@ from isocenter.networks.detector import DetectorSettings, Found, best_of  # noqa
 from isocenter.ops.polygon import inside  # noqa: E402
 from isocenter.training.images.defaults.objects import room  # noqa: E402
 from isocenter.training.images.fingerprint import Fingerprint  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_detection import coco_set  # noqa: E402
 
 

@@ -58,8 +58,8 @@ from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.tasks import task_of  # noqa: E402
 from isocenter.training.images.tasks.forecast import places  # noqa: E402
 from isocenter.training.images.validation import Validated  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.sequences import beating_data, contrast_data, write_loop  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
 from tests.test_image_learning import plan_for_pictures  # noqa: E402
 
 RNG = np.random.default_rng(4)

@@ -42,7 +42,7 @@ from isocenter.training.images.store import Item, Store  # noqa: E402
 from isocenter.training.images.trials import Trial, halved, read_trials, variant  # noqa: E402
 from isocenter.training.leaks import Item as LeakItem  # noqa: E402
 from isocenter.training.leaks import check  # noqa: E402
-from tests.test_cli import cli  # noqa: E402
+from tests.command import cli  # noqa: E402
 from tests.test_image_learning import blobs, pictures, plan_for_pictures, stripes  # noqa: E402
 
 SMALL = {"schedule.batch": 8, "network.settings": {"widths": [4, 8], "dense": [8]}}
