@@ -196,6 +196,8 @@ def _cheaper(plan: Plan, *, smaller_batch: bool = True) -> list[Plan]:
         bases = [base for base in (24, 16) if base < settings["widths"][0]]
         rows = [tuple(min(base * 2**i, most) for i in range(count)) for base in bases]
         return [small, *(_of_widths(small, widths) for widths in rows)]
+    if plan.frames:  # each of a batch is as many images as it has frames
+        return [plan.changed(schedule={"batch": max(2, batch // by)}) for by in (2, 4) if smaller_batch]
     if plan.task == "detect":
         widths = settings["widths"]
         return [small, *(_of_widths(small, tuple(max(8, int(w * share)) for w in widths)) for share in (0.67, 0.5))]
