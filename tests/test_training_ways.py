@@ -413,6 +413,11 @@ class TestWishesStay:
         plan = plan_for_pictures(network={"name": "resnet", "settings": {"dropout": 0.3}})
         assert all(one.network.settings["dropout"] == 0.3 for one in budget._wider(plan))
 
+    def test_sequences_are_seen_fewer_at_a_time_where_steps_are_few(self) -> None:
+        plan = plan_for_pictures(network={"name": "recurrent"}, frames=16)
+        assert [one.schedule.batch for one in budget._cheaper(plan)] == [4, 2]
+        assert not budget._cheaper(plan, smaller_batch=False)
+
     def test_steps_and_a_budget_do_not_go_together(self, archive: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"schedule\.steps are stated"):
             train_images(archive, tmp_path / "m", wish=Wish(plan={"schedule.steps": 5}), effort=Effort(budget_s=60))
