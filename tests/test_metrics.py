@@ -237,6 +237,13 @@ class TestRefusals:
         assert "15 patients" in found.note
         assert not len(draws)
 
+    def test_a_calibration_would_turn_no_answers_round(self) -> None:
+        truth = np.repeat((1, 0), 50)
+        falling = np.r_[np.linspace(0.1, 0.6, 50), np.linspace(0.4, 0.9, 50)]
+        with pytest.raises(DegenerateImage, match="less often"):
+            reliability.platt(truth, falling)
+        assert reliability.platt(truth, 1 - falling)["slope"] > 0
+
     def test_one_class(self) -> None:
         with pytest.raises(DegenerateImage, match="one class"):
             decision.auc(np.ones(5, int), np.arange(5.0))

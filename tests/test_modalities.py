@@ -137,6 +137,14 @@ class TestProjections:
         ds = picture(XRayAngiographicImageStorage, frames, Modality="XA", FrameTimeVector=[0, 0, 0])
         assert only(written(tmp_path / "a.dcm", ds)).cine().times_s is None
 
+    @pytest.mark.parametrize("steps", [[0, 40], [0, 40, -40], [40, 0, 0]])
+    def test_times_that_do_not_fit_the_frames_are_named_and_not_used(self, tmp_path: Path, steps: list[int]) -> None:
+        frames = np.arange(3 * 48, dtype=np.uint16).reshape(3, 6, 8)
+        ds = picture(XRayAngiographicImageStorage, frames, Modality="XA", FrameTimeVector=steps, FrameTime=50)
+        series = only(written(tmp_path / "a.dcm", ds))
+        assert [d.code for d in series.defects if "FrameTimeVector" in str(d.message)] == ["time-inconsistent"]
+        assert series.cine().times_s == pytest.approx((0, 0.05, 0.1))
+
 
 def region(**values: object) -> Dataset:
     ds = Dataset()

@@ -1,6 +1,7 @@
 """Pictures that have no place in the patient: projections, ultrasound, captures; one of them, or many in time."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from isocenter.acquire.codes import mended, noted
@@ -50,7 +51,8 @@ def picture(frames: tuple[Frame, ...], *, kind: str) -> Flat:
         stack = replace(stack, inverted=True, said={"inverted": "MONOCHROME1"})
         text = "MONOCHROME1: the smallest value is meant to be shown white"
         defects = (*defects, mended("monochrome1", text, "inverted, so that larger is brighter"))
-    return Flat(stack, _times(header, len(frames)), defects)
+    times, wrong = _times(header, len(frames))
+    return Flat(stack, times, (*defects, *wrong))
 
 
 Spacing = tuple[float, float]
@@ -126,19 +128,19 @@ def _capture(header: Header) -> Placed:
     return _none("the picture states no pixel size")
 
 
-def _times(header: Header, count: int) -> tuple[float, ...] | None:
-    """Seconds of each frame after the first (PS3.3 C.7.6.5)."""
+def _times(header: Header, count: int) -> tuple[tuple[float, ...] | None, tuple[Defect, ...]]:
+    """Seconds of each frame after the first (PS3.3 C.7.6.5), and what is wrong with those that are stated."""
     if count == 1:
-        return None
+        return None, ()
     steps = header.numbers("FrameTimeVector")
-    if len(steps) == count and min(steps) >= 0 and sum(steps[1:]) > 0:  # all zero: nobody filled it in
-        total, times = 0.0, []
-        for step in (0.0, *steps[1:]):
-            total += step / 1000
-            times.append(total)
-        return tuple(times)
+    defects: tuple[Defect, ...] = ()
+    if any(steps):  # all zero: nobody filled it in
+        if len(steps) == count and min(steps) >= 0 and sum(steps[1:]) > 0:
+            return tuple(accumulate((0.0, *steps[1:]), lambda total, step: total + step / 1000)), ()
+        text = "FrameTimeVector states {given} times for {count} frames, or steps back: it is not used"
+        defects = (noted("time-inconsistent", text, given=len(steps), count=count),)
     between = header.number("FrameTime", 0) / 1000
     if between <= 0:
         rate = header.number("CineRate", 0) or header.number("RecommendedDisplayFrameRate", 0)
         between = 1 / rate if rate > 0 else 0.0
-    return tuple(i * between for i in range(count)) if between > 0 else None
+    return (tuple(i * between for i in range(count)) if between > 0 else None), defects

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from isocenter.errors import InputError
+from isocenter.errors import DegenerateImage, InputError
 from isocenter.metrics.decision import logit, require_both
 from isocenter.types import Array, Float64
 
@@ -16,7 +16,8 @@ LEAST_ISOTONIC = 1000
 def platt(truth: Array, probability: Array) -> dict[str, float]:
     """Slope and intercept on the log odds, fitted to targets drawn in from 0 and 1.
 
-    Raises: DegenerateImage for one class.
+    Raises: DegenerateImage for one class, and where higher scores were right less often, so that every answer would be
+        turned round.
     Source: J. Platt, Advances in Large Margin Classifiers, 61-74, 1999; H. Lin et al., Mach. Learn. 68:267-276, 2007.
     """
     from scipy.optimize import minimize
@@ -33,6 +34,8 @@ def platt(truth: Array, probability: Array) -> dict[str, float]:
         return value, np.asarray([np.sum((p - target) * odds), np.sum(p - target)])
 
     slope, intercept = minimize(loss, np.asarray([1.0, 0.0]), jac=True, method="BFGS").x
+    if not slope > 0:
+        raise DegenerateImage("higher scores were right less often: no calibration turns them round")
     return {"slope": float(slope), "intercept": float(intercept)}
 
 

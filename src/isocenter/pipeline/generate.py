@@ -10,15 +10,14 @@ import numpy as np
 from isocenter.data.geometry import Geometry, Space
 from isocenter.data.provenance import Json, Step
 from isocenter.data.volume import Volume
-from isocenter.errors import InputError, UnreadableFile
+from isocenter.errors import InputError
 from isocenter.formats import nifti, raster
-from isocenter.formats.json_file import read_mapping
 from isocenter.inference.making import classes_for, in_units, made_in_parts
 from isocenter.inference.model import load
 from isocenter.inference.prepare import Preparation
 from isocenter.inference.runner import device_of
-from isocenter.pipeline.output import plain_name, whole_folder
-from isocenter.pipeline.own_folder import require_listed
+from isocenter.pipeline.output import plain_name
+from isocenter.pipeline.own_folder import own_folder, require_own
 from isocenter.types import Array
 from isocenter.version import __version__
 from isocenter.zoo import model_path
@@ -26,6 +25,7 @@ from isocenter.zoo import model_path
 RECORD = "synthetic.json"
 _MOST = 100_000
 _MARK = "synthetic"
+_HOLDS = "made images"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def generate(
     if of_class is not None and of_class not in spec.classes:
         raise InputError(f"--class {of_class}: the model knows {', '.join(spec.classes) or 'no classes'}")
     folder = Path(out)
-    _require_free(folder)
+    require_own(folder, _HOLDS)
     shares = [float(v) for v in (card.training.get("class_shares") or [])]
     kinds = [spec.classes.index(of_class)] * count if of_class is not None else classes_for(shares, count)
     parts = made_in_parts(loaded.modules[0], count, classes=kinds, seed=seed, device=device_of(device))
@@ -79,7 +79,7 @@ def generate(
     counts: dict[str, int] = {}
     folders = _folders(spec.classes)
     grey = _grey_factor(spec.preparation)
-    with whole_folder(folder) as empty:
+    with own_folder(folder, _HOLDS) as empty:
         for number, image in enumerate(images):
             kind = "" if kinds is None else spec.classes[kinds[number]]
             counts[kind] = counts.get(kind, 0) + 1
@@ -132,20 +132,3 @@ def _write(image: Array, stem: Path, weights: str, *, grey: float | None) -> Pat
     path = stem.with_name(f"{stem.name}.nii.gz")
     nifti.write(Volume(volume.astype(np.float32), grid, history=(step,)), path, intent=_MARK)
     return path
-
-
-def _require_free(folder: Path) -> None:
-    """Refuse a folder that holds anything but images that were made before.
-
-    Raises: InputError.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is a file; made images need a folder")
-    try:
-        told = read_mapping(folder / RECORD).get("made")
-    except UnreadableFile:
-        told = None
-    rows = [row for row in told if isinstance(row, dict)] if isinstance(told, list) else []
-    require_listed(folder, {RECORD, *(str(row.get("file")) for row in rows)} if rows else (), "made images")

@@ -1,7 +1,7 @@
 """A folder of results that may be made anew, as long as nothing lies in it that was not made here."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,19 +44,8 @@ def require_own(folder: Path, holds: str) -> None:
         listed = read_mapping(folder / FILES).get("files")
     except UnreadableFile:
         listed = None
-    require_listed(folder, {str(name) for name in listed} if isinstance(listed, list) else (), holds)
-
-
-def require_listed(folder: Path, listed: Collection[str], holds: str) -> None:
-    """Refuse a folder with a file that is not listed.
-
-    Args:
-        folder: exists.
-        listed: paths inside it, with `/`.
-        holds: what it is for.
-    Raises: InputError.
-    """
-    other = next((name for name in sorted(_inside(folder)) if name not in listed), None)
+    own = {str(name) for name in listed} if isinstance(listed, list) else set()
+    other = next((name for name in sorted(_inside(folder)) if name not in own), None)
     if other is not None:
         raise InputError(f"{folder}: holds {other}, which is none of the {holds} written before; name another folder")
 

@@ -216,6 +216,7 @@ CHINESE: dict[str, str] = {
     "the Hounsfield units": "HU 值",
     "the uptake values": "摄取值",
     "{what}: {remedy}": "{what}：{remedy}",
+    "FrameTimeVector states {given} times for {count} frames, or steps back: it is not used": "FrameTimeVector 给出 {given} 个时间，而有 {count} 帧，或时间倒退：不予使用",
     "neither ImagerPixelSpacing nor PixelSpacing is stated": "未说明 ImagerPixelSpacing 与 PixelSpacing",
     "the ultrasound states no calibrated region": "超声图像未说明校准区域",
     "no region of the ultrasound is calibrated in centimetres": "超声图像没有以厘米校准的区域",

@@ -154,8 +154,9 @@ def _classified(
         why = f"the {len(once)} patients that could calibrate count once each, and are of one class: 0.5 decides"
         how: dict[str, Any] = {"method": "none", "why": why}
     elif method == "platt" and two:
-        how = {"method": method, **rel.platt(truth, own[:, 1])}
-        if how["slope"] <= 0:  # every answer would be turned round
+        try:
+            how = {"method": method, **rel.platt(truth, own[:, 1])}
+        except DegenerateImage:
             how = {
                 "method": "none",
                 "why": f"of {len(once)} patients, those with higher scores were less often {other.classes[1]}",

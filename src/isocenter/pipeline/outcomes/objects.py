@@ -146,9 +146,7 @@ def promised_objects(judged: Judged, *, seed: int, source: str) -> tuple[dict[st
     chosen = None
     if len(scores) >= _LEAST_ANSWERS and 0 < truth.sum() < len(truth):
         try:
-            fitted = rel.platt(truth, scores)
-            if fitted["slope"] > 0:  # else surer answers were wrong more often, and all would be turned round
-                calibration = {"method": "platt", **fitted, "chosen_on": source}
+            calibration = {"method": "platt", **rel.platt(truth, scores), "chosen_on": source}
         except DegenerateImage:
             calibration = {"method": "none"}
     sure = replace(judged, scans=tuple(calibrated_scan(scan, calibration) for scan in judged.scans))
