@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 SOURCES := pyproject.toml src/isocenter/version.py
 
-.PHONY: demo test check bench docs format clean
+.PHONY: demo test coverage check bench docs format clean
 
 demo: $(VENV)/.learn
 	@$(BIN)/isocenter demo
 
 test: $(VENV)/.dev
+	@$(BIN)/python -m pytest -n auto
+
+coverage: $(VENV)/.dev
 	@$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
 
 check: $(VENV)/.dev
