@@ -9,6 +9,7 @@ from PIL import Image
 
 from isocenter.acquire.datasets import open_dataset
 from isocenter.acquire.labelled import read_image, read_images, read_mask
+from isocenter.data.dataset import Dataset
 from isocenter.data.geometry import Geometry
 from isocenter.data.labels import Label, LabelMap
 from isocenter.data.volume import Volume
@@ -18,6 +19,11 @@ from isocenter.training.images.division import divide, held_out
 from tests.command import cli
 
 RNG = np.random.default_rng(0)
+
+
+def texts(found: Dataset) -> tuple[str, ...]:
+    """What is wrong, as it is said."""
+    return tuple(map(str, found.problems))
 
 
 def picture(path: Path, value: int = 0, size: tuple[int, int] = (12, 10)) -> Path:
@@ -50,7 +56,7 @@ def test_a_folder_of_a_class_each(tmp_path: Path) -> None:
     assert found.splits == {"train": 4, "val": 4, "test": 4}
     assert found.classes() == ("benign", "malignant")
     assert found.samples[0].case == "train/benign/0"
-    assert found.problems == ("train/benign/notes.docx: is no image",)
+    assert texts(found) == ("train/benign/notes.docx: is no image",)
 
 
 def test_medmnist_and_its_3d_form(tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_decathlon_and_nnunet(tmp_path: Path, numbered: bool) -> None:
     assert [s.case for s in found.samples] == ["a_2", "a_10"]  # in natural order
     assert found.labels == {1: "tumour", 2: "oedema"}
     assert found.channels == (("T1", "T2") if numbered else ("MRI",))
-    assert any("lonely" in text and "no label map" in text for text in found.problems)
+    assert any("lonely" in text and "no label map" in text for text in texts(found))
     image = read_images(found.samples[0])
     assert image.voxels.shape == (2 if numbered else 1, 4, 6, 8)
     mask = read_mask(found.samples[0].mask, image.geometry)
@@ -115,7 +121,7 @@ def test_pairs_and_what_lacks_its_other_half(tmp_path: Path) -> None:
     volume(tmp_path / "labels" / "orphan.nii.gz", labels=True)
     found = open_dataset(tmp_path)
     assert [s.case for s in found.samples] == ["1", "2", "10"]
-    assert set(found.problems) == {"alone: has an image and no label map", "orphan: has a label map and no image"}
+    assert set(texts(found)) == {"alone: has an image and no label map", "orphan: has a label map and no image"}
     to_predict = open_dataset(tmp_path, labelled=False)
     assert [s.case for s in to_predict.samples] == ["1", "2", "10", "alone"]
     assert to_predict.samples[-1].mask is None
@@ -127,7 +133,7 @@ def test_images_beside_their_masks_and_alone(tmp_path: Path) -> None:
     volume(tmp_path / "b.nii.gz")
     found = open_dataset(tmp_path)
     assert [s.case for s in found.samples] == ["a"]
-    assert found.problems == ("b: has an image and no label map",)
+    assert texts(found) == ("b: has an image and no label map",)
     assert [s.case for s in open_dataset(tmp_path, labelled=False).samples] == ["a", "b"]
 
 
@@ -201,7 +207,7 @@ def test_a_table_of_images(tmp_path: Path) -> None:
         ("one", "p1", "x", "train"),
         ("two", "p2", "y", "test"),
     ]
-    assert found.problems == ("row 4 (three): states no image",)
+    assert texts(found) == ("row 4 (three): states no image",)
     assert read_images(found.samples[1]).voxels.shape == (1, 1, 12, 10)
     with pytest.raises(InputError, match="has no column 'person'"):
         open_dataset(table, group="person")

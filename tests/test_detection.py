@@ -16,7 +16,7 @@ from isocenter.acquire.case import open_case  # noqa: E402
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.acquire.labelled import read_images  # noqa: E402
 from isocenter.analyse.place import part_of_image, place_words, size_words  # noqa: E402
-from isocenter.data.dataset import Marked  # noqa: E402
+from isocenter.data.dataset import Marked, Problem  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import GeometryError, InputError  # noqa: E402
@@ -126,7 +126,7 @@ class TestDataSets:
         ]
         data["images"].append({"id": 5, "file_name": "../../secret.png"})
         path.write_text(json.dumps(data), "utf-8")
-        problems = "\n".join(open_dataset(folder).problems)
+        problems = "\n".join(map(str, open_dataset(folder).problems))
         for words in ("box 900 (square) has no area", "box 901 (square) lies outside", "902 (unnamed) is of no category",
                       "903 (square) has corners that are no numbers", "1 boxes are of images that are not listed", "is not there"):  # fmt: skip
             assert words in problems
@@ -147,7 +147,7 @@ class TestDataSets:
         assert data.splits == {"train": 1, "val": 1}
         assert data.samples[0].objects == (Marked("cell", (0, 0, 0), (1, 64, 64)),)  # counted from 1, both ends within
         assert data.samples[1].objects == ()  # looked at, and empty
-        told = "\n".join(data.problems)
+        told = "\n".join(map(str, data.problems))
         assert "a: the box 2 (cell) has no area" in told
         assert "a: the box 3 (cell) lies outside" in told
         assert "c: has an image and no boxes" in told
@@ -162,7 +162,7 @@ class TestDataSets:
         (tmp_path / "bomb.xml").write_text(entity, "utf-8")
         data = open_dataset(tmp_path)
         assert [s.case for s in data.samples] == ["good"]
-        assert "bomb: bomb.xml: declares a document type" in data.problems[0]
+        assert "bomb: bomb.xml: declares a document type" in str(data.problems[0])
 
     def test_points_in_millimetres(self, tmp_path: Path) -> None:
         geometry = Geometry.regular((20, 30, 40), spacing_mm=(2.0, 1.0, 0.5))
@@ -176,8 +176,8 @@ class TestDataSets:
         data = open_dataset(table)
         assert data.kind == "a table of boxes"
         assert {s.case: len(s.objects or ()) for s in data.samples} == {"scan1": 1, "scan2": 0}
-        assert "scan9: has 1 rows and no image" in data.problems
-        assert any("row 4 (scan1): its corners are no numbers" in p for p in data.problems)
+        assert Problem("has 1 rows and no image", "scan9") in data.problems
+        assert any("row 4 (scan1): its corners are no numbers" in str(p) for p in data.problems)
         mark = data.samples[0].objects
         assert mark is not None
         box = in_voxels(mark[0], geometry)

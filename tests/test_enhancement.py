@@ -209,7 +209,7 @@ def test_pairs_of_images(tmp_path: Path) -> None:
     (tmp_path / "d" / "targets" / "sub-07_img.nii.gz").rename(tmp_path / "d" / "targets" / "sub-99_img.nii.gz")
     found = open_dataset(tmp_path / "d")
     assert found.kind == "images and what they shall become"
-    assert [p.partition(":")[0] for p in found.problems] == ["sub-07_img", "sub-99_img"]
+    assert [p.case for p in found.problems] == ["sub-07_img", "sub-99_img"]
     done = cli("train", tmp_path / "d", "-o", tmp_path / "m", "--set", "schedule.steps=4", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "sub-03_img: the better image has" in done.stderr

@@ -20,7 +20,7 @@ from isocenter.acquire.case import open_case  # noqa: E402
 from isocenter.acquire.datasets import open_dataset  # noqa: E402
 from isocenter.acquire.marked import wrong_box  # noqa: E402
 from isocenter.data.cine import Cine  # noqa: E402
-from isocenter.data.dataset import Dataset, Marked, Sample, Source, stated_number  # noqa: E402
+from isocenter.data.dataset import Dataset, Marked, Problem, Sample, Source, stated_number  # noqa: E402
 from isocenter.data.geometry import Geometry, Space  # noqa: E402
 from isocenter.data.objects import Boxed  # noqa: E402
 from isocenter.data.volume import Volume  # noqa: E402
@@ -126,8 +126,9 @@ class TestCoco:
         data = opened(tmp_path, change)
         assert objects_of(data) == {"i0": 1, "i1": 0, "i2": 1, "i3": 1}
         (problem,) = data.problems
-        assert problem.startswith("i1: the box 91")
-        assert words in problem
+        assert problem.case == "i1"
+        assert problem.what.startswith("the box 91")
+        assert words in problem.what
 
     @pytest.mark.parametrize(
         "file", [None, ".", "../i1.png", "/etc/passwd", "x" * 400 + ".png", "\ud800.png", "a\0.png", 7]
@@ -135,12 +136,12 @@ class TestCoco:
     def test_a_file_that_cannot_be_is_named_and_the_others_stay(self, tmp_path: Path, file: object) -> None:
         data = opened(tmp_path, lambda d: d["images"][1].update(file_name=file))
         assert set(objects_of(data)) == {"i0", "i2", "i3"}
-        assert "its image is not there" in data.problems[0]
-        assert all(len(text) < 300 for text in data.problems)
+        assert "its image is not there" in str(data.problems[0])
+        assert all(len(str(one)) < 300 for one in data.problems)
 
     def test_boxes_of_nobody_are_counted(self, tmp_path: Path) -> None:
         data = opened(tmp_path, lambda d: d["annotations"][1].update(image_id=["0"]))
-        assert data.problems == ("1 boxes are of images that are not listed, or not there",)
+        assert data.problems == (Problem("1 boxes are of images that are not listed, or not there"),)
 
     def test_one_class_under_two_numbers_is_numbered_anew(self, tmp_path: Path) -> None:
         for split, number in (("train", 1), ("valid", 2)):
@@ -169,7 +170,7 @@ class TestVoc:
         (tmp_path / "i1.xml").write_text("<annotation></annotation>")
         data = open_dataset(tmp_path)
         assert [s.case for s in data.samples] == ["i1"]
-        assert "no annotation of VOC" in data.problems[0]
+        assert "no annotation of VOC" in str(data.problems[0])
 
     def test_two_files_of_one_picture(self, tmp_path: Path) -> None:
         pictures(tmp_path, 1)
@@ -288,10 +289,17 @@ class TestFolders:
             _require_apart(tmp_path / "out", data)
 
     def test_cases_that_are_named_and_not_there_have_failed(self, tmp_path: Path) -> None:
-        data = Dataset(
-            tmp_path, "images", (Sample("a", ()),), problems=("a: the box 3 is none: left out", "b: has no image")
+        wrong = (
+            Problem("the box 3 is none: left out", "a"),
+            Problem("states no image", "b: c", 4),
+            Problem("states no image, again", "b: c", 5),
+            Problem("3 boxes are of nobody"),
         )
-        assert [(one.case, one.failed) for one in _lost(data)] == [("b", "has no image")]
+        data = Dataset(tmp_path, "images", (Sample("a", ()),), problems=wrong)
+        assert [(one.case, one.failed) for one in _lost(data)] == [("b: c", "states no image")]
+        assert list(map(str, wrong[1:])) == [
+            "row 4 (b: c): states no image", "row 5 (b: c): states no image, again", "3 boxes are of nobody",
+        ]  # fmt: skip
 
     @given(st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=6, unique=True))
     def test_a_class_is_one_part_of_a_path(self, names: list[str]) -> None:

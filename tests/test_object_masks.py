@@ -174,7 +174,9 @@ def test_tables_of_boxes_refuse_other_splits_and_columns(tmp_path: Path) -> None
     with pytest.raises(InputError, match="'testing' is none of train, val, test"):
         open_dataset(tmp_path / "t.csv")
     (tmp_path / "t.csv").write_text(head + "a.png,1,1,5,5,x,train\nb.png,1,1,5,5,x,test\n", "utf-8")
-    assert any("1 images have no row, and so no split (c.png" in p for p in open_dataset(tmp_path / "t.csv").problems)
+    assert any(
+        "1 images have no row, and so no split (c.png" in str(p) for p in open_dataset(tmp_path / "t.csv").problems
+    )
     with pytest.raises(InputError, match="no column 'who'"):
         open_dataset(tmp_path / "t.csv", group="who")
     with pytest.raises(InputError, match="no column 'part'"):

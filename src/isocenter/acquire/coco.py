@@ -8,7 +8,7 @@ from typing import Any
 
 from isocenter.acquire.dataset_files import SPLITS, folders_of, stem_of
 from isocenter.acquire.marked import ANNOTATIONS, wrong_box
-from isocenter.data.dataset import Dataset, Marked, Sample, Source
+from isocenter.data.dataset import Dataset, Marked, Problem, Sample, Source
 from isocenter.errors import UnreadableFile
 from isocenter.formats.json_file import read_mapping
 
@@ -27,7 +27,7 @@ def coco(folder: Path, labelled: bool) -> Dataset | None:
     if not papers:
         return None
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     numbered: list[dict[str, int | str]] = []
     for path, split, pictures in papers:
         data = _read(path)
@@ -114,26 +114,27 @@ def _categories(data: Mapping[str, Any], path: Path) -> dict[int | str, str]:
 
 def _samples(
     data: Mapping[str, Any], names: Mapping[int | str, str], pictures: Path, split: str, before: str, *, labelled: bool
-) -> tuple[list[Sample], list[str]]:
+) -> tuple[list[Sample], list[Problem]]:
     rows: dict[int | str | None, list[Mapping[str, Any]]] = {}
     for row in data["annotations"]:
         rows.setdefault(_id(row.get("image_id")), []).append(row)
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     stems = Counter(Path(_file(image)).stem for image in data["images"])
     for image in data["images"]:
         file = _file(image)
         if not _is_there(pictures, file):
-            problems.append(f"{before}{_short(file)}: its image is not there")
+            problems.append(Problem("its image is not there", f"{before}{_short(file)}"))
             continue
         stem = stem_of(Path(file)) or Path(file).stem
         name = f"{before}{stem if stems[Path(file).stem] == 1 else Path(file).with_suffix('').as_posix()}"
         shape = (_plain(image.get("height")), _plain(image.get("width")))
         marked, odd = _objects(rows.pop(image["id"], ()), names, shape)
-        problems += [f"{name}: {text}" for text in odd]
+        problems += [Problem(text, name) for text in odd]
         samples.append(Sample(name, (Source(pictures / file),), objects=marked, split=split, number=image["id"]))
     if rows and labelled:
-        problems.append(f"{sum(map(len, rows.values()))} boxes are of images that are not listed, or not there")
+        count = sum(map(len, rows.values()))
+        problems.append(Problem(f"{count} boxes are of images that are not listed, or not there"))
     return samples, problems
 
 

@@ -16,7 +16,7 @@ from isocenter.acquire.marked import boxes_in
 from isocenter.acquire.medmnist import medmnist
 from isocenter.acquire.table import is_table
 from isocenter.acquire.voc import voc
-from isocenter.data.dataset import Dataset, Sample, Source, natural
+from isocenter.data.dataset import Dataset, Problem, Sample, Source, natural
 from isocenter.errors import InputError, IsocenterError, UnreadableFile
 from isocenter.formats.json_file import read_mapping
 
@@ -114,7 +114,7 @@ def _with_splits(found: Dataset) -> Dataset:
     return replace(found, samples=ordered, notes=(*found.notes, note))
 
 
-def _first(problems: Sequence[str]) -> str:
+def _first(problems: Sequence[Problem]) -> str:
     return f": {problems[0]}" if problems else ""
 
 
@@ -184,18 +184,19 @@ def _decathlon(folder: Path, labelled: bool) -> Dataset | None:
     truth = files_of(labels)
     pictures = files_of(images)
     numbered = not set(truth) & set(pictures)  # nnU-Net: case_0000, case_0001
-    samples, problems = [], []
+    samples: list[Sample] = []
+    problems: list[Problem] = []
     for case in truth:
         own = [pictures.get(f"{case}_{i:04d}") for i in range(len(channels))] if numbered else [pictures.get(case)]
         there = [one for one in own if one is not None]
         if len(there) < len(own):
-            problems.append(f"{case}: has a label map and not all of its images")
+            problems.append(Problem("has a label map and not all of its images", case))
             continue
         samples.append(Sample(case, _modalities(there, len(channels)), mask=Source(truth[case])))
     known = set(truth) if not numbered else {f"{c}_{i:04d}" for c in truth for i in range(len(channels))}
     alone = [stem for stem in pictures if stem not in known]
     if labelled or (numbered and len(channels) > 1):
-        problems += [f"{stem}: has an image and no label map" for stem in alone]
+        problems += [Problem("has an image and no label map", stem) for stem in alone]
     else:
         samples += [
             Sample(stem.removesuffix("_0000") if numbered else stem, _modalities([pictures[stem]], len(channels)))
@@ -231,7 +232,7 @@ def _paired(folder: Path, labelled: bool) -> Dataset | None:
     if own is None and not inner:
         return None
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for split, (images, labels) in (inner or {"": own or (folder, folder)}).items():
         pictures, truth = files_of(images), files_of(labels)
         before = f"{split}/" if len(inner) > 1 else ""
@@ -240,11 +241,11 @@ def _paired(folder: Path, labelled: bool) -> Dataset | None:
                 (truth[f"{stem}{e}"] for e in ("_mask", "-mask", "_label", "_seg") if f"{stem}{e}" in truth), None
             )
             if mask is None and labelled:
-                problems.append(f"{before}{stem}: has an image and no label map")
+                problems.append(Problem("has an image and no label map", f"{before}{stem}"))
                 continue
             samples.append(Sample(f"{before}{stem}", (Source(path),), mask=Source(mask) if mask else None, split=split))
         used = {sample.mask.path for sample in samples if sample.mask}
-        problems += [f"{before}{stem}: has a label map and no image" for stem, p in truth.items() if p not in used]
+        problems += [Problem("has a label map and no image", f"{before}{s}") for s, p in truth.items() if p not in used]
     lossy = sum(s.mask is not None and s.mask.path.suffix.lower() in (".jpg", ".jpeg") for s in samples)
     notes = (f"{lossy} label maps are JPEG pictures: black and white are parted half-way",) if lossy else ()
     return Dataset(folder, "paired images and labels", tuple(samples), problems=tuple(problems), notes=notes)
@@ -270,14 +271,16 @@ def _better(folder: Path, _labelled: bool) -> Dataset | None:
     if own is None and not inner:
         return None
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for split, (poor, good) in (inner or {"": own or (folder, folder)}).items():
         images, goals = files_of(poor), files_of(good)
         before = f"{split}/" if len(inner) > 1 else ""
         both = [stem for stem in images if stem in goals]
         samples += [Sample(f"{before}{s}", (Source(images[s]),), goal=Source(goals[s]), split=split) for s in both]
-        problems += [f"{before}{s}: has no better image of its name" for s in images if s not in goals]
-        problems += [f"{before}{s}: is a better image without one that it is of" for s in goals if s not in images]
+        problems += [Problem("has no better image of its name", f"{before}{s}") for s in images if s not in goals]
+        problems += [
+            Problem("is a better image without one that it is of", f"{before}{s}") for s in goals if s not in images
+        ]
     return Dataset(folder, "images and what they shall become", tuple(samples), problems=tuple(problems))
 
 
@@ -294,7 +297,7 @@ def _beside(folder: Path, labelled: bool) -> Dataset | None:
         if mask or (stem not in masks and not labelled)
     ]
     alone = [stem for stem, mask in found.items() if not mask and stem not in masks]
-    problems = [f"{stem}: has an image and no label map" for stem in alone] if labelled else []
+    problems = [Problem("has an image and no label map", stem) for stem in alone] if labelled else []
     return Dataset(folder, "images with their label maps beside them", tuple(samples), problems=tuple(problems))
 
 
@@ -305,12 +308,13 @@ def _hdf5_pairs(folder: Path, _labelled: bool) -> Dataset | None:
         return None
     from isocenter.formats import hdf5
 
-    samples, problems = [], []
+    samples: list[Sample] = []
+    problems: list[Problem] = []
     for stem, path in files.items():
         try:
             image, label = hdf5.pair_names(path)
         except IsocenterError as error:
-            problems.append(f"{stem}: {error}")
+            problems.append(Problem(str(error), stem))
             continue
         samples.append(Sample(stem, (Source(path, image),), mask=Source(path, label)))
     return Dataset(folder, "HDF5 files of image and label map", tuple(samples), problems=tuple(problems))
@@ -320,7 +324,7 @@ def _class_folders(folder: Path, _labelled: bool) -> Dataset | None:
     """A folder for each class; perhaps inside `train`, `val`, `test`."""
     parts = _split_folders(folder)
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for part in parts or [folder]:
         split = SPLITS[part.name.lower()] if parts else ""
         for group in folders_of(part):
@@ -330,7 +334,7 @@ def _class_folders(folder: Path, _labelled: bool) -> Dataset | None:
                 stem = stem_of(path) if path.is_file() else None
                 if stem is None:
                     if path.is_file() and not path.name.startswith("."):
-                        problems.append(f"{path.relative_to(folder)}: is no image")
+                        problems.append(Problem("is no image", path.relative_to(folder).as_posix()))
                     continue
                 name = path.relative_to(folder).with_name(stem).as_posix()
                 samples.append(Sample(name, (Source(path),), target=group.name, split=split))
@@ -408,13 +412,14 @@ def _dicom_studies(folder: Path, labelled: bool) -> Dataset | None:
         cases = open_cases(folder)
     except IsocenterError:
         return None
-    samples, problems = [], []
+    samples: list[Sample] = []
+    problems: list[Problem] = []
     for case in cases:
         own = {series.uid: series for series in case.series}
         drawn = [r for r in case.results if r.series_uid in own]
         if not drawn:
             if case.series and case.series[0].format == "dicom":
-                problems.append(f"{case.name}: has no SEG or RTSTRUCT of its series")
+                problems.append(Problem("has no SEG or RTSTRUCT of its series", case.name))
             continue
         for result in drawn:
             name = case.name if len(drawn) == 1 else _named_apart(case.name, result.file, folder)

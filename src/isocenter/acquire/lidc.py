@@ -10,7 +10,7 @@ import numpy as np
 
 from isocenter.acquire.labelled import series_source
 from isocenter.data.case import Case, Series
-from isocenter.data.dataset import Dataset, Marked, Sample
+from isocenter.data.dataset import Dataset, Marked, Problem, Sample
 from isocenter.errors import IsocenterError, UnreadableFile
 from isocenter.formats.xml_file import number_in, read_xml
 from isocenter.ops.boxes import overlaps
@@ -52,20 +52,20 @@ def lidc(folder: Path, labelled: bool) -> Dataset | None:
         return None
     series = {one.uid: (case, one) for case, one in every if one.format == "dicom"}
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for path in papers:
         try:
             root = read_xml(path)
             uid = (root.findtext("ResponseHeader/SeriesInstanceUid") or "").strip()
             if uid not in series:
-                problems.append(f"{path.name}: is of a series that is not there ({uid or 'unnamed'})")
+                problems.append(Problem(f"is of a series that is not there ({uid or 'unnamed'})", path.name))
                 continue
             case, own = series.pop(uid)
             samples.append(_sample(case, own, list(_marks(root, own))))
         except UnreadableFile as error:
-            problems.append(str(error))
+            problems.append(Problem(str(error)))
     if labelled:
-        problems += [f"{case.name}: its series {uid} has no marks" for uid, (case, s) in series.items() if s.usable]
+        problems += [Problem(f"its series {uid} has no marks", c.name) for uid, (c, s) in series.items() if s.usable]
     else:
         samples += [Sample(case.name, (series_source(case, one),)) for case, one in series.values() if one.usable]
     times = Counter(sample.case for sample in samples)

@@ -10,7 +10,7 @@ from typing import Any
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import column_of, require_columns, split_named, stem_of
 from isocenter.acquire.marked import is_table_of_boxes
-from isocenter.data.dataset import ABSENT, PATIENT_COLUMNS, Dataset, Sample, Source
+from isocenter.data.dataset import ABSENT, PATIENT_COLUMNS, Dataset, Problem, Sample, Source
 from isocenter.errors import InputError
 
 _TARGET = ("label", "target", "class", "diagnosis", "category", "value", "类别", "诊断")
@@ -70,7 +70,9 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
         "site": column_of(cells, _SITE),
     }
     case = column_of(cells, _CASE)
-    samples, problems, lines = [], [], []
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    lines: list[int] = []
     rest = [name for name in cells if name not in {*images, mask, better, clock, goal, case, *columns.values()}]
     for row in range(len(cells[images[0]])):
 
@@ -82,11 +84,11 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
         name = text(case) or (stem_of(Path(shown.split(":")[0])) or shown if shown else f"row-{row + 2}")
         several = len(own) > 1 and any(own)  # a case may lack a modality
         if not all(own) and not several:
-            problems.append(f"row {row + 2} ({name}): states no {images[own.index('')]}")
+            problems.append(Problem(f"states no {images[own.index('')]}", name, row + 2))
             continue
         answer = "" if text(goal).lower() in _MISSING else text(goal)
         if labelled and not (answer or text(mask) or text(better)):
-            problems.append(f"row {row + 2} ({name}): has an image and no label")
+            problems.append(Problem("has an image and no label", name, row + 2))
             continue
         part = split_named(text(columns["split"]), path, row)
         lines.append(row + 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 from isocenter.acquire.columns import read_columns
 from isocenter.acquire.dataset_files import column_of, require_columns, split_named, stem_of
-from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Marked, Sample, Source
+from isocenter.data.dataset import PATIENT_COLUMNS, Dataset, Marked, Problem, Sample, Source
 from isocenter.errors import InputError
 
 ANNOTATIONS = ("annotations", "annotation", "labels_voc", "xml")
@@ -101,14 +101,15 @@ def boxes_in(
         return None
     person = group or column_of(cells, PATIENT_COLUMNS)
     parts = split or column_of(cells, ("split", "set"))
-    samples, problems = [], []
+    samples: list[Sample] = []
+    problems: list[Problem] = []
     for text, own in rows.items():
         picture = _image_of(text, path.parent, listed)
         if picture is None:
-            problems.append(f"{text}: has {len(own)} rows and no image")
+            problems.append(Problem(f"has {len(own)} rows and no image", text))
             continue
         marked, odd = _rows_objects(cells, how, own)
-        problems += [f"row {number + 2} ({text}): {why}" for number, why in odd]
+        problems += [Problem(why, text, number + 2) for number, why in odd]
         of = split_named(_one(cells, parts, own, text, path), path, own[0])
         samples.append(Sample(stem_of(picture) or picture.stem, (Source(picture),), objects=marked, split=of,
                               patient=_one(cells, person, own, text, path)))  # fmt: skip
@@ -144,7 +145,7 @@ def _rows_objects(
 
 def _without_rows(
     samples: Sequence[Sample], listed: Mapping[str, Path | None], *, divided: bool
-) -> tuple[list[Path], tuple[str, ...], list[str]]:
+) -> tuple[list[Path], tuple[str, ...], list[Problem]]:
     """Images that no row names: those that hold nothing, what is taken for granted, and what is wrong.
 
     Args:
@@ -154,16 +155,15 @@ def _without_rows(
     """
     used = {s.images[0].path for s in samples}
     rest = [p for p in listed.values() if p is not None and p not in used]
-    problems = []
+    problems: list[Problem] = []
     named = {stem_of(path) for path in used}
     twice = sorted(stem for stem, p in listed.items() if p is None and stem not in named)
     if twice:
-        problems.append(f"{len(twice)} names stand for several images ({twice[0]} is the first): give their paths")
+        text = f"{len(twice)} names stand for several images ({twice[0]} is the first): give their paths"
+        problems.append(Problem(text))
     if rest and divided:
-        problems.append(
-            f"{len(rest)} images have no row, and so no split ({rest[0].name} is the first): left out; a row without a "
-            "box says that nothing is there"
-        )
+        text = f"{len(rest)} images have no row, and so no split ({rest[0].name} is the first): left out"
+        problems.append(Problem(f"{text}; a row without a box says that nothing is there"))
         return [], (), problems
     note = (f"{len(rest)} images have no row: nothing is marked in them",) if rest else ()
     return rest, note, problems

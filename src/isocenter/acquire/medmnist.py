@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from isocenter.acquire.dataset_files import SPLITS
-from isocenter.data.dataset import Dataset, Sample, Source
+from isocenter.data.dataset import Dataset, Problem, Sample, Source
 from isocenter.errors import InputError, UnreadableFile
 
 
@@ -17,7 +17,7 @@ def medmnist(path: Path) -> Dataset:
     from isocenter.formats import arrays
 
     samples: list[Sample] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     heads = arrays.heads(path)
     if not any(name.endswith("_images") for name in heads):
         raise InputError(f"{path.name}: holds no train_images; it has {', '.join(heads)[:200]}")
@@ -43,7 +43,9 @@ def medmnist(path: Path) -> Dataset:
             if math.isfinite(value)
         ]
         problems += [
-            f"{split}/{i}: its label is no number" for i, v in enumerate(labels.tolist()) if not math.isfinite(v)
+            Problem("its label is no number", f"{split}/{i}")
+            for i, v in enumerate(labels.tolist())
+            if not math.isfinite(v)
         ]
     return Dataset(path, "MedMNIST's archive", tuple(samples), problems=tuple(problems))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from isocenter.acquire.dataset_files import SPLITS, files_of, folders_of
 from isocenter.acquire.marked import ANNOTATIONS, wrong_box
-from isocenter.data.dataset import Dataset, Marked, Sample, Source
+from isocenter.data.dataset import Dataset, Marked, Problem, Sample, Source
 from isocenter.errors import InputError, UnreadableFile
 from isocenter.formats.xml_file import number_in, read_xml
 
@@ -19,25 +19,26 @@ def voc(folder: Path, labelled: bool) -> Dataset | None:
         return None
     pictures = _pictures(folder)
     splits = _voc_splits(folder)
-    samples, problems = [], []
+    samples: list[Sample] = []
+    problems: list[Problem] = []
     for stem, path in papers.items():
         picture = pictures.pop(stem, None)
         if picture is None:
-            problems.append(f"{stem}: has boxes and no image")
+            problems.append(Problem("has boxes and no image", stem))
             continue
         try:
             marked, odd = _voc_objects(path)
         except UnreadableFile as error:
-            problems.append(f"{stem}: {error}")
+            problems.append(Problem(str(error), stem))
             continue
-        problems += [f"{stem}: {text}" for text in odd]
+        problems += [Problem(text, stem) for text in odd]
         samples.append(Sample(stem, (Source(picture),), objects=marked, split=splits.get(stem, "")))
     if labelled:
-        problems += [f"{stem}: has an image and no boxes" for stem in pictures]
+        problems += [Problem("has an image and no boxes", stem) for stem in pictures]
     else:
         samples += [Sample(stem, (Source(path),), split=splits.get(stem, "")) for stem, path in pictures.items()]
     lost = sorted(set(splits) - {s.case for s in samples})
-    problems += [f"{stem}: stands in the list of the split {splits[stem]} and is not there" for stem in lost]
+    problems += [Problem(f"stands in the list of the split {splits[stem]} and is not there", stem) for stem in lost]
     return Dataset(folder, "Pascal VOC", tuple(samples), problems=tuple(problems))
 
 

@@ -122,6 +122,25 @@ class Loaded:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is wrong with a data set, or with one of its cases.
+
+    Args:
+        what: in words, as `has an image and no label map`.
+        case: of which it is; empty: of none.
+        row: of the table that says so, counted as a spreadsheet does; 0: none.
+    """
+
+    what: str
+    case: str = ""
+    row: int = 0
+
+    def __str__(self) -> str:
+        of = f"row {self.row} ({self.case})" if self.row else self.case
+        return f"{of}: {self.what}" if of else self.what
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Cases of one kind.
 
@@ -131,7 +150,7 @@ class Dataset:
         samples: in natural order of their names.
         labels: value -> name of label maps, where the data set states names.
         channels: name of each image of a case.
-        problems: what is wrong, each with its case: images without labels, labels without images.
+        problems: what is wrong: images without labels, labels without images.
         notes: what was taken for granted, as patients from file names.
         answer: column that states each case's class or value; empty where it has no name of its own.
         categories: class -> the number by which the data set's own file calls it; empty where it has none.
@@ -142,7 +161,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     labels: Mapping[int, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ("image",)
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     answer: str = ""
     categories: Mapping[str, int] = field(default_factory=dict)

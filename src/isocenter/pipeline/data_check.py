@@ -114,7 +114,7 @@ def _of_images(
     items = image_items(data, on_progress=on_progress)
     found = check(items, kind="image", near=near and len(items) <= MOST_NEAR)
     about: dict[str, Json] = {"kind": data.kind, "task": task, **seen.as_json(), "notes": list(data.notes)}
-    problems = (*data.problems, *seen.failed, *_contradictions(found, data))
+    problems = (*map(str, data.problems), *seen.failed, *_contradictions(found, data))
     if task == "segment" and not seen.labels:
         problems = (*problems, "every label map is empty: there is nothing to learn")
     splits = data.splits or {"": len(data.samples)}

@@ -99,7 +99,7 @@ def judged_by_image(
         raise InputError(f"{chosen.path}: has no column {absent[0]!r} for --subgroup")
     if everything.problems:
         text = "{count} entries of the data set are wrong and not judged; the first: {why}"
-        notes.append(Message(text, {"count": len(everything.problems), "why": everything.problems[0]}))
+        notes.append(Message(text, {"count": len(everything.problems), "why": str(everything.problems[0])}))
     more: dict[str, Json] = {
         "split": split or ("test" if "test" in chosen.splits else None),
         "model_sha256": card.weights_sha256,

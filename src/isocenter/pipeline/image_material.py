@@ -118,7 +118,7 @@ def material(
     """
     opened = open_for(task, path, group=how.group, target=how.target, split=how.split)
     data = held_out(opened.without_splits() if how.resplit else opened, how.hold_out)
-    for text in (*data.notes, *data.problems[:_TOLD]):
+    for text in (*data.notes, *map(str, data.problems[:_TOLD])):
         say(text)
     if len(data.problems) > _TOLD:
         say(f"and {len(data.problems) - _TOLD} more that are wrong: `isocenter data check` lists all")

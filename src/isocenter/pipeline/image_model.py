@@ -147,7 +147,7 @@ def _told(found: Material, train: Store, course: Course, how: Effort) -> dict[st
         "dropped_for_leaks": found.dropped,
         "hold_out": how.hold_out,
         "resplit": how.resplit,
-        "failed": [*dict.fromkeys((*found.data.problems, *train.failed, *course.judged.failed))],
+        "failed": [*dict.fromkeys((*map(str, found.data.problems), *train.failed, *course.judged.failed))],
         **course.told,
         "seconds": round(course.seconds, 1),
     }

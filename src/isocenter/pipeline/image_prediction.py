@@ -40,12 +40,15 @@ def predict_images(
             `detections.json` of pictures and `<case>.csv` of volumes; and `predictions.csv`. None: nothing is written.
         running: how.
         on_progress: told each case.
-        tell: told how the first image is walked over, and what that takes.
+        tell: told how the first image is walked over, and what that takes; and what is wrong with the input as a whole.
     Raises: InputError for an input without images, or where every case fails.
     """
     predictor = Predictor(model, running, tell=tell)
     cases = with_channels(cases_of(Path(data)), predictor.model)
     lost = _lost(cases)
+    for one in cases.problems:
+        if tell and not one.case:
+            tell(str(one))
     if out is None:
         return [*answers(predictor, cases, on_progress=on_progress), *lost]
     folder = Path(out)
@@ -129,8 +132,11 @@ def _filled_up(cases: Dataset, wanted: tuple[str, ...]) -> Dataset:
 def _lost(cases: Dataset) -> list[CaseAnswer]:
     """Cases that the input names and does not hold, with the reason."""
     there = {sample.case for sample in cases.samples}
-    told = [text.partition(": ") for text in cases.problems]
-    return [CaseAnswer(case, failed=why or case) for case, _, why in told if case not in there]
+    lost: dict[str, str] = {}
+    for one in cases.problems:
+        if one.case and one.case not in there:
+            lost.setdefault(one.case, one.what)
+    return [CaseAnswer(case, failed=why) for case, why in lost.items()]
 
 
 def _require_apart(folder: Path, cases: Dataset) -> None:
