@@ -116,6 +116,9 @@ def test_the_gain_is_over_the_best_classical_method() -> None:
     assert data["metrics"]["psnr_gain"]["value"] == pytest.approx(2.0)
     assert data["metrics"]["psnr_gain"]["low"] == pytest.approx(2.0)
     assert data["metrics"]["psnr"]["value"] == pytest.approx(31.0)
+    notes = {name: row["note"] for name, row in data["metrics"].items()}
+    assert (notes["psnr"], notes["psnr/nlm"]) == ("dB", "dB; non-local means")
+    assert notes["psnr_gain"] == "dB over total variation"
 
 
 def discs(folder: Path, count: int = 14, shape: tuple[int, int, int] = (1, 40, 36)) -> Path:

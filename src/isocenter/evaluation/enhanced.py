@@ -1,13 +1,14 @@
 """Images made better beside the good ones, and beside what classical methods make of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isocenter.data.evaluation import Evaluation
 from isocenter.data.provenance import Json
 from isocenter.evaluation.shared import plain, resampled
+from isocenter.metrics.intervals import Estimate
 from isocenter.types import Array
 
 SCHEMA = 1
@@ -31,6 +32,11 @@ class Compared:
 
 
 MODEL = "model"
+_WORDS = {
+    "input": "the image as it was", "bicubic": "interpolated by cubic splines", "gaussian": "Gaussian filter",
+    "nlm": "non-local means", "tv": "total variation",
+}  # fmt: skip
+"""Of methods; others are named as they are called."""
 
 
 def judge_enhanced(rows: Sequence[Compared], *, model: str, how: str, seed: int) -> Evaluation:
@@ -63,7 +69,7 @@ def judge_enhanced(rows: Sequence[Compared], *, model: str, how: str, seed: int)
     if best is not None:
         tables["psnr_gain"] = tables["psnr"] - tables[f"psnr/{best}"]
     metrics: dict[str, Json] = {
-        name: plain(resampled(lambda i, v=values: float(v[i].mean()), groups, None, seed))  # type: ignore[misc]
+        name: _said(name, best, resampled(lambda i, v=values: float(v[i].mean()), groups, None, seed))  # type: ignore[misc]
         for name, values in tables.items()
     }
     data: dict[str, Json] = {
@@ -79,3 +85,11 @@ def judge_enhanced(rows: Sequence[Compared], *, model: str, how: str, seed: int)
         for i, row in enumerate(rows)
     ]
     return Evaluation(data, {}, (head, *cells))
+
+
+def _said(name: str, best: str | None, estimate: Estimate) -> dict[str, Json]:
+    """An estimate with its unit and whose it is."""
+    metric, _, method = name.partition("/")
+    of = _WORDS.get(method, method)
+    unit = {"psnr": "dB", "ssim": "1: alike", "psnr_gain": f"dB over {_WORDS.get(best or '', best)}"}[metric]
+    return plain(replace(estimate, note="; ".join(text for text in (unit, of, estimate.note) if text)))
