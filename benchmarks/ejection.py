@@ -1,9 +1,9 @@
 """Ejection fraction from curves of frames and from label maps, beside the drawn one, at the two measured frames.
 
-python -m benchmarks.ejection LOOPS.csv --label 3 --curves gru=predictions.csv --masks two frames=cases.csv
+python -m benchmarks.ejection LOOPS.csv --label 3 --curves gru=predictions.csv --shares gru=other.csv --masks two=cases.csv
 
 LOOPS.csv is what `isocenter data simulate-motion` wrote; curves are `predictions.csv` of `isocenter predict` for a model of its
-`voxels LABEL`, or `cases.csv` of one that was cross-validated (`--folds`); masks are `cases.csv` of a segmentation of the two measured
+`voxels LABEL`, shares of one of its `share LABEL`; or `cases.csv` of one that was cross-validated (`--folds`); masks are `cases.csv` of a segmentation of the two measured
 images of each patient, `PATIENT_frameNN`, from `isocenter evaluate` or `--folds`.
 """
 
@@ -31,14 +31,14 @@ class Row:
         patients: that it answered for.
         error: mean absolute error of the ejection fraction, with its interval by patient.
         bias: mean error.
-        voxels: mean absolute error of the volume at the two frames, as a share of the drawn one.
+        voxels: mean absolute error of the volume at the two frames, as a share of the drawn one; None where none is said.
     """
 
     name: str
     patients: int
     error: tuple[float, float | None, float | None]
     bias: float
-    voxels: float
+    voxels: float | None
 
 
 def drawn(loops: Path, label: str) -> dict[str, tuple[Pair, Pair]]:
@@ -78,17 +78,31 @@ def from_masks(cases: Path, label: str, truth: Mapping[str, tuple[Pair, Pair]]) 
     }
 
 
-def judged(name: str, said: Mapping[str, Pair], truth: Mapping[str, tuple[Pair, Pair]]) -> Row:
-    """Errors over the patients that are there."""
+def judged(name: str, said: Mapping[str, Pair], truth: Mapping[str, tuple[Pair, Pair]], *, sized: bool = True) -> Row:
+    """Errors over the patients that are there.
+
+    Args:
+        name: of the method.
+        said: what it says.
+        truth: what was drawn.
+        sized: it says voxels, not shares of the first frame.
+    """
     cases = sorted(said)
     own = np.asarray([fraction(said[c]) for c in cases])
     drawn_here = np.asarray([fraction(truth[c][1]) for c in cases])
     away = own - drawn_here
     pairs = np.asarray([[said[c], truth[c][1]] for c in cases])
-    voxels = float((np.abs(pairs[:, 0] - pairs[:, 1]) / pairs[:, 1]).mean())
+    voxels = float((np.abs(pairs[:, 0] - pairs[:, 1]) / pairs[:, 1]).mean()) if sized else None
     error = np.abs(away)
     interval = resampled(lambda i: float(error[i].mean()), np.asarray(cases), None, 0)
     return Row(name, len(cases), (float(error.mean()), interval.low, interval.high), float(away.mean()), voxels)
+
+
+def by_heart(truth: Mapping[str, tuple[Pair, Pair]]) -> dict[str, Pair]:
+    """Of each patient the mean of all others, which needs no image: what a method must be better than."""
+    drawn_here = {case: fraction(pair) for case, (_, pair) in truth.items()}
+    whole = sum(drawn_here.values())
+    return {case: (1.0, 1 - (whole - own) / (len(drawn_here) - 1)) for case, own in drawn_here.items()}
 
 
 def fraction(pair: Pair) -> float:
@@ -107,13 +121,14 @@ def main() -> None:
     parser.add_argument("loops", type=Path)
     parser.add_argument("--label", required=True)
     parser.add_argument("--curves", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--shares", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--masks", action="append", default=[], metavar="NAME=FILE")
     given = parser.parse_args()
     truth = drawn(given.loops, given.label)
-    rows = []
-    for text in given.curves:
+    rows = [judged("the mean of the other patients", by_heart(truth), truth, sized=False)]
+    for text, sized in (*((t, True) for t in given.curves), *((t, False) for t in given.shares)):
         name, _, path = text.partition("=")
-        rows.append(judged(name, from_curves(Path(path), truth), truth))
+        rows.append(judged(name, from_curves(Path(path), truth), truth, sized=sized))
     for text in given.masks:
         name, _, path = text.partition("=")
         rows.append(judged(name, from_masks(Path(path), given.label, truth), truth))
@@ -122,7 +137,8 @@ def main() -> None:
     for row in rows:
         value, low, high = row.error
         ends = "" if low is None else f" ({low:.3f} to {high:.3f})"
-        print(f"| {row.name} | {row.patients} | {value:.3f}{ends} | {row.bias:+.3f} | {row.voxels:.1%} |")
+        voxels = "" if row.voxels is None else f"{row.voxels:.1%}"
+        print(f"| {row.name} | {row.patients} | {value:.3f}{ends} | {row.bias:+.3f} | {voxels} |")
 
 
 if __name__ == "__main__":

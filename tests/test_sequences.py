@@ -714,6 +714,9 @@ def test_loops_from_two_frames_are_marked_and_true_where_they_are_real(tmp_path:
         own = [2 * int((disc(r) > 0.5).sum()) for r in (11 - i, 7)]
         assert [sizes[0], sizes[4]] == own
         assert float(row["ejection fraction 3"]) == pytest.approx((own[0] - own[1]) / own[0], abs=1e-4)
+        shares = [float(v) for v in row["share 3"].split(";")]
+        assert 1 - shares[4] == pytest.approx(float(row["ejection fraction 3"]), abs=2e-4)
+        assert shares == pytest.approx([v / own[0] for v in sizes], abs=1e-3)
         assert float(row["overlap 3"]) > 0.9
         assert min(sizes) >= own[1]
         assert max(sizes) <= own[0]

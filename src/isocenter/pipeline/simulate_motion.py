@@ -33,7 +33,7 @@ _SAYS = """Simulated motion. Only the two frames that `real_frames` names were m
 them: a dense map between both (diffeomorphic demons on image and outlines, slice by slice) moves each toward the other,
 and both are mixed. `overlap` is the Dice of the outlines at end-diastole, moved, with those drawn at end-systole. The
 time course (contraction in {systole:.0%} of the cycle, one cycle of {seconds:g} s) is a convention, not this patient's.
-Volumes are counts of voxels within the outlines, moved and mixed alike.
+Volumes are counts of voxels within the outlines, moved and mixed alike; `share` is that of the volume at end-diastole.
 """
 
 
@@ -181,6 +181,7 @@ def _row(patient: str, loop: Loop, step_s: float) -> tuple[dict[str, str], list[
     for name, values in loop.volumes.items():
         row[f"voxels {name}"] = listed(values, lambda v: f"{v:.0f}")
         full, least = values[loop.real[0]], values[loop.real[1]]
+        row[f"share {name}"] = listed([v / full for v in values], lambda v: f"{v:.4f}") if full > 0 else ""
         row[f"overlap {name}"] = f"{loop.overlap[name]:.3f}"
         ejects = 0 < least <= full
         row[f"ejection fraction {name}"] = f"{(full - least) / full:.4f}" if ejects else ""
