@@ -1,5 +1,6 @@
 """Learning from images: preparation, augmentation, windows, the loop, and the verbs on small made-up data."""
 
+import csv
 import json
 import time
 from itertools import pairwise
@@ -582,6 +583,13 @@ class TestVerbs:
         truth = nifti.read(data / "labels" / "case04.nii.gz").voxels[0]
         said = one.voxels[0]
         assert 2 * ((said == 1) & (truth == 1)).sum() / ((said == 1).sum() + (truth == 1).sum()) > 0.8
+        with (model / "cases.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                drawn, made = (
+                    int((nifti.read(folder / f"{row['case']}.nii.gz").voxels == 2).sum())
+                    for folder in (data / "labels", tmp_path / "out")
+                )
+                assert float(row["volume_difference/2"]) == pytest.approx(made / drawn - 1, abs=0.06)
         judged = evaluate(predictions=[tmp_path / "out"], reference=data / "labels")
         row = next(r for r in judged.rows if r[0] == "case04")
         own = next(r for r in found.rows if r[0] == "case04")

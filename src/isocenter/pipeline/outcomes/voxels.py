@@ -168,8 +168,12 @@ def _summary(course: Course, val: Store, card: ModelCard, source: str) -> Evalua
         name: {"value": value, "low": None, "high": None, "note": f"mean over {over}"}
         for name, value in course.final.metrics.items() if np.isfinite(value)
     }  # fmt: skip
-    rows: list[tuple[object, ...]] = [("case", "dice")]
-    rows += [(item.sample.case, round(d, 5)) for item, d in zip(val.items, course.final.each, strict=True)]
+    assert course.final.volumes is not None, "a segmentation has volumes"
+    names = [f"volume_difference/{name}" for name in course.plan.labels.values()]
+    rows: list[tuple[object, ...]] = [("case", "dice", *names)]
+    for item, own, sizes in zip(val.items, course.final.each, course.final.volumes, strict=True):
+        away = [round((said - stated) / stated, 5) if stated else "" for stated, said in sizes[:-1].tolist()]
+        rows.append((item.sample.case, round(own, 5), *away))
     data: dict[str, Json] = {
         "schema_version": 1,
         "task": "segment",
