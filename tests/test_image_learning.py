@@ -35,7 +35,7 @@ from isocenter.pipeline.judgement import evaluate  # noqa: E402
 from isocenter.training.images import augment  # noqa: E402
 from isocenter.training.images.batches import Sampler  # noqa: E402
 from isocenter.training.images.choose import Wish, first_plan  # noqa: E402
-from isocenter.training.images.fingerprint import answers_of, fingerprint  # noqa: E402
+from isocenter.training.images.fingerprint import Fingerprint, answers_of, fingerprint  # noqa: E402
 from isocenter.training.images.loop import learn  # noqa: E402
 from isocenter.training.images.losses import LOSSES, loss_of  # noqa: E402
 from isocenter.training.images.plan import LossPlan, Plan, plan_of, plan_text, read_plan  # noqa: E402
@@ -505,6 +505,25 @@ class TestPlans:
         assert plan.flips == ()  # millimetres: sides may differ
         with pytest.raises(InputError, match="resnet18 answers for each image"):
             first_plan(seen, "segment", Wish(network="resnet18"), channels=data.channels)
+
+    def test_windows_fit_the_grid_that_is_wished_for(self) -> None:
+        one = {"least": -1000.0, "low": -900.0, "mean": -100.0, "deviation": 200.0, "high": 300.0, "most": 900.0}
+        seen = Fingerprint(
+            4,
+            None,
+            ((60, 160, 160),) * 4,
+            ((3.0, 1.0, 1.0),) * 4,
+            1,
+            "HU",
+            whole_numbers=True,
+            intensity=(one,),
+            labels={1: "a"},
+        )
+        plan = first_plan(seen, "segment", Wish(plan={"preparation.spacing_mm": [6, 6, 6]}), channels=("image",))
+        assert (plan.preparation.spacing_mm, plan.patch) == ((6.0, 6.0, 6.0), (32, 32, 32))  # 30 x 27 x 27 voxels
+        for bad in ("fine", [0, 1, 1], [1, 1], [float("nan")] * 3):
+            with pytest.raises(InputError, match="spacing_mm"):
+                first_plan(seen, "segment", Wish(plan={"preparation.spacing_mm": bad}), channels=("image",))
 
 
 class TestGate:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from isocenter.data.dataset import Answers
 from isocenter.data.volume import Quantity
 from isocenter.errors import InputError
@@ -52,6 +54,7 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         raise InputError(f"{name} exists in {row.dims[0]} dimensions; this data has {dims}")
     if preparation.size is not None and min(preparation.size) < row.least:
         preparation = preparation.model_copy(update={"size": tuple(max(n, row.least) for n in preparation.size)})
+    preparation = _on_wished_grid(preparation, wished.get("preparation.spacing_mm"))
     patch = own.patch(seen, preparation, row)
     data: dict[str, Any] = {
         "task": task, "classes": tuple(seen.classes), "labels": dict(seen.labels), "channels": channels,
@@ -71,6 +74,17 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
     if own.sized and wished.get("preparation.size") and "patch" not in wished:
         data["patch"] = wished["preparation.size"]  # whole images are seen at once
     return plan_of(data, "the plan")
+
+
+def _on_wished_grid(preparation: Preparation, spacing: object) -> Preparation:
+    """The same on a grid of the spacing that is wished for, which windows then fit; the plan refuses bad ones."""
+    try:
+        own = np.asarray(spacing, np.float64)
+    except (TypeError, ValueError):
+        return preparation
+    if own.shape != (3,) or not np.all(np.isfinite(own) & (own > 0)):
+        return preparation
+    return preparation.model_copy(update={"spacing_mm": tuple(own.tolist())})
 
 
 def _settings(
