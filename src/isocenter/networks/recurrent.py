@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from isocenter.networks.layers import NetworkSettings, conv
 
 Cell = Literal["rnn", "lstm", "gru", "none"]
+_SOONEST = 0.1
+"""Of the mean distance of frames: what changed within less is no rate."""
 
 
 class RecurrentSettings(NetworkSettings):
@@ -141,16 +143,18 @@ class ConvLSTM(nn.Module):
     """Foretells the frame that follows those it is shown, as a change of the last one.
 
     The last frame of the input is not looked at: its time is that for which the answer is asked. Each step knows how
-    long ago the frame before was; the change grows with how far ahead is asked, in mean distances of the frames.
+    long ago the frame before was, and how fast each voxel changed since; the change that is foretold grows with how far
+    ahead is asked, in mean distances of the frames.
 
-    Source: X. Shi et al., NIPS 2015, section 3.2.
+    Source: X. Shi et al., NIPS 2015, section 3.2; differences beside the frames are ours: the cells see one frame at a
+        time, and would have to remember it exactly to tell how it moves.
     """
 
     def __init__(self, settings: ConvLSTMSettings, *, channels: int, outputs: int, dims: int) -> None:
         super().__init__()
-        sizes = (channels + 1, *settings.hidden)
+        sizes = (2 * channels + 1, *settings.hidden)
         self.cells = nn.ModuleList(ConvLSTMCell(a, b, settings.kernel, dims) for a, b in pairwise(sizes))
-        self.last = conv(dims)(settings.hidden[-1] + channels, outputs, 3, padding=1)
+        self.last = conv(dims)(settings.hidden[-1] + 2 * channels, outputs, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(cast("Tensor", self.last.bias))
 
@@ -163,25 +167,39 @@ class ConvLSTM(nn.Module):
             (images.new_zeros(len(images), cell.hidden, *images.shape[3:]),) * 2
             for cell in cast("list[ConvLSTMCell]", list(self.cells))
         ]
-        newest = torch.zeros_like(images[:, 0])
+        usual = mean_distance(times[:, :-1], seen[:, :-1]).nan_to_num(1.0).to(images.dtype)
+        newest, rate, begun = (
+            torch.zeros_like(images[:, 0]),
+            torch.zeros_like(images[:, 0]),
+            torch.zeros_like(seen[:, 0]),
+        )
         for t in range(images.shape[1] - 1):
             keep = seen[:, t].view(shape)
             gap = gaps[:, t].view(shape).expand(-1, 1, *images.shape[3:])
-            shown = torch.cat((images[:, t], gap.to(images.dtype)), dim=1)
+            steps = (torch.expm1(gaps[:, t]).to(images.dtype) / usual).clamp_min(_SOONEST).view(shape)
+            now = torch.where(begun.view(shape), (images[:, t] - newest) / steps, 0.0)
+            rate, begun = torch.where(keep, now, rate), begun | seen[:, t]
+            shown = torch.cat((images[:, t], now, gap.to(images.dtype)), dim=1)
             for i, cell in enumerate(self.cells):
                 h, c = cell(shown, states[i])
                 states[i] = (torch.where(keep, h, states[i][0]), torch.where(keep, c, states[i][1]))
                 shown = states[i][0]
             newest = torch.where(keep, images[:, t], newest)
-        change = self.last(torch.cat((states[-1][0], newest), dim=1))
+        change = self.last(torch.cat((states[-1][0], newest, rate), dim=1))
         return newest + ahead.to(change.dtype).view(shape) * change
 
 
 def steps_ahead(times: Float[Tensor, "b t"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, " b"]:
     """How far the last time lies after the last frame that is there, in mean distances of those frames; at most 4."""
     own, there = times[:, :-1], seen[:, :-1]
-    first = torch.where(there, own, float("inf")).amin(dim=1)
     last = torch.where(there, own, float("-inf")).amax(dim=1)
-    mean = (last - first) / (there.sum(dim=1) - 1).clamp_min(1)
-    far = (times[:, -1] - last) / mean
+    far = (times[:, -1] - last) / mean_distance(own, there)
     return torch.where(torch.isfinite(far) & seen[:, -1], far, 1.0).clamp(0, 4)
+
+
+def mean_distance(times: Float[Tensor, "b t"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, " b"]:
+    """Mean seconds from frame to frame of those that are there; no number where there is no distance."""
+    first = torch.where(seen, times, float("inf")).amin(dim=1)
+    last = torch.where(seen, times, float("-inf")).amax(dim=1)
+    mean = (last - first) / (seen.sum(dim=1) - 1).clamp_min(1)
+    return torch.where(mean > 0, mean, float("nan"))

@@ -5,7 +5,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
+
+import numpy as np
 
 from isocenter.acquire.labelled import read_images
 from isocenter.compression.prune import pruned, smaller
@@ -46,7 +49,8 @@ from isocenter.zoo import model_path
 
 METHODS = ("prune", "distill", "int8")
 RECORD = "compression.json"
-_WINDOWS, _EACH = 64, 3
+_WINDOWS, _ROOM, _EACH = (64, 300), 2**27, 3
+"""Windows that ranges are fitted to, at least and (as NNCF itself takes) at most; voxels of all; windows of a case."""
 _ROUNDS = 7
 _RUNTIMES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16")
 
@@ -266,7 +270,7 @@ def _learnt_from(data: Dataset, card: ModelCard, judged: Dataset) -> Dataset:
 def _in_whole_numbers(model: NetworkModel, seen: Dataset, folder: Path, *, say: Callable[[str], None]) -> Path:
     spec, module = model.spec, model.modules[0]
     shape = (1, spec.inputs, *spec.patch)
-    windows = windows_from(seen, spec, _WINDOWS)
+    windows = windows_from(seen, spec, int(np.clip(_ROOM // prod(shape), *_WINDOWS)))
     say(f"int8: fitted to {len(windows)} windows")
     data = quantised(onnx_bytes(module, shape), windows)
     network = NetworkSpec(name=ONNX, settings={"engine": "openvino"})
