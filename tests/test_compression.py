@@ -1,5 +1,6 @@
 """Models made smaller: whole numbers, fewer channels, pupils; and what that costs."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from isocenter.inference.model import build_of, load, with_weights  # noqa: E402
 from isocenter.inference.onnx_network import OnnxNetwork  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.pipeline.compress import Compressed, Speed, Wanted, _refusal, compress, windows_from  # noqa: E402
+from isocenter.pipeline.learn import require_free  # noqa: E402
+from isocenter.pipeline.recalibrate import recalibrated  # noqa: E402
 from isocenter.training.images.batches import Batch, Sampler  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
 from isocenter.training.images.teacher import taught_by  # noqa: E402
@@ -55,6 +58,32 @@ def test_whole_numbers_are_verified_and_say_the_same(trained: tuple[Path, Path],
     assert {d.metric for d in done.drifts} == {"auc/1", "recall/0", "recall/1"}
     assert all(abs(d.difference) < 0.05 for d in done.drifts)
     assert done.cases == 24
+
+
+def test_scores_that_moved_are_calibrated_again(trained: tuple[Path, Path]) -> None:
+    """A network that answers one class more by one unit of the log odds: the calibration takes just that back."""
+    model, data = load(trained[0]), open_dataset(trained[1])
+    moved = copy.deepcopy(model.modules[0])
+    last = [layer for layer in moved.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias += torch.tensor([0.0, 1.0])
+    one, other = (recalibrated(replace(model, modules=(m,)), data, seed=0) for m in (model.modules[0], moved))
+    for name in ("slope", "intercept"):  # as it was made in training
+        assert one.calibration[name] == pytest.approx(model.card.calibration[name], rel=0.02, abs=0.02)
+    assert other.calibration["slope"] == pytest.approx(one.calibration["slope"], rel=0.05)
+    wanted = one.calibration["intercept"] - one.calibration["slope"]
+    assert other.calibration["intercept"] == pytest.approx(wanted, abs=0.1 * one.calibration["slope"])
+    assert other.operating_point["criterion"] == model.card.operating_point["criterion"]
+    assert recalibrated(model, data.without_splits(), seed=0) == model.card
+
+
+def test_a_small_model_may_be_made_anew(tmp_path: Path) -> None:
+    for name in ("card.json", "compression.json"):
+        (tmp_path / name).write_text("{}")
+    require_free(tmp_path, force=True)
+    (tmp_path / "thesis.docx").write_text("")
+    with pytest.raises(InputError, match=r"thesis\.docx"):
+        require_free(tmp_path, force=True)
 
 
 def test_a_quantised_network_is_a_model_like_others(tmp_path: Path) -> None:

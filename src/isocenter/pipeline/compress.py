@@ -37,6 +37,7 @@ from isocenter.pipeline.learn import require_free
 from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
 from isocenter.pipeline.output import whole_folder
+from isocenter.pipeline.recalibrate import recalibrated
 from isocenter.training.assemble import Promises
 from isocenter.training.images.choose import Wish
 from isocenter.training.images.course import Ways
@@ -51,7 +52,8 @@ METHODS = ("prune", "distill", "int8")
 RECORD = "compression.json"
 _WINDOWS, _ROOM, _EACH = (64, 300), 2**27, 3
 """Windows that ranges are fitted to, at least and (as NNCF itself takes) at most; voxels of all; windows of a case."""
-_ROUNDS = 7
+_ROUNDS, _ENOUGH_S = (7, 200), 4.0
+"""Turns at least and at most, and the seconds after which no more are taken: short windows need many."""
 _RUNTIMES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16")
 
 
@@ -167,6 +169,8 @@ def compress(
             small = _taught(before, Path(data), place, how, on_progress=on_progress, tell=say)
         if "int8" in how.methods:
             small = _in_whole_numbers(load(small), seen, Path(temporary) / "int8", say=say)
+            card = recalibrated(load(small), everything, seed=how.seed, on_progress=on_progress)
+            model_folder.write_card(card, small)
         done = _verified(before, load(small), folder, judged, how, on_progress=on_progress)
         if not done.refused:
             _keep(small, source, folder, done)
@@ -363,12 +367,15 @@ def _timed(before: NetworkModel, after: NetworkModel, window: Array) -> tuple[tu
     took: dict[str, float] = {}
     for run in everything.values():
         run(window)
-    for _ in range(_ROUNDS):
+    started = time.monotonic()
+    for number in range(_ROUNDS[1]):
         for name, run in everything.items():
             begun = time.perf_counter()
             run(window)
             seconds = time.perf_counter() - begun
             took[name] = min(seconds, took.get(name, seconds))
+        if number + 1 >= _ROUNDS[0] and time.monotonic() - started > _ENOUGH_S:
+            break
     best = min((name for name in took if name not in runs), key=lambda name: took[name])
     return tuple(Speed(name, took[name]) for name in runs), Speed(best, took[best])
 

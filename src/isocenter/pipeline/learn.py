@@ -32,7 +32,7 @@ from isocenter.version import __version__
 PLAN, LOG, TRAINING_PAGE = "plan.json", "training.csv", "training.html"
 _OURS = {
     model_folder.CARD, model_folder.WEIGHTS, model_folder.TENSORS, model_folder.GRAPH, "tree.svg",
-    JSON, PAGE, CASES, PLAN, LOG, TRAINING_PAGE, "splits.csv",
+    JSON, PAGE, CASES, PLAN, LOG, TRAINING_PAGE, "splits.csv", "compression.json",
 }  # fmt: skip
 """Files of a model's folder."""
 
