@@ -181,6 +181,20 @@ def test_what_is_foretold_begins_as_the_last_frame() -> None:
     assert torch.allclose(found, torch.from_numpy(frames[-1]) + 0.125, atol=1e-6)
 
 
+def test_how_fast_voxels_change_is_seen_at_any_distance_of_frames() -> None:
+    """With nothing but that rate in its last layer, a network goes straight on, also past frames that are missing."""
+    model = ConvLSTM(ConvLSTMSettings(hidden=(4,), kernel=3), channels=1, outputs=1, dims=2).eval()
+    speed, times = RNG.random((1, 8, 8)).astype(np.float32), np.array([0.0, 0.5, 2.0, 2.4])
+    frames = (3 + times[:, None, None, None] * speed).astype(np.float32)
+    shown = with_times(frames, times, 5)
+    shown[2, -1] = np.nan
+    shown[-1, -1] = 3.0
+    with torch.no_grad():
+        model.last.weight[:, -1, 1, 1] = 1
+        found = model(torch.from_numpy(shown[None]))[0]
+    assert torch.allclose(found, torch.from_numpy((3 + 3.0 * speed).astype(np.float32)), atol=1e-4)
+
+
 # ---- frames ---------------------------------------------------------------------------------------------------------
 
 

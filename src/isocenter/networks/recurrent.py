@@ -45,9 +45,14 @@ def parted(
 
 def since_last(times: Float[Tensor, "b t"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, "b t"]:
     """Logarithm of 1 + the seconds since the frame before that is there; 0 at the first."""
+    return torch.log1p(seconds_since(times, seen))
+
+
+def seconds_since(times: Float[Tensor, "b t"], seen: Bool[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+    """Seconds since the frame before that is there; 0 at the first."""
     known = torch.where(seen, times, torch.full_like(times, float("-inf"))).cummax(dim=1).values
     before = torch.cat((torch.full_like(known[:, :1], float("-inf")), known[:, :-1]), dim=1)
-    return torch.log1p(torch.where(torch.isfinite(before), times - before, 0.0).clamp_min(0))
+    return torch.where(torch.isfinite(before), times - before, 0.0).clamp_min(0)
 
 
 class _Memory(nn.Module):
@@ -161,7 +166,7 @@ class ConvLSTM(nn.Module):
     def forward(self, frames: Float[Tensor, "b t c *s"]) -> Float[Tensor, "b k *s"]:
         """The frame at the last time; frames that are missing are passed over."""
         images, seen, times = parted(frames)
-        gaps, ahead = since_last(times, seen), steps_ahead(times, seen)
+        since, ahead = seconds_since(times, seen), steps_ahead(times, seen)
         shape = (-1, *(1,) * (images.ndim - 2))
         states = [
             (images.new_zeros(len(images), cell.hidden, *images.shape[3:]),) * 2
@@ -175,8 +180,8 @@ class ConvLSTM(nn.Module):
         )
         for t in range(images.shape[1] - 1):
             keep = seen[:, t].view(shape)
-            gap = gaps[:, t].view(shape).expand(-1, 1, *images.shape[3:])
-            steps = (torch.expm1(gaps[:, t]).to(images.dtype) / usual).clamp_min(_SOONEST).view(shape)
+            gap = torch.log1p(since[:, t]).view(shape).expand(-1, 1, *images.shape[3:])
+            steps = (since[:, t].to(images.dtype) / usual).clamp_min(_SOONEST).view(shape)
             now = torch.where(begun.view(shape), (images[:, t] - newest) / steps, 0.0)
             rate, begun = torch.where(keep, now, rate), begun | seen[:, t]
             shown = torch.cat((images[:, t], now, gap.to(images.dtype)), dim=1)

@@ -33,12 +33,11 @@ from isocenter.pipeline.image_material import Effort
 from isocenter.pipeline.image_prediction import with_channels
 from isocenter.pipeline.image_training import train_images
 from isocenter.pipeline.inputs import open_for
-from isocenter.pipeline.learn import require_free
+from isocenter.pipeline.learn import COMPRESSION, require_free
 from isocenter.pipeline.outcomes import outcome_of
 from isocenter.pipeline.outcomes.outcome import Judging
 from isocenter.pipeline.output import whole_folder
-from isocenter.pipeline.recalibrate import recalibrated
-from isocenter.training.assemble import Promises
+from isocenter.pipeline.recalibrate import promises_of, recalibrated
 from isocenter.training.images.choose import Wish
 from isocenter.training.images.course import Ways
 from isocenter.training.images.division import divided_as
@@ -49,7 +48,6 @@ from isocenter.version import __version__
 from isocenter.zoo import model_path
 
 METHODS = ("prune", "distill", "int8")
-RECORD = "compression.json"
 _WINDOWS, _ROOM, _EACH = (64, 300), 2**27, 3
 """Windows that ranges are fitted to, at least and (as NNCF itself takes) at most; voxels of all; windows of a case."""
 _ROUNDS, _ENOUGH_S = (7, 200), 4.0
@@ -234,13 +232,15 @@ def _taught(
         hold_out=None if told.get("hold_out") is None else int(told["hold_out"]),
         group=how.group, target=model.card.own_target, drop_leaks=True, start=start, teachers=model.modules,
     )  # fmt: skip
-    stated, promised = model.card.operating_point, model.card.conformal.get("coverage")
-    promises = Promises(
-        coverage=0.9 if promised is None else float(promised),
-        criterion=str(stated["criterion"]) if plan.task == "classify" and stated.get("criterion") else None,
-    )
     train_images(
-        data, folder, task=plan.task, wish=Wish(), effort=effort, promises=promises, on_progress=on_progress, tell=tell
+        data,
+        folder,
+        task=plan.task,
+        wish=Wish(),
+        effort=effort,
+        promises=promises_of(model.card),
+        on_progress=on_progress,
+        tell=tell,
     )
     return folder
 
@@ -405,4 +405,4 @@ def _keep(small: Path, source: Path, folder: Path, done: Compressed) -> None:
             if file.is_file() and file.name != model_folder.CARD:
                 (empty / file.name).write_bytes(file.read_bytes())
         model_folder.write_card(card, empty)
-        (empty / RECORD).write_text(json.dumps(told, indent=2, allow_nan=False), "utf-8")
+        (empty / COMPRESSION).write_text(json.dumps(told, indent=2, allow_nan=False), "utf-8")

@@ -17,7 +17,7 @@ from isocenter.inference.model import load
 from isocenter.inference.prepare import Preparation
 from isocenter.inference.runner import device_of
 from isocenter.pipeline.output import plain_name
-from isocenter.pipeline.own_folder import own_folder, require_own
+from isocenter.pipeline.own_folder import own_folder
 from isocenter.types import Array
 from isocenter.version import __version__
 from isocenter.zoo import model_path
@@ -67,7 +67,6 @@ def generate(
     if of_class is not None and of_class not in spec.classes:
         raise InputError(f"--class {of_class}: the model knows {', '.join(spec.classes) or 'no classes'}")
     folder = Path(out)
-    require_own(folder, _HOLDS)
     shares = [float(v) for v in (card.training.get("class_shares") or [])]
     kinds = [spec.classes.index(of_class)] * count if of_class is not None else classes_for(shares, count)
     parts = made_in_parts(loaded.modules[0], count, classes=kinds, seed=seed, device=device_of(device))

@@ -30,9 +30,11 @@ from isocenter.types import Array, Progress
 from isocenter.version import __version__
 
 PLAN, LOG, TRAINING_PAGE = "plan.json", "training.csv", "training.html"
+COMPRESSION = "compression.json"
+"""What making a model smaller cost."""
 _OURS = {
     model_folder.CARD, model_folder.WEIGHTS, model_folder.TENSORS, model_folder.GRAPH, "tree.svg",
-    JSON, PAGE, CASES, PLAN, LOG, TRAINING_PAGE, "splits.csv", "compression.json",
+    JSON, PAGE, CASES, PLAN, LOG, TRAINING_PAGE, "splits.csv", COMPRESSION,
 }  # fmt: skip
 """Files of a model's folder."""
 

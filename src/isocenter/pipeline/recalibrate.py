@@ -38,16 +38,16 @@ def recalibrated(model: NetworkModel, data: Dataset, *, seed: int, on_progress: 
     design = Design(
         "classify", said.cases, said.patients, (), np.zeros((len(truth), 0)), truth, said.classes, said.known_patients
     )
-    calibration, conformal, point = promise(design, scores, _promises(card), seed=seed, source="validation")
+    calibration, conformal, point = promise(design, scores, promises_of(card), seed=seed, source="validation")
     return replace(card, calibration=calibration, conformal=conformal, operating_point=point)
 
 
-def _promises(card: ModelCard) -> Promises:
-    """What the card's promises were made of."""
+def promises_of(card: ModelCard) -> Promises:
+    """What the card's promises were made of; a calibration that could not be made is tried again."""
     point, coverage = card.operating_point, card.conformal.get("coverage")
     chosen = point.get("chosen_on") not in (None, "stated")
     return Promises(
-        calibration=str(card.calibration.get("method", "auto")),
+        calibration="auto" if "why" in card.calibration else str(card.calibration.get("method", "auto")),
         coverage=0.9 if coverage is None else float(coverage),
         criterion=str(point["criterion"]) if chosen else None,
     )

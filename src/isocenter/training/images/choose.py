@@ -12,7 +12,7 @@ from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import NETWORKS, Network, network
 from isocenter.training.images.defaults import DEFAULTS, SEQUENCES
-from isocenter.training.images.defaults.defaults import Defaults
+from isocenter.training.images.defaults.defaults import Basis, Defaults
 from isocenter.training.images.fingerprint import Fingerprint
 from isocenter.training.images.plan import Plan, plan_of
 from isocenter.training.images.trials import put
@@ -56,10 +56,11 @@ def first_plan(seen: Fingerprint, task: Answers, wish: Wish, *, channels: tuple[
         preparation = preparation.model_copy(update={"size": tuple(max(n, row.least) for n in preparation.size)})
     preparation = _on_wished_grid(preparation, wished.get("preparation.spacing_mm"))
     patch = own.patch(seen, preparation, row)
+    settings = _settings(own, Basis(seen, preparation, patch, name, wished), wish.settings or {})
     data: dict[str, Any] = {
         "task": task, "classes": tuple(seen.classes), "labels": dict(seen.labels), "channels": channels,
         "preparation": preparation.model_dump(), "patch": patch, "value_scale": seen.scale,
-        "network": {"name": name, "settings": _settings(own, seen, preparation, patch, name, wish)},
+        "network": {"name": name, "settings": settings},
         "loss": {"name": own.loss}, "laterality": wish.laterality or own.laterality(seen), "seed": wish.seed or 0,
         "augmentation": own.augmentation(seen, preparation), "schedule": own.schedule(seen, preparation),
     }  # fmt: skip
@@ -87,16 +88,12 @@ def _on_wished_grid(preparation: Preparation, spacing: object) -> Preparation:
     return preparation.model_copy(update={"spacing_mm": tuple(own.tolist())})
 
 
-def _settings(
-    own: Defaults, seen: Fingerprint, preparation: Preparation, patch: tuple[int, ...], name: str, wish: Wish
-) -> dict[str, Any]:
+def _settings(own: Defaults, basis: Basis, given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that follow from the data, below those that are wished for."""
-    given = dict(wish.settings or {})
-    if name == "dynamic_unet" and "widths" in given:  # stages come in one piece
-        count = len(given["widths"])
-        steps = tuple((1 if i == 0 else 2,) * len(patch) for i in range(count))
-        return given if {"strides", "blocks"} & set(given) else {**given, "strides": steps}
-    return {**own.settings(seen, preparation, patch, name, wish.plan or {}), **given}
+    if basis.name == "dynamic_unet" and "widths" in given:  # stages come in one piece
+        steps = tuple((1 if i == 0 else 2,) * len(basis.patch) for i in range(len(given["widths"])))
+        return dict(given) if {"strides", "blocks"} & set(given) else {**given, "strides": steps}
+    return {**own.settings(basis), **given}
 
 
 def _fitting(name: str, task: Answers, own: Defaults) -> Network:

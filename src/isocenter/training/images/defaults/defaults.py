@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,25 @@ from isocenter.networks.catalogue import Kind, Network
 from isocenter.training.images.fingerprint import Fingerprint
 
 _MOST_VOXELS_3D, _MOST_VOXELS_2D = 96**3 // 2, 256**2
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the settings of a network follow from.
+
+    Args:
+        seen: the data.
+        preparation: how images are laid out and scaled.
+        patch: what the network sees at once.
+        name: the network, of the catalogue.
+        wished: what the user asks of the plan, by dotted names.
+    """
+
+    seen: Fingerprint
+    preparation: Preparation
+    patch: tuple[int, ...]
+    name: str
+    wished: Mapping[str, Any]
 
 
 class Defaults(ABC):
@@ -52,14 +72,7 @@ class Defaults(ABC):
         """What the network sees at once."""
         return preparation.size or fitting_patch(seen, preparation, row.multiple, row.least)
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Settings of the network that follow from the data and from what is wished for."""
         return {}
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import Kind
+from isocenter.training.images.defaults.defaults import Basis
 from isocenter.training.images.defaults.sequences import FRAMES, SequenceValues
 from isocenter.training.images.fingerprint import Fingerprint
 
@@ -21,16 +22,9 @@ class Forecast(SequenceValues):
         """One that remembers in place."""
         return "convlstm"
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Small kernels in volumes."""
-        return {"kernel": 3, "hidden": (16,)} if preparation.dims == 3 else {}
+        return {"kernel": 3, "hidden": (16,)} if basis.preparation.dims == 3 else {}
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
         """Turned and scaled as a whole; intensities are what is learnt."""

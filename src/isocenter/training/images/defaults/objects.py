@@ -1,6 +1,5 @@
 """Defaults of detection: size of pictures, levels of the pyramid, anchors, augmentation."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from isocenter.networks.anchors import fitted
 from isocenter.networks.detector import DetectorSettings
 from isocenter.networks.detr import DETRSettings
 from isocenter.networks.mask_rcnn import MaskRCNNSettings
-from isocenter.training.images.defaults.defaults import Defaults, volume_dims, without_sides
+from isocenter.training.images.defaults.defaults import Basis, Defaults, volume_dims, without_sides
 from isocenter.training.images.fingerprint import Fingerprint
 from isocenter.types import Array
 
@@ -40,16 +39,9 @@ class Objects(Defaults):
         """With masks where objects are drawn."""
         return "mask_rcnn" if seen.masks else "retinanet"
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Levels and anchors that fit the objects, and room for twice as many as the fullest image has."""
-        return {**levels(seen, preparation, patch, name), **room(seen, name)}
+        return {**levels(basis.seen, basis.preparation, basis.patch, basis.name), **room(basis.seen, basis.name)}
 
     def laterality(self, seen: Fingerprint) -> str:
         """Free in pictures of what has no sides."""

@@ -8,7 +8,7 @@ import numpy as np
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import Network
-from isocenter.training.images.defaults.defaults import Defaults, fitting_patch, slice_dims
+from isocenter.training.images.defaults.defaults import Basis, Defaults, fitting_patch, slice_dims
 from isocenter.training.images.fingerprint import Fingerprint
 
 _EDGES = {2: 96, 3: 48}
@@ -46,14 +46,7 @@ class Pictures(Defaults):
         whole = fitting_patch(seen, preparation, multiple, row.least)
         return tuple(min(_EDGES[len(whole)], -(-n // multiple) * multiple) for n in whole)
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Where noise is to go, normalised features, and no more of the input in the answer than is worth keeping.
 
         What is worth keeping is the slope of the best linear estimate of an image from itself with noise of s of its
@@ -61,8 +54,8 @@ class Pictures(Defaults):
         strong noise number by number would learn the noise first. Batch normalisation as K. Zhang et al. (2017) have
         it for noise; detail is learnt without (B. Lim et al., CVPR Workshops 2017).
         """
-        noise = wished.get("degradation.noise")
-        if name != "restorer" or not isinstance(noise, int | float) or not 0 < noise < np.inf:
+        noise = basis.wished.get("degradation.noise")
+        if basis.name != "restorer" or not isinstance(noise, int | float) or not 0 < noise < np.inf:
             return {}  # where it is no number, the plan says so
         return {"norm": "batch", "keeps": round(1 / (1 + noise**2), 4)}
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import Kind
+from isocenter.training.images.defaults.defaults import Basis
 from isocenter.training.images.defaults.whole import Classes, Values
 from isocenter.training.images.fingerprint import Fingerprint
 
@@ -30,16 +31,9 @@ class SequenceValues(Values):
         """A CNN and a recurrent layer."""
         return "recurrent"
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Whether each frame has an answer."""
-        return {"each_frame": seen.each_frame}
+        return {"each_frame": basis.seen.each_frame}
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
         """As of images, the same for every frame; nothing is mixed or erased."""

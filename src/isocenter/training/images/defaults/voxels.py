@@ -1,13 +1,12 @@
 """Defaults of label maps."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from isocenter.data.volume import Quantity
 from isocenter.inference.prepare import Preparation
-from isocenter.training.images.defaults.defaults import Defaults, slice_dims, without_sides
+from isocenter.training.images.defaults.defaults import Basis, Defaults, slice_dims, without_sides
 from isocenter.training.images.fingerprint import Fingerprint
 
 
@@ -28,16 +27,9 @@ class Voxels(Defaults):
         """nnU-Net's."""
         return "dynamic_unet"
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Stages of nnU-Net's network for this window."""
-        return _stages(patch, preparation, base=32) if name == "dynamic_unet" else {}
+        return _stages(basis.patch, basis.preparation, base=32) if basis.name == "dynamic_unet" else {}
 
     def laterality(self, seen: Fingerprint) -> str:
         """Free in pictures of what has no sides."""

@@ -8,7 +8,7 @@ import numpy as np
 from isocenter.errors import InputError
 from isocenter.inference.prepare import Preparation
 from isocenter.networks.catalogue import Kind, settings_of
-from isocenter.training.images.defaults.defaults import Defaults, volume_dims
+from isocenter.training.images.defaults.defaults import Basis, Defaults, volume_dims
 from isocenter.training.images.fingerprint import Fingerprint
 
 _LARGEST_PICTURE, _LARGEST_VOLUME = 64, 32
@@ -49,20 +49,13 @@ class Makers(Defaults):
         """Two players."""
         return "dcgan"
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """The size, and as many levels as leave 6 to 12 voxels along an edge."""
-        levels = max(1, int(np.log2(min(patch) / 6)))
+        levels = max(1, int(np.log2(min(basis.patch) / 6)))
         widths = tuple(min(self.base * 2**i, _WIDEST) for i in range(levels))
-        own: dict[str, Any] = {"size": patch}
-        if "widths" in type(settings_of(name, {})).model_fields:
-            own["widths"] = tuple(reversed(widths)) if name == "dcgan" else widths
+        own: dict[str, Any] = {"size": basis.patch}
+        if "widths" in type(settings_of(basis.name, {})).model_fields:
+            own["widths"] = tuple(reversed(widths)) if basis.name == "dcgan" else widths
         return own
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
@@ -94,16 +87,9 @@ class Normal(Makers):
         """A variational autoencoder."""
         return "vae_normal"
 
-    def settings(
-        self,
-        seen: Fingerprint,
-        preparation: Preparation,
-        patch: tuple[int, ...],
-        name: str,
-        wished: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def settings(self, basis: Basis) -> dict[str, Any]:
         """Few numbers, so that only what is usual can be said with them."""
-        return {**super().settings(seen, preparation, patch, name, wished), "latent": 16}
+        return {**super().settings(basis), "latent": 16}
 
     def augmentation(self, seen: Fingerprint, preparation: Preparation) -> dict[str, Any]:
         """Small shifts and turns."""
