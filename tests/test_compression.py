@@ -28,7 +28,7 @@ from isocenter.inference.onnx_network import OnnxNetwork  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
 from isocenter.pipeline.compress import Compressed, Speed, Wanted, _refusal, compress, windows_from  # noqa: E402
 from isocenter.pipeline.learn import require_free  # noqa: E402
-from isocenter.pipeline.recalibrate import recalibrated  # noqa: E402
+from isocenter.pipeline.recalibrate import promises_of, recalibrated  # noqa: E402
 from isocenter.training.images.batches import Batch, Sampler  # noqa: E402
 from isocenter.training.images.tasks import TASKS  # noqa: E402
 from isocenter.training.images.teacher import taught_by  # noqa: E402
@@ -75,6 +75,17 @@ def test_scores_that_moved_are_calibrated_again(trained: tuple[Path, Path]) -> N
     assert other.calibration["intercept"] == pytest.approx(wanted, abs=0.1 * one.calibration["slope"])
     assert other.operating_point["criterion"] == model.card.operating_point["criterion"]
     assert recalibrated(model, data.without_splits(), seed=0) == model.card
+
+
+def test_promises_are_read_from_a_card(trained: tuple[Path, Path]) -> None:
+    """A threshold that nobody chose is no criterion; a calibration that failed is tried again."""
+    card = load(trained[0]).card
+    half = {"threshold": 0.5, "criterion": "probability 0.5", "chosen_on": "stated"}
+    found = promises_of(replace(card, operating_point=half, calibration={"method": "none", "why": "too few"}))
+    assert (found.criterion, found.calibration) == (None, "auto")
+    chosen = {"threshold": 0.3, "criterion": "sensitivity=.95", "chosen_on": "validation"}
+    found = promises_of(replace(card, operating_point=chosen, calibration={"method": "none"}))
+    assert (found.criterion, found.calibration) == ("sensitivity=.95", "none")
 
 
 def test_a_small_model_may_be_made_anew(tmp_path: Path) -> None:
