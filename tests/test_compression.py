@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from isocenter.inference.degradation import Degradation  # noqa: E402
 from isocenter.inference.model import build_of, load, with_weights  # noqa: E402
 from isocenter.inference.onnx_network import OnnxNetwork  # noqa: E402
 from isocenter.inference.predictor import Predictor  # noqa: E402
-from isocenter.pipeline.compress import Compressed, Speed, Wanted, _refusal, compress, windows_from  # noqa: E402
+from isocenter.inference.runner import Runner  # noqa: E402
+from isocenter.pipeline.compress import Compressed, Speed, Wanted, _least, _refusal, compress, windows_from  # noqa: E402
 from isocenter.pipeline.learn import require_free  # noqa: E402
 from isocenter.pipeline.recalibrate import promises_of, recalibrated  # noqa: E402
 from isocenter.training.images.batches import Batch, Sampler  # noqa: E402
@@ -124,6 +126,24 @@ def test_a_quantised_network_is_a_model_like_others(tmp_path: Path) -> None:
     with torch.inference_mode():
         said, wanted = small.modules[0](x).softmax(1), source.modules[0](x).softmax(1)
     assert float((said - wanted).abs().mean()) < 0.05
+    ran = Runner(small, device="cpu", runtime="openvino-bfloat16").forward(np.zeros((1, 16, 16, 16), np.float32), None)
+    assert ran == small.modules[0].answer  # its own engine, whatever was asked for, and no torch on the way
+    np.testing.assert_array_equal(ran(windows[0]), small.modules[0](x).numpy())
+
+
+def test_the_first_windows_of_a_turn_do_not_count() -> None:
+    """The threads of the way before still wait on their cores, so that a way answers several in its turn."""
+    turns = iter([0.2, 0.1, 0.01, *[0.05] * 30])
+    answers = 0
+
+    def run(windows: np.ndarray) -> np.ndarray:
+        nonlocal answers
+        answers += 1
+        time.sleep(next(turns))
+        return windows
+
+    assert 0.01 <= _least(run, np.zeros((1, 1, 4, 4), np.float32)) < 0.05
+    assert answers == 3  # three at least, and no more after .3 seconds
 
 
 def test_windows_to_fit_to_are_what_the_network_eats(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from isocenter.errors import UnreadableFile, cause_of
 from isocenter.optional import require
+from isocenter.types import Array
 
 Layout = Literal["channels_first", "channels_last"]
 Output = Literal["logits", "probabilities"]
@@ -65,27 +66,31 @@ class OnnxNetwork(nn.Module):
         self.one_by_one = isinstance(first, int)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits.
+        """Logits; see `answer`."""
+        return torch.from_numpy(self.answer(x.detach().cpu().numpy()))
+
+    def answer(self, windows: Array) -> Array:
+        """Logits of windows (`b c *w`), without torch on the way: its threads, once woken, wait on the engine's cores.
 
         Raises: UnreadableFile where the network does not take such windows, or answers with other numbers.
         """
-        windows = np.ascontiguousarray(x.detach().cpu().numpy(), np.float32)
+        seen = np.ascontiguousarray(windows, np.float32)
         if self.layout == "channels_last":
-            windows = np.ascontiguousarray(np.moveaxis(windows, 1, -1))
-        parts = [windows[i : i + 1] for i in range(len(windows))] if self.one_by_one else [windows]
+            seen = np.ascontiguousarray(np.moveaxis(seen, 1, -1))
+        parts = [seen[i : i + 1] for i in range(len(seen))] if self.one_by_one else [seen]
         try:
             if self.compiled is not None:
-                found = np.concatenate([self.compiled(window[None]) for window in windows])
+                found = np.concatenate([self.compiled(window[None]) for window in seen])
             else:
                 found = np.concatenate([self.session.run(None, {self.name: part})[0] for part in parts])
         except Exception as error:  # as above
             raise UnreadableFile(
-                f"{self.where}: does not take windows of {windows.shape[1:]} ({cause_of(error)}): state its size as "
+                f"{self.where}: does not take windows of {seen.shape[1:]} ({cause_of(error)}): state its size as "
                 "`patch` in the card"
             ) from error
-        if self.layout == "channels_last" and found.ndim == x.ndim:
+        if self.layout == "channels_last" and found.ndim == windows.ndim:
             found = np.moveaxis(found, -1, 1)
-        return torch.from_numpy(np.ascontiguousarray(self._as_logits(found), np.float32))
+        return np.ascontiguousarray(self._as_logits(found), np.float32)
 
     def _as_logits(self, found: np.ndarray) -> np.ndarray:
         if found.ndim < 2 or found.shape[1] not in (self.outputs, 1 if self.outputs == 2 else self.outputs):
