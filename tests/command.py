@@ -5,6 +5,7 @@ for each command; the child runs `python -m isocenter` with its own arguments, f
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,8 @@ def _server() -> _Server:
 def _serve() -> None:
     for name in _LOADED:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a child that collects garbage would write to, and so copy, every page
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -103,7 +107,25 @@ def _become(asked: dict[str, Any]) -> None:
     os.environ.update({**asked["env"], **_ALONE})
     sys.path[0] = asked["folder"]
     sys.argv = ["isocenter", *asked["arguments"]]
-    runpy.run_module("isocenter", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("isocenter", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+        _leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+    except BaseException:  # noqa: BLE001  the interpreter prints whatever comes
+        sys.excepthook(*sys.exc_info())
+        _leave(1)
+    _leave(0)
+
+
+def _leave(code: int) -> None:
+    """End as the interpreter does, but for freeing what is loaded, object by object."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
