@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 import isocenter
 from isocenter.acquire.matching import Status
 from isocenter.data.message import Message
-from isocenter.report.chinese import CHINESE
+from isocenter.report.chinese import ACQUIRE, ANALYSE, CHINESE, JUDGEMENT, PAGE
 from isocenter.report.cohort import _WHY
 from isocenter.report.document import age, date, number, plain, translate
 from isocenter.report.gallery import strip
@@ -66,6 +66,9 @@ class TestLanguages:
         said = said_in_sources()
         assert len(said) > 100
         assert sorted(text for text in said if text not in CHINESE and re.search("[A-Za-z]{3}", text)) == []
+
+    def test_a_sentence_stands_on_one_page(self) -> None:
+        assert len(CHINESE) == sum(len(page) for page in (PAGE, ACQUIRE, ANALYSE, JUDGEMENT))
 
     def test_both_languages_name_the_same_values(self) -> None:
         def fields(text: str) -> set[str]:
