@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,26 @@ def _numeric(values: Sequence[str]) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Which column of a table holds what; None where none does."""
+
+    images: tuple[str, ...]
+    mask: str | None
+    better: str | None
+    times: str | None
+    answer: str | None
+    case: str | None
+    patient: str | None
+    split: str | None
+    site: str | None
+
+    @property
+    def named(self) -> set[str | None]:
+        """All of them; what stands beside may be a group or a column that a network sees."""
+        return {*self.images, *(getattr(self, field.name) for field in fields(self) if field.name != "images")}
+
+
 def manifest(path: Path, *, group: str | None, target: str | None, split: str | None, labelled: bool) -> Dataset | None:
     """A table of one row a case; None where no column names images.
 
@@ -61,59 +81,56 @@ def manifest(path: Path, *, group: str | None, target: str | None, split: str | 
     if not images:
         return None
     require_columns(cells, (group, target, split), path)
-    mask, better = column_of(cells, _MASK), column_of(cells, _GOAL)
-    clock = column_of(cells, _TIMES)
-    goal = target or column_of(cells, _TARGET)
-    columns = {
-        "patient": group or column_of(cells, PATIENT_COLUMNS),
-        "split": split or column_of(cells, _SPLIT),
-        "site": column_of(cells, _SITE),
-    }
-    case = column_of(cells, _CASE)
-    samples: list[Sample] = []
-    problems: list[Problem] = []
-    lines: list[int] = []
-    rest = [name for name in cells if name not in {*images, mask, better, clock, goal, case, *columns.values()}]
-    for row in range(len(cells[images[0]])):
+    columns = _Columns(
+        tuple(images), column_of(cells, _MASK), column_of(cells, _GOAL), column_of(cells, _TIMES),
+        target or column_of(cells, _TARGET), column_of(cells, _CASE), group or column_of(cells, PATIENT_COLUMNS),
+        split or column_of(cells, _SPLIT), column_of(cells, _SITE),
+    )  # fmt: skip
+    rows = [{name: values[row].strip() for name, values in cells.items()} for row in range(len(cells[images[0]]))]
+    read = [_case(path, row, number, columns, labelled=labelled) for number, row in enumerate(rows)]
+    found = [(case, number + 2) for number, case in enumerate(read) if isinstance(case, Sample)]
+    names = Counter(sample.case for sample, _ in found)
+    samples = tuple(
+        replace(sample, case=f"{sample.case} ({line})") if names[sample.case] > 1 else sample for sample, line in found
+    )
+    named = columns.answer if columns.answer and columns.answer.lower() not in _TARGET else ""
+    problems = tuple(case for case in read if isinstance(case, Problem))
+    return Dataset(path, "a table of images", samples, channels=tuple(images), problems=problems, answer=named)
 
-        def text(name: str | None, row: int = row) -> str:
-            return cells[name][row].strip() if name else ""
 
-        own = [text(name) for name in images]
-        shown = next((one for one in own if one), "")
-        name = text(case) or (stem_of(Path(shown.split(":")[0])) or shown if shown else f"row-{row + 2}")
-        several = len(own) > 1 and any(own)  # a case may lack a modality
-        if not all(own) and not several:
-            problems.append(Problem(f"states no {images[own.index('')]}", name, row + 2))
-            continue
-        answer = "" if text(goal).lower() in _MISSING else text(goal)
-        if labelled and not (answer or text(mask) or text(better)):
-            problems.append(Problem("has an image and no label", name, row + 2))
-            continue
-        part = split_named(text(columns["split"]), path, row)
-        lines.append(row + 2)
-        samples.append(
-            Sample(
-                name,
-                tuple(_cell(path, one) if one else ABSENT for one in own),
-                patient=text(columns["patient"]),
-                target="" if ";" in answer else answer,
-                targets=tuple(part.strip() for part in answer.split(";")) if ";" in answer else (),
-                times=_numbers(text(clock), path, row),
-                mask=_cell(path, text(mask)) if text(mask) else None,
-                goal=_cell(path, text(better)) if text(better) else None,
-                split=part,
-                site=text(columns["site"]),
-                groups={name: text(name) for name in rest},
-            )
-        )
-    names = Counter(sample.case for sample in samples)
-    samples = [
-        replace(s, case=f"{s.case} ({i})") if names[s.case] > 1 else s for s, i in zip(samples, lines, strict=True)
-    ]
-    named = goal if goal and goal.lower() not in _TARGET else ""
-    return Dataset(
-        path, "a table of images", tuple(samples), channels=tuple(images), problems=tuple(problems), answer=named
+def _case(path: Path, row: Mapping[str, str], number: int, columns: _Columns, *, labelled: bool) -> Sample | Problem:
+    """The case of a row, or what is wrong with it.
+
+    Raises: InputError for splits and times that are none.
+    """
+    line = number + 2
+
+    def text(name: str | None) -> str:
+        return row[name] if name else ""
+
+    own = [row[name] for name in columns.images]
+    shown = next((one for one in own if one), "")
+    name = text(columns.case) or (stem_of(Path(shown.split(":")[0])) or shown if shown else f"row-{line}")
+    several = len(own) > 1 and any(own)  # a case may lack a modality
+    if not all(own) and not several:
+        return Problem(f"states no {columns.images[own.index('')]}", name, line)
+    stated = text(columns.answer)
+    answer = "" if stated.lower() in _MISSING else stated
+    mask, better = text(columns.mask), text(columns.better)
+    if labelled and not (answer or mask or better):
+        return Problem("has an image and no label", name, line)
+    return Sample(
+        name,
+        tuple(_cell(path, one) if one else ABSENT for one in own),
+        patient=text(columns.patient),
+        target="" if ";" in answer else answer,
+        targets=tuple(part.strip() for part in answer.split(";")) if ";" in answer else (),
+        times=_numbers(text(columns.times), path, number),
+        mask=_cell(path, mask) if mask else None,
+        goal=_cell(path, better) if better else None,
+        split=split_named(text(columns.split), path, number),
+        site=text(columns.site),
+        groups={other: value for other, value in row.items() if other not in columns.named},
     )
 
 
