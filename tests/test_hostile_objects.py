@@ -329,7 +329,7 @@ class TestMotion:
             self.pair(tmp_path / "in", patient, *sizes)
         left = simulate_motion(tmp_path / "in", tmp_path / "out", frames=4)
         assert [text[:10] for text in left] == ["patient002", "patient003"], left
-        assert all("no ejection fraction" in text for text in left)
+        assert all("the ejection fraction of label 3, which has" in text for text in left)
         rows = (tmp_path / "out" / "loops.csv").read_text().splitlines()
         assert len(rows) == 4
         assert rows[2].endswith(",")
