@@ -186,6 +186,9 @@ def _row(patient: str, loop: Loop, step_s: float) -> tuple[dict[str, str], list[
         ejects = 0 < least <= full
         row[f"ejection fraction {name}"] = f"{(full - least) / full:.4f}" if ejects else ""
         if not ejects:
-            odd.append(f"{patient}: the ejection fraction of label {name}, which has {full:.0f} voxels at end-diastole and "
-                       f"{least:.0f} at end-systole (the first image in natural order counts as end-diastole)")  # fmt: skip
+            sizes = f"{full:.0f} voxels at end-diastole and {least:.0f} at end-systole"
+            odd.append(
+                f"{patient}: the ejection fraction of label {name}, which has {sizes} (the first image in natural order "
+                "counts as end-diastole)"
+            )
     return row, odd
