@@ -188,7 +188,7 @@ def _row(patient: str, loop: Loop, step_s: float) -> tuple[dict[str, str], list[
         if not ejects:
             sizes = f"{full:.0f} voxels at end-diastole and {least:.0f} at end-systole"
             odd.append(
-                f"{patient}: the ejection fraction of label {name}, which has {sizes} (the first image in natural order "
-                "counts as end-diastole)"
+                f"{patient}: the ejection fraction of label {name}, which has {sizes} (the first image in natural "
+                "order counts as end-diastole)"
             )
     return row, odd
