@@ -20,6 +20,7 @@ from isocenter.data.volume import Volume  # noqa: E402
 from isocenter.errors import GeometryError, InputError  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.columns import fitted, value_of, with_columns  # noqa: E402
+from isocenter.inference.gate import concerns  # noqa: E402
 from isocenter.inference.prepare import Preparation, prepare  # noqa: E402
 from isocenter.networks.fusion import (  # noqa: E402
     FusionSettings,
@@ -106,6 +107,14 @@ def test_columns_are_scaled_by_training_cases() -> None:
 
 
 # ---- networks -------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_first_modality_the_grid_of_another_refuses_nothing() -> None:
+    """A CT of 1 mm is absent, and the PET of 4.7 mm states the grid: for review, and answered."""
+    gate = {"spacing_mm": [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]}
+    pet = Volume(np.zeros((2, 4, 6, 6), np.float32), Geometry.regular((4, 6, 6), spacing_mm=(4.7, 4.7, 4.7)))
+    assert [c.level for c in concerns(pet, gate, absent=(0,))] == ["review"]
+    assert [c.level for c in concerns(pet, gate, absent=(1,))] == ["refuse"]  # the CT itself has odd voxels
 
 
 def test_what_is_absent_gets_no_weight() -> None:

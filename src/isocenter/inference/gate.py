@@ -162,7 +162,8 @@ def concerns(
         volume: as it came.
         gate: of the model's card.
         prepared: the image as the network sees it, where intensities are to be judged.
-        absent: channels of modalities that the case lacks.
+        absent: channels of modalities that the case lacks. Without the first, which states the grid of a case, its
+            grid is another modality's, and sizes alone refuse nothing.
     """
     found: list[Concern] = []
     if gate.get("colour") and not _is_coloured(volume.voxels):
@@ -175,7 +176,7 @@ def concerns(
     if known and spacing is None:
         found.append(Concern("review", "the model was trained on images with millimetres, and this one states none"))
     if known and spacing is not None:
-        found += _outside("voxels", spacing, known, unit="mm", soft=1.5, hard=4.0)
+        found += _outside("voxels", spacing, known, unit="mm", soft=1.5, hard=float("inf") if 0 in absent else 4.0)
     if not known and gate.get("shape"):
         own = tuple(float(n) for n in volume.geometry.shape)
         found += _outside("a size", own, gate["shape"], unit="pixels", soft=2.0, hard=float("inf"))
