@@ -2,7 +2,6 @@
 
 import copy
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,8 +90,12 @@ def test_promises_are_read_from_a_card(trained: tuple[Path, Path]) -> None:
 
 
 def test_a_small_model_may_be_made_anew(tmp_path: Path) -> None:
-    for name in ("card.json", "compression.json"):
-        (tmp_path / name).write_text("{}")
+    (tmp_path / "card.json").write_text('{"mine": 1}')
+    with pytest.raises(InputError, match="no model that --force may replace"):
+        require_free(tmp_path, force=True)
+    for name in ("card.json", "plan.json"):
+        (tmp_path / name).write_bytes((model_path("hippocampus") / name).read_bytes())
+    (tmp_path / "compression.json").write_text("{}")
     require_free(tmp_path, force=True)
     (tmp_path / "thesis.docx").write_text("")
     with pytest.raises(InputError, match=r"thesis\.docx"):
@@ -131,19 +134,24 @@ def test_a_quantised_network_is_a_model_like_others(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ran(windows[0]), small.modules[0](x).numpy())
 
 
-def test_the_first_windows_of_a_turn_do_not_count() -> None:
-    """The threads of the way before still wait on their cores, so that a way answers several in its turn."""
-    turns = iter([0.2, 0.1, 0.01, *[0.05] * 30])
-    answers = 0
+@pytest.mark.parametrize(
+    ("seconds", "answers"), [((0.25, 0.125, 0.0625), 3), ((0.5, 0.25, 0.125), 3), ((2**-5,), 10), ((2**-9,), 30)]
+)
+def test_the_first_windows_of_a_turn_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], answers: int
+) -> None:
+    """The threads of the way before still wait on their cores: three windows at least, and no more than .3 s or 30."""
+    clock, took = 0.0, []
 
     def run(windows: np.ndarray) -> np.ndarray:
-        nonlocal answers
-        answers += 1
-        time.sleep(next(turns))
+        nonlocal clock
+        took.append(seconds[min(len(took), len(seconds) - 1)])
+        clock += took[-1]
         return windows
 
-    assert 0.01 <= _least(run, np.zeros((1, 1, 4, 4), np.float32)) < 0.05
-    assert answers == 3  # three at least, and no more after .3 seconds
+    monkeypatch.setattr("isocenter.pipeline.compress.time.perf_counter", lambda: clock)
+    assert _least(run, np.zeros((1, 1, 4, 4), np.float32)) == min(seconds)
+    assert len(took) == answers
 
 
 def test_windows_to_fit_to_are_what_the_network_eats(tmp_path: Path) -> None:

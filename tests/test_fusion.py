@@ -21,6 +21,8 @@ from isocenter.errors import GeometryError, InputError  # noqa: E402
 from isocenter.formats import nifti  # noqa: E402
 from isocenter.inference.columns import fitted, value_of, with_columns  # noqa: E402
 from isocenter.inference.gate import concerns  # noqa: E402
+from isocenter.inference.model import Spec  # noqa: E402
+from isocenter.inference.network_input import require_images  # noqa: E402
 from isocenter.inference.prepare import Preparation, prepare  # noqa: E402
 from isocenter.networks.fusion import (  # noqa: E402
     FusionSettings,
@@ -115,6 +117,21 @@ def test_without_the_first_modality_the_grid_of_another_refuses_nothing() -> Non
     pet = Volume(np.zeros((2, 4, 6, 6), np.float32), Geometry.regular((4, 6, 6), spacing_mm=(4.7, 4.7, 4.7)))
     assert [c.level for c in concerns(pet, gate, absent=(0,))] == ["review"]
     assert [c.level for c in concerns(pet, gate, absent=(1,))] == ["refuse"]  # the CT itself has odd voxels
+
+
+def test_one_image_is_not_taken_for_three_modalities() -> None:
+    """A grey picture stands for three equal channels of a colour one, and never for a CT, a PET and an MR."""
+    spec = Spec(task="classify", classes=("no", "yes"), channels=("ct", "pet", "mr"), patch=(4, 6, 6), answer="softmax",
+                preparation=Preparation(dims=3, channels=3), network={"name": "cnn"})  # type: ignore[arg-type]  # fmt: skip
+    for channels in (1, 2, 3):
+        volume = Volume(np.zeros((channels, 4, 6, 6), np.float32), Geometry.regular((4, 6, 6)))
+        if channels == 3:
+            require_images(volume, spec)
+            continue
+        with pytest.raises(InputError, match=r"takes 3 images a case \(ct, pet, mr\)"):
+            require_images(volume, spec)
+    colour = spec.model_copy(update={"channels": ("image",)})
+    require_images(Volume(np.zeros((1, 4, 6, 6), np.float32), Geometry.regular((4, 6, 6))), colour)
 
 
 def test_what_is_absent_gets_no_weight() -> None:

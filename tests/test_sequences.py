@@ -440,6 +440,19 @@ def test_a_value_of_each_frame(heart: tuple[Path, Path], tmp_path: Path) -> None
     told = json.loads((tmp_path / "ev" / "evaluation.json").read_text())
     assert told["n_cases"] == 4 * 10  # of twelve frames two are not labelled
     assert told["metrics"]["r2"]["value"] > 0.5  # in the unit of the data, or it would be far below 0
+    assert "measured" not in str(told["notes"])
+    head, *lines = data.read_text("utf-8").splitlines()
+    loops = data.parent / "loops.csv"
+    made = [f"{line},simulated motion,0;5" for line in lines]
+    loops.write_text("\n".join([f"{head},made,real_frames", *made]), "utf-8")
+    done = cli("evaluate", model, loops, "-o", tmp_path / "loops")
+    assert done.returncode == 0, done.stderr
+    notes = str(json.loads((tmp_path / "loops" / "evaluation.json").read_text())["notes"])
+    assert "4 of 4 cases are marked as made (simulated motion)" in notes
+    real = [row for row in rows_of(tmp_path / "loops" / "cases.csv") if row["case"].split("#")[1] in ("0", "5")]
+    away = np.mean([abs(float(row["predicted"]) - float(row["truth"])) for row in real])
+    assert len(real) == 8
+    assert f"At the 8 frames that were measured the mean absolute error is {away:.4g};" in notes
     names = [row["case"] for row in rows_of(tmp_path / "ev" / "cases.csv")]
     assert "p003#0" in names
     assert "p003#3" not in names

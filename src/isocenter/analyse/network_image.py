@@ -17,7 +17,7 @@ class NetworkImageStated(Settings):
 
 
 def network_image(subject: Subject, settings: NetworkImageStated) -> Analysis:
-    """State that a network made an image, what it undid, and how much nearer validation images came to good ones.
+    """State that a network made an image, what it undid, and how near to good ones it brought its validation images.
 
     The report is marked for review: a detail that only such an image shows was not measured.
 
@@ -27,12 +27,6 @@ def network_image(subject: Subject, settings: NetworkImageStated) -> Analysis:
     told = next((s.results for s in reversed(volume.history) if s.name == "preprocess.network"), None)
     if told is None:
         raise InputError(f"the volume {settings.on!r} was not made by `preprocess: network`")
-    findings = []
-    known = told.get("validation")
-    if isinstance(known, dict) and {"psnr", "psnr/before"} <= set(known):
-        gain = float(known["psnr"]) - float(known["psnr/before"])
-        method = Message("Of validation images, after less before; these are not of this patient.")
-        findings.append(Finding(Message("Gain of PSNR by the network"), gain, "dB", None, method, ()))
     undone = told.get("undoes") or "what its pairs of images differed by"
     made = Message(
         "The image was made by a network that undoes: {what}. What it adds is likely, not measured: look at the "
@@ -40,8 +34,18 @@ def network_image(subject: Subject, settings: NetworkImageStated) -> Analysis:
         {"what": str(undone)},
     )
     concerns = [str(text) for text in told.get("concerns") or []]
-    checks = (Check("made_by_network", "made", Verdict.REVIEW, made), gate_check("network_image_gate", concerns))
-    return Analysis(tuple(findings), checks)
+    checks = [Check("made_by_network", "made", Verdict.REVIEW, made), gate_check("network_image_gate", concerns)]
+    known = told.get("validation")
+    if isinstance(known, dict) and {"psnr", "psnr/before"} <= set(known):
+        after, before = float(known["psnr"]), float(known["psnr/before"])
+        text = Message(
+            "On its validation images, which are not of this patient, PSNR was {before:.1f} dB before the network and "
+            "{after:.1f} dB after it; `isocenter evaluate` compares it with classical filters.",
+            {"before": before, "after": after},
+        )
+        verdict = Verdict.ACCEPTED if after > before else Verdict.REVIEW
+        checks.append(Check("network_image_quality", "validated", verdict, text))
+    return Analysis((), tuple(checks))
 
 
 class NetworkUnusual(Settings):

@@ -269,7 +269,7 @@ def explain(
             return
         from isocenter.pipeline.explain import explain as run
 
-        for one in run(model, data, out, methods=method or ["grad-cam"], about=about, seed=seed):
+        for one in run(model, data, out, methods=method, about=about, seed=seed):
             good = one.quality
             words = ""
             if good is not None:

@@ -3,10 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from isocenter.data.volume import Volume
+from isocenter.errors import InputError
 from isocenter.inference.columns import with_columns
 from isocenter.inference.degradation import finer, own_factor
 from isocenter.inference.model import Spec
 from isocenter.inference.prepare import Prepared
+
+
+def require_images(volume: Volume, spec: Spec) -> None:
+    """Refuse an image alone where a model looks at several modalities: it would be taken for each of them.
+
+    Raises: InputError.
+    """
+    names = spec.channels
+    if len(names) > 1 and volume.channels != len(names):
+        raise InputError(
+            f"the model takes {len(names)} images a case ({', '.join(names)}), and this is {volume.channels}: "
+            "`isocenter predict` with a table of these columns; a cell may be empty where the model can do without"
+        )
 
 
 def network_input(ready: Prepared, spec: Spec, row: Mapping[str, str]) -> tuple[Prepared, tuple[str, ...]]:

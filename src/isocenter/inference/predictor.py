@@ -19,7 +19,7 @@ from isocenter.inference.detected import detected
 from isocenter.inference.frames import PreparedFrames, followed, foretold, next_time, prepared_frames
 from isocenter.inference.gate import Concern, concerns, frame_concerns, object_concerns
 from isocenter.inference.model import NetworkModel, load
-from isocenter.inference.network_input import network_input
+from isocenter.inference.network_input import network_input, require_images
 from isocenter.inference.object_masks import cut, turned
 from isocenter.inference.placed import to_image
 from isocenter.inference.planner import Fit, fit
@@ -216,6 +216,7 @@ class Predictor:
     def _looked_at(self, volume: Volume, row: Mapping[str, str]) -> tuple[Prepared, list[Concern]]:
         """What the network eats, and what of it the network was not trained for, or lacks."""
         spec = self.model.spec
+        require_images(volume, spec)
         bare = prepare(volume, spec.preparation)
         found = concerns(volume, self.model.card.gate, bare.array, absent=bare.absent)
         whole, lacking = network_input(bare, spec, row)

@@ -399,7 +399,7 @@ def _runs(model: NetworkModel, window: Array) -> dict[str, Forward]:
     """The ways in which a network can be run here."""
     module = model.modules[0]
     if isinstance(module, OnnxNetwork):
-        return {"its own engine": module.answer}
+        return {"onnx": module.answer}
     found: dict[str, Forward] = {}
     for name in _RUNTIMES:
         try:

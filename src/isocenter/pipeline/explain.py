@@ -66,7 +66,7 @@ def explain(
     data: str | Path,
     out: str | Path | None = None,
     *,
-    methods: Sequence[str] = ("grad-cam",),
+    methods: Sequence[str] | None = None,
     about: str | None = None,
     seed: int = 0,
 ) -> list[Explained]:
@@ -76,7 +76,8 @@ def explain(
         model: the model's folder, of images.
         data: one image, or one study.
         out: folder for the page, the pictures and the maps; None: nothing is written.
-        methods: see `explanation.maps.METHODS`; a detector is explained by `d-rise`, for the surest object.
+        methods: see `explanation.maps.METHODS`; a detector is explained by `d-rise`, for the surest object. None:
+            that, or `grad-cam`.
         about: class or label; None: the one that is decided for.
         seed: of random orders.
     Raises: InputError for inputs of several cases, methods that are not there, and images too large to explain whole.
@@ -84,7 +85,9 @@ def explain(
     if out is not None:
         require_own(Path(out), EXPLANATIONS)
     loaded = load(model_path(model))
-    if loaded.spec.task == "detect" and tuple(methods) not in ((OBJECTS,), ("grad-cam",)):
+    if methods is None:
+        methods = (OBJECTS if loaded.spec.task == "detect" else "grad-cam",)
+    if loaded.spec.task == "detect" and tuple(methods) != (OBJECTS,):
         raise InputError(f"--method {methods[0]}: objects are explained by {OBJECTS}")
     odd = [m for m in methods if m not in (*METHODS, OBJECTS)]
     if odd:

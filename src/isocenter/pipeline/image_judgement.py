@@ -100,6 +100,12 @@ def judged_by_image(
     if everything.problems:
         text = "{count} entries of the data set are wrong and not judged; the first: {why}"
         notes.append(Message(text, {"count": len(everything.problems), "why": str(everything.problems[0])}))
+    made = [s.groups["made"] for s in chosen.samples if s.groups.get("made")]
+    if made:
+        text = (
+            "{count} of {all} cases are marked as made ({what}): what is measured on them is not measured on patients."
+        )
+        notes.append(Message(text, {"count": len(made), "all": len(chosen.samples), "what": made[0]}))
     more: dict[str, Json] = {
         "split": split or ("test" if "test" in chosen.splits else None),
         "model_sha256": card.weights_sha256,

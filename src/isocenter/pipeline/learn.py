@@ -128,6 +128,13 @@ def require_free(folder: Path, *, force: bool) -> None:
             if odd
             else f"{folder}: is not empty; name another folder, or --force"
         )
+    if there:
+        try:
+            model_folder.read_card(folder)
+        except (InputError, UnreadableFile) as error:
+            raise InputError(
+                f"{folder}: holds no model that --force may replace ({error}); name another folder"
+            ) from error
 
 
 def require_kinds(allow_leaks: Sequence[str]) -> None:

@@ -99,6 +99,7 @@ class Whole(Outcome):
         note_concerns(everything, how.notes)
         if not rows:
             raise InputError(f"{data.path}: no case states what is to be judged by")
+        _note_measured(rows, predictor.model, how.notes)
         return rows
 
 
@@ -110,6 +111,28 @@ class Answered:
     sample: Sample
     scores: Array
     stated: str
+    frame: int | None = None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is one of the frames that a scanner measured, of a loop whose others were made."""
+        return str(self.frame) in self.sample.groups.get("real_frames", "").split(";")
+
+
+def _note_measured(rows: Sequence[Answered], model: NetworkModel, notes: list[Message]) -> None:
+    """How far off answers are at the measured frames of simulated loops, which alone tell something about patients."""
+    real = [row for row in rows if row.measured]
+    if not real:
+        return
+    if model.spec.task == "regress":
+        error = float(np.mean([abs(float(row.scores[0]) - float(row.stated)) for row in real]))
+        text = "At the {count} frames that were measured the mean absolute error is {error:.4g}; the others were made."
+        notes.append(Message(text, {"count": len(real), "error": error}))
+        return
+    classes = model.spec.classes
+    share = float(np.mean([classes[decided(row.scores, model)[0]] == row.stated for row in real]))
+    text = "At the {count} frames that were measured {share:.0%} of the answers are right; the others were made."
+    notes.append(Message(text, {"count": len(real), "share": share}))
 
 
 def _require_said(row: Answered, spec: Spec) -> None:
@@ -138,7 +161,7 @@ def answered(answer: CaseAnswer, sample: Sample) -> list[Answered]:
     if len(sample.targets) != answer.count:
         raise InputError(f"{sample.case}: states {len(sample.targets)} labels for its {answer.count} frames")
     return [
-        Answered(f"{sample.case}#{number}", sample, scores, sample.targets[number])
+        Answered(f"{sample.case}#{number}", sample, scores, sample.targets[number], int(number))
         for number, scores in zip(answer.frames, answer.scores, strict=True)
         if sample.targets[number]
     ]

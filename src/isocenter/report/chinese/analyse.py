@@ -105,8 +105,7 @@ ANALYSE: dict[str, str] = {
         "网络在其验证病例上仅达到 {metric} {value:.2f}，低于 {floor:.2f}：请逐一核对结果。"
     ),
     "Share of the image: {name}": "占图像比例：{name}",
-    "Of validation images, after less before; these are not of this patient.": "验证图像处理后减处理前；并非该患者的图像。",
-    "Gain of PSNR by the network": "网络带来的 PSNR 提高",
+    "On its validation images, which are not of this patient, PSNR was {before:.1f} dB before the network and {after:.1f} dB after it; `isocenter evaluate` compares it with classical filters.": "在验证图像（并非该患者）上，网络处理前 PSNR 为 {before:.1f} dB，处理后为 {after:.1f} dB；`isocenter evaluate` 将其与传统滤波器比较。",
     "The image was made by a network that undoes: {what}. What it adds is likely, not measured: look at the original.": (
         "图像由网络生成，用于消除：{what}。它添加的内容是可能的，不是测得的：请查看原始图像。"
     ),
@@ -251,4 +250,10 @@ ANALYSE: dict[str, str] = {
     "{past:.3g} to {volume:.3g} mL in {days:g} days; a change of less than {least:.0%} is not told from noise.": "{days:g} 天内由 {past:.3g} 变为 {volume:.3g} mL；小于 {least:.0%} 的变化无法与噪声区分。",
     "Mutual information: {before} nats as the files lie, {after:.3f} after; a move must gain {gain:.0%}.": "互信息：按文件位置为 {before} nat，配准后为 {after:.3f}；移动须增加 {gain:.0%}。",
     "true": "真实",
+    "Both studies state one patient.": "两次检查标明为同一患者。",
+    "Whether {name} is of the same patient cannot be told: a file states no patient.": "无法判断 {name} 是否为同一患者：有文件未说明患者。",
+    "{name} is of another patient: its PatientID or birth date differs.": "{name} 属于另一患者：PatientID 或出生日期不同。",
+    "{name} lay on another grid and was brought onto the image's; its volume changed by {lost:.2%}.": "{name} 位于另一网格，已重采样到图像网格；其体积变化 {lost:.2%}。",
+    "{name} holds no voxel of any label.": "{name} 不含任何标签体素。",
+    "{name} was drawn on another series than the one examined.": "{name} 是在另一序列上勾画的。",
 }

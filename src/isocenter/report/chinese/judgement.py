@@ -1,7 +1,9 @@
 """Simplified Chinese: how good a model is."""
 
 JUDGEMENT: dict[str, str] = {
-    "Both studies state one patient.": "两次检查标明为同一患者。",
+    "{count} of {all} cases are marked as made ({what}): what is measured on them is not measured on patients.": "{all} 例中有 {count} 例标明为生成（{what}）：在其上测得的结果并非在患者身上测得。",
+    "At the {count} frames that were measured the mean absolute error is {error:.4g}; the others were made.": "在 {count} 个实测帧上，平均绝对误差为 {error:.4g}；其余帧为生成。",
+    "At the {count} frames that were measured {share:.0%} of the answers are right; the others were made.": "在 {count} 个实测帧上，{share:.0%} 的回答正确；其余帧为生成。",
     "Map of what moved the answer ({method}): the probability hardly moves even when the whole image is "
     "blurred; whether the map is right cannot be told.": (
         "影响结果的区域图（{method}）：即使整幅图像被模糊，概率也几乎不变；无法判断该图是否正确。"
@@ -11,17 +13,12 @@ JUDGEMENT: dict[str, str] = {
         "影响结果的区域图（{method}）：移除其标出部分后概率平均降至 {own:.2f}，随机移除则降至 {chance:.2f}。"
     ),
     "What moved the network's answer": "影响网络结果的区域",
-    "Whether {name} is of the same patient cannot be told: a file states no patient.": "无法判断 {name} 是否为同一患者：有文件未说明患者。",
-    "{name} is of another patient: its PatientID or birth date differs.": "{name} 属于另一患者：PatientID 或出生日期不同。",
-    "{name} lay on another grid and was brought onto the image's; its volume changed by {lost:.2%}.": "{name} 位于另一网格，已重采样到图像网格；其体积变化 {lost:.2%}。",
     "fixed": "固定图像",
     "Where the image is unusual": "图像异常之处",
     "frames": "帧",
     "value": "数值",
     "difference": "差值",
     "failed": "失败",
-    "{name} holds no voxel of any label.": "{name} 不含任何标签体素。",
-    "{name} was drawn on another series than the one examined.": "{name} 是在另一序列上勾画的。",
     "none": "无",
     "Confusion": "混淆矩阵",
     "cases": "例",
